@@ -1,0 +1,176 @@
+/**
+ * What every virtqueue implementation does, in exact terms: two implementations given the same
+ * memory and the same calls give the same answers and leave the same bytes. The words of the state
+ * block (`VQ_…`), the tables and the errors (`VRING_E_…`) are defined in `spec/ring-state.ts`.
+ *
+ * A "refusal" stands until the other side repairs its ring or the queue is reset: `VQ_ERROR` is set
+ * to the code and, only when it was not that code before, the code's count goes up by one. A later
+ * call that gets past the place clears `VQ_ERROR`. All other errors are counted each time.
+ *
+ * Every field of the rings is read once. Index and event words are read and written atomically
+ * (sequentially consistent), the rest plainly.
+ */
+
+/** The driver's half of a virtqueue. One thread at a time. Linux: virtio_ring.c. */
+export interface DriverRing {
+  /** Address of the state block. */
+  readonly vq: number;
+
+  /**
+   * Empties the ring and forgets what was in flight: free list 0, 1, 2 …; every index 0; writes zero
+   * to flags, idx and event word of both rings. Error counts stay.
+   */
+  reset(): void;
+
+  /**
+   * Adds the first `count` records of the chain table; each names its pieces in the iovec table by
+   * IOV_START, OUT_COUNT and IN_COUNT. Writes CHAIN_HEAD of each chain added, in order, and stages
+   * it in the available ring; nothing is visible to the device before `publish`.
+   *
+   * One piece, or no VQ_F_INDIRECT, or more pieces than VQ_INDIRECT_CAPACITY, or VQ_INDIRECT 0: a
+   * direct chain from the free list, in its order. Otherwise one descriptor (len = 16 × pieces, flags
+   * INDIRECT, next 0) for table `VQ_INDIRECT + head × VQ_INDIRECT_CAPACITY × 16`, whose entry i goes
+   * on at i + 1. Where NEXT is not set, `next` is written as 0. Address = linear + VQ_GUEST_DELTA.
+   *
+   * @returns how many were added: fewer than `count` when descriptors run out (0 is not an error);
+   * or, when the first one is a mistake (no piece, pieces past VQ_IOV_CAPACITY, bytes in and out
+   * together of 2^32 or more, more descriptors than VQ_NUM), -VRING_E_CHAIN. A later mistake ends the
+   * burst before it. Each mistake met is counted. A chain not added changes nothing else. `count` is
+   * cut to VQ_CHAIN_CAPACITY.
+   * virtio 1.3, 2.7.13 Supplying Buffers to The Device. Linux: virtqueue_add_sgs().
+   */
+  addBufs(count: number): number;
+
+  /**
+   * Makes everything added visible: one store of avail.idx, none when nothing was added.
+   * virtio 1.3, 2.7.13.3 Updating idx.
+   */
+  publish(): void;
+
+  /**
+   * Whether the device asked to be kicked for what was published since the last question. Side
+   * effect: the question counts as answered (VQ_KICKED = VQ_AVAIL_PUBLISHED). False when nothing was
+   * published. virtio 1.3, 2.7.10 Available Buffer Notification Suppression. Linux:
+   * virtqueue_kick_prepare().
+   */
+  kickNeeded(): boolean;
+
+  /**
+   * Takes up to `max` used entries (cut to VQ_CHAIN_CAPACITY); record i of the chain table gets
+   * CHAIN_HEAD and CHAIN_USED_BYTES. used.idx is read once. Descriptors go back to the front of the
+   * free list, each chain in its own order. A length above the chain's writable bytes is cut to
+   * them and counted (VRING_E_USED_LENGTH).
+   *
+   * @returns how many; 0 when there is nothing. Refusals, as the negative code when nothing was
+   * taken before: VRING_E_USED_INDEX (more pending than VQ_IN_FLIGHT: nothing is taken),
+   * VRING_E_USED_ID. A call that takes something and meets no refusal, or finds nothing pending,
+   * clears VQ_ERROR.
+   * virtio 1.3, 2.7.14 Receiving Used Buffers From The Device. Linux: virtqueue_get_buf().
+   */
+  getBufs(max: number): number;
+
+  /**
+   * Asks to be called for the next used entry, then looks again. With VQ_F_EVENT_IDX writes
+   * used_event = VQ_LAST_USED, otherwise avail.flags = 0. VQ_NOTIFY_DISABLED = 0.
+   * @returns true when used entries are pending, so that a caller must not sleep.
+   * Linux: virtqueue_enable_cb().
+   */
+  enableCall(): boolean;
+
+  /**
+   * Asks not to be called: avail.flags = NO_INTERRUPT without VQ_F_EVENT_IDX, nothing with it (the
+   * event word stays behind). VQ_NOTIFY_DISABLED = 1. A hint only. Linux: virtqueue_disable_cb().
+   */
+  disableCall(): void;
+}
+
+/** The device's half of a virtqueue. One thread at a time, the worker's. Linux: vhost.c. */
+export interface DeviceRing {
+  /** Address of the state block. */
+  readonly vq: number;
+
+  /**
+   * Starts the ring: VQ_LAST_AVAIL = VQ_AVAIL_SEEN = `lastAvail` (u16); VQ_USED_NEXT,
+   * VQ_USED_PUBLISHED and VQ_SIGNALLED take used.idx from memory; nothing in flight, no refusal,
+   * first call not yet decided, kicks wanted (used.flags = 0). Error counts stay.
+   * Linux: vhost_vq_init_access().
+   */
+  start(lastAvail: number): void;
+
+  /**
+   * Pops and checks a burst. At most `max` entries of the available ring (cut to VQ_CHAIN_CAPACITY)
+   * are looked at, good or bad. For each:
+   *
+   * 1. When VQ_LAST_AVAIL = VQ_AVAIL_SEEN, avail.idx is read; ahead by more than VQ_NUM: refusal
+   *    VRING_E_AVAIL_INDEX, VQ_AVAIL_SEEN stays; equal: the burst ends (VQ_ERROR is cleared).
+   * 2. VQ_IN_FLIGHT = VQ_NUM: refusal VRING_E_IN_FLIGHT.
+   * 3. The head is read; not below VQ_NUM: refusal VRING_E_HEAD.
+   * 4. The chain is followed (below). Good: its record is written with CHAIN_USED_BYTES 0, VQ_ERROR
+   *    cleared, VQ_LAST_AVAIL and VQ_IN_FLIGHT go up by one. Malformed: its code is counted, VQ_ERROR
+   *    cleared, VQ_LAST_AVAIL goes up, and the head is staged in the used ring with length 0.
+   *    VRING_E_IOV while earlier chains of the burst use the iovec table: the burst ends before it,
+   *    uncounted. (With the whole table to itself it is malformed like any other.)
+   * 5. When the descriptors read in this call, tables' included, are VQ_WALK_MAX or more, the burst
+   *    ends.
+   *
+   * Following a chain, per descriptor, first failure counts: `next` ≥ VQ_NUM: VRING_E_NEXT. Already
+   * VQ_NUM descriptors followed in the ring: VRING_E_LOOP. INDIRECT: not negotiated, NEXT set, length
+   * (0, no multiple of 16, more than INDIRECT_ENTRIES_MAX entries), address + length past 2^64
+   * (VRING_E_ADDRESS_WRAP), table not wholly mapped (VRING_E_INDIRECT_ADDRESS), each with its own
+   * code and in this order; WRITE on it is ignored; then its entries from 0: `next` not in the table
+   * VRING_E_INDIRECT_INDEX; already min(entries, VQ_IOV_CAPACITY) followed: VRING_E_LOOP when that is
+   * all entries, else VRING_E_IOV; an entry that lies across two regions VRING_E_INDIRECT_ADDRESS;
+   * INDIRECT VRING_E_INDIRECT_NESTED. The chain ends with the table.
+   *
+   * Each buffer: readable after writable (by flag, whatever the length) VRING_E_ORDER; length 0: no
+   * piece, no further check; address + length past 2^64 VRING_E_ADDRESS_WRAP; bytes of its direction
+   * 2^32 or more VRING_E_LENGTH; then piece by piece: unmapped VRING_E_ADDRESS, table full
+   * VRING_E_IOV. A range may span regions that adjoin in guest addresses: a piece for each.
+   *
+   * @returns good chains; when there is none and a refusal stands, its code, negative. 0 with
+   * `availLen() > 0` and no refusal: call again.
+   * virtio 1.3, 2.7.5 The Virtqueue Descriptor Table. Linux: vhost_get_vq_desc().
+   */
+  getDescs(max: number): number;
+
+  /**
+   * Stages one used entry; not visible before `publish`. @returns 0, or -VRING_E_COMPLETION, counted,
+   * when `head` is not below VQ_NUM or nothing is in flight. Linux: vhost_add_used().
+   */
+  addUsed(head: number, usedBytes: number): number;
+
+  /**
+   * Stages CHAIN_HEAD and CHAIN_USED_BYTES of the first `count` records (cut to VQ_CHAIN_CAPACITY), in
+   * order. @returns 0 or, at the first that `addUsed` refuses, its answer. Linux: vhost_add_used_n().
+   */
+  addUsedN(count: number): number;
+
+  /** Makes everything staged visible: one store of used.idx, none when nothing is staged. */
+  publish(): void;
+
+  /**
+   * Whether the driver asked to be called for what was published since the last question; false when
+   * nothing was. Side effect: VQ_SIGNALLED = VQ_USED_PUBLISHED and VQ_SIGNALLED_VALID = 1, also when
+   * the answer is false. With VQ_F_EVENT_IDX: the first question with something published is answered
+   * true, the others by used_event; otherwise by avail.flags. virtio 1.3, 2.7.7 Used Buffer
+   * Notification Suppression. Linux: vhost_notify().
+   */
+  callNeeded(): boolean;
+
+  /**
+   * Asks to be kicked for the next available entry, then looks again. With VQ_F_EVENT_IDX writes
+   * avail_event = VQ_AVAIL_SEEN, otherwise used.flags = 0. VQ_NOTIFY_DISABLED = 0.
+   * @returns true when avail.idx ≠ VQ_LAST_AVAIL, so that a caller must not sleep (unless a refusal
+   * stands). Linux: vhost_enable_notify().
+   */
+  enableKick(): boolean;
+
+  /**
+   * Asks not to be kicked: used.flags = NO_NOTIFY without VQ_F_EVENT_IDX, nothing with it.
+   * VQ_NOTIFY_DISABLED = 1. A hint only. Linux: vhost_disable_notify().
+   */
+  disableKick(): void;
+
+  /** avail.idx - VQ_LAST_AVAIL modulo 2^16: what a driver claims, above VQ_NUM when it lies. */
+  availLen(): number;
+}

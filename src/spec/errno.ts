@@ -1,0 +1,46 @@
+/** Error names of Linux and their numbers, as far as the product uses them. */
+export const errno = {
+  EPERM: 1,
+  ENOENT: 2,
+  ESRCH: 3,
+  EINTR: 4,
+  EIO: 5,
+  ENXIO: 6,
+  E2BIG: 7,
+  EBADF: 9,
+  ECHILD: 10,
+  EAGAIN: 11,
+  ENOMEM: 12,
+  EACCES: 13,
+  EFAULT: 14,
+  EBUSY: 16,
+  EEXIST: 17,
+  ENODEV: 19,
+  EINVAL: 22,
+  ENOSPC: 28,
+  EROFS: 30,
+  EPIPE: 32,
+  ENOBUFS: 105,
+  EOPNOTSUPP: 95,
+} as const;
+
+/** The name of an error: `"EAGAIN"`, `"EINVAL"` … */
+export type Errno = keyof typeof errno;
+
+/**
+ * The one error class: a name to test (`code`), a sentence for a person that says what to do, and
+ * the facts it rests on. Thrown for misuse by the caller and for host failures; never by what a
+ * guest writes in a ring.
+ */
+export class VhostError extends Error {
+  override readonly name = "VhostError";
+  readonly code: Errno;
+  readonly facts: Readonly<Record<string, unknown>>;
+
+  /** `message` without the code: it is put in front. */
+  constructor(code: Errno, message: string, facts: Record<string, unknown> = {}, cause?: unknown) {
+    super(`${code}: ${message}`, cause === undefined ? undefined : { cause });
+    this.code = code;
+    this.facts = facts;
+  }
+}

@@ -1,0 +1,178 @@
+// The private state of a virtqueue and its tables: what our side remembers, in memory that no guest
+// address reaches. Read by both compilers. All words are little-endian u32 unless said; addresses
+// are offsets in the linear memory. One block a side: a driver's block is written by the driver's
+// thread alone, a device's by the worker's.
+
+/** Bytes of a state block, either side; it is aligned to 8. */
+export const VQ_STATE_BYTES = 256;
+
+// ── both sides ──────────────────────────────────────────────────────────────────────────────────
+/** Entries of the ring: a power of two, 1 to 32768. Set up by the host, like all to VQ_DEVICE. */
+export const VQ_NUM = 0;
+/** What was negotiated: VQ_F_… bits. */
+export const VQ_FLAGS = 4;
+/** Linear address of the descriptor table. */
+export const VQ_DESC = 8;
+/** Linear address of the driver area (available ring). */
+export const VQ_DRIVER = 12;
+/** Linear address of the device area (used ring). */
+export const VQ_DEVICE = 16;
+/** Address of the iovec table, IOV_BYTES an entry. */
+export const VQ_IOV = 20;
+/** Entries of the iovec table. */
+export const VQ_IOV_CAPACITY = 24;
+/** Address of the chain table, CHAIN_BYTES an entry. */
+export const VQ_CHAINS = 28;
+/** Entries of the chain table: the largest burst. */
+export const VQ_CHAIN_CAPACITY = 32;
+/** Chains handed over and not yet back. Device: popped, not completed. Driver: added, not got. */
+export const VQ_IN_FLIGHT = 36;
+/** The refusal that stands (VRING_E_…), 0 when there is none. See `getDescs`, `getBufs`. */
+export const VQ_ERROR = 40;
+/** 1 while the other side was told not to notify us. Not used with EVENT_IDX on the driver side. */
+export const VQ_NOTIFY_DISABLED = 44;
+
+// ── device side ─────────────────────────────────────────────────────────────────────────────────
+/** Next entry of the available ring to pop; free-running u16. */
+export const VQ_LAST_AVAIL = 48;
+/** `avail.idx` as it was last read and found good; u16. */
+export const VQ_AVAIL_SEEN = 52;
+/** Next entry of the used ring to write; free-running u16. Ahead of USED_PUBLISHED while staged. */
+export const VQ_USED_NEXT = 56;
+/** `used.idx` as it was last published; u16. */
+export const VQ_USED_PUBLISHED = 60;
+/** `used.idx` at the last decision whether to call; u16. Linux: signalled_used. */
+export const VQ_SIGNALLED = 64;
+/** 1 when VQ_SIGNALLED holds. Linux: signalled_used_valid. */
+export const VQ_SIGNALLED_VALID = 68;
+/** Address of the region table, REGION_BYTES an entry. */
+export const VQ_REGIONS = 72;
+/** Entries of the region table. */
+export const VQ_REGION_COUNT = 76;
+
+// ── driver side ─────────────────────────────────────────────────────────────────────────────────
+/** Next entry of the available ring to write; free-running u16. */
+export const VQ_AVAIL_NEXT = 48;
+/** `avail.idx` as it was last published; u16. */
+export const VQ_AVAIL_PUBLISHED = 52;
+/** `avail.idx` at the last decision whether to kick; u16. */
+export const VQ_KICKED = 56;
+/** Next entry of the used ring to take; free-running u16. */
+export const VQ_LAST_USED = 60;
+/** First free descriptor; VQ_NUM or more never occurs while VQ_NUM_FREE > 0. */
+export const VQ_FREE_HEAD = 64;
+/** Free descriptors. */
+export const VQ_NUM_FREE = 68;
+/** Address of the shadow table, SHADOW_BYTES for each descriptor. */
+export const VQ_SHADOW = 72;
+/** Linear address of the indirect tables, one for each head, or 0 when there are none. */
+export const VQ_INDIRECT = 76;
+/** Descriptors that one indirect table holds. */
+export const VQ_INDIRECT_CAPACITY = 80;
+/** u64: guest address minus linear address, modulo 2^64, of the one region the driver lives in. */
+export const VQ_GUEST_DELTA = 88;
+
+/** u32[VRING_E_COUNT]: how often each error happened; wraps. */
+export const VQ_ERROR_COUNTS = 96;
+
+// ── VQ_FLAGS ────────────────────────────────────────────────────────────────────────────────────
+/** VIRTIO_F_EVENT_IDX was negotiated. */
+export const VQ_F_EVENT_IDX = 1;
+/** VIRTIO_F_INDIRECT_DESC was negotiated. */
+export const VQ_F_INDIRECT = 2;
+
+// ── iovec table ─────────────────────────────────────────────────────────────────────────────────
+/** Bytes of an iovec: linear address, length in bytes. */
+export const IOV_BYTES = 8;
+/** Offset of the length. */
+export const IOV_LENGTH = 4;
+
+// ── chain table ─────────────────────────────────────────────────────────────────────────────────
+/** Bytes of a chain record. */
+export const CHAIN_BYTES = 32;
+/** The chain's head: index of its first descriptor. */
+export const CHAIN_HEAD = 0;
+/** Index in the iovec table of the chain's first piece; readable pieces first, then writable. */
+export const CHAIN_IOV_START = 4;
+/** Device-readable pieces. */
+export const CHAIN_OUT_COUNT = 8;
+/** Device-writable pieces. */
+export const CHAIN_IN_COUNT = 12;
+/** Bytes of all device-readable pieces. */
+export const CHAIN_OUT_BYTES = 16;
+/** Bytes of all device-writable pieces. */
+export const CHAIN_IN_BYTES = 20;
+/** Bytes the device has written: read by `addUsedN`, given by `getBufs`. */
+export const CHAIN_USED_BYTES = 24;
+
+// ── region table (device side) ──────────────────────────────────────────────────────────────────
+/** Bytes of a region: u64 guest address, u64 size in bytes, u32 linear address, u32 zero. */
+export const REGION_BYTES = 24;
+/** Offset of the guest address, u64. */
+export const REGION_GUEST = 0;
+/** Offset of the size in bytes, u64; never 0. */
+export const REGION_SIZE = 8;
+/** Offset of the linear address, u32. */
+export const REGION_LINEAR = 16;
+
+// ── shadow table (driver side) ──────────────────────────────────────────────────────────────────
+/** Bytes of a shadow entry, one for each descriptor. */
+export const SHADOW_BYTES = 8;
+/** u16: the next descriptor, of the chain or of the free list. */
+export const SHADOW_NEXT = 0;
+/** u16: ring descriptors of the chain that starts here; 0 when none does. */
+export const SHADOW_COUNT = 2;
+/** u32: bytes that the device may write to the chain that starts here. */
+export const SHADOW_IN_BYTES = 4;
+
+// ── limits ──────────────────────────────────────────────────────────────────────────────────────
+/** A `getDescs` that has followed so many descriptors ends its burst with the chain it is at. */
+export const VQ_WALK_MAX = 4096;
+/** Entries of the largest indirect table: `next` is a u16. */
+export const INDIRECT_ENTRIES_MAX = 65536;
+
+// ── errors: one for each check ──────────────────────────────────────────────────────────────────
+/** Refusal, device side: `avail.idx` runs ahead by more than the ring holds. */
+export const VRING_E_AVAIL_INDEX = 1;
+/** Refusal, device side: a head in the available ring is not below the queue size. */
+export const VRING_E_HEAD = 2;
+/** Refusal, device side: more chains in flight than the ring has entries. */
+export const VRING_E_IN_FLIGHT = 3;
+/** `next` is not below the queue size. */
+export const VRING_E_NEXT = 4;
+/** More descriptors than the table holds: a loop. */
+export const VRING_E_LOOP = 5;
+/** INDIRECT without VIRTIO_F_INDIRECT_DESC. */
+export const VRING_E_INDIRECT_UNNEGOTIATED = 6;
+/** INDIRECT together with NEXT. */
+export const VRING_E_INDIRECT_NEXT = 7;
+/** INDIRECT inside an indirect table. */
+export const VRING_E_INDIRECT_NESTED = 8;
+/** An indirect table of 0 bytes, of no multiple of 16, or of more than 65536 entries. */
+export const VRING_E_INDIRECT_LENGTH = 9;
+/** An indirect table that is not wholly in guest memory. */
+export const VRING_E_INDIRECT_ADDRESS = 10;
+/** `next` in an indirect table is not below its number of entries. */
+export const VRING_E_INDIRECT_INDEX = 11;
+/** A buffer that is not wholly in guest memory. */
+export const VRING_E_ADDRESS = 12;
+/** Address plus length goes past 2^64, of a buffer or of an indirect table. */
+export const VRING_E_ADDRESS_WRAP = 13;
+/** A device-readable buffer after a device-writable one. */
+export const VRING_E_ORDER = 14;
+/** Readable or writable bytes of a chain add up to 2^32 or more. */
+export const VRING_E_LENGTH = 15;
+/** More pieces than the iovec table holds. */
+export const VRING_E_IOV = 16;
+/** `addUsed` of a head that is out of range, or when nothing is in flight: a mistake of ours. */
+export const VRING_E_COMPLETION = 17;
+/** Refusal, driver side: `used.idx` runs ahead by more than is in flight. */
+export const VRING_E_USED_INDEX = 18;
+/** Refusal, driver side: a used id that is out of range or not in flight. */
+export const VRING_E_USED_ID = 19;
+/** Driver side: the device claims more bytes than the chain can hold; the length is cut. */
+export const VRING_E_USED_LENGTH = 20;
+/** Driver side: `addBufs` of a chain with no piece, or one that the queue can never hold. */
+export const VRING_E_CHAIN = 21;
+/** Errors, and the unused number 0. */
+export const VRING_E_COUNT = 22;

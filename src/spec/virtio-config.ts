@@ -1,0 +1,25 @@
+// Device status, feature bits and device types. Bit numbers, not masks: bits above 31 do not fit
+// a JavaScript bit operation.
+
+/** virtio 1.3, 2.1 Device Status Field: the guest has found the device. */
+export const VIRTIO_CONFIG_S_ACKNOWLEDGE = 1;
+/** virtio 1.3, 2.1 Device Status Field: the guest knows how to drive the device. */
+export const VIRTIO_CONFIG_S_DRIVER = 2;
+/** virtio 1.3, 2.1 Device Status Field: the driver is set up, the device is live. */
+export const VIRTIO_CONFIG_S_DRIVER_OK = 4;
+/** virtio 1.3, 2.1 Device Status Field: feature negotiation is complete. */
+export const VIRTIO_CONFIG_S_FEATURES_OK = 8;
+/** virtio 1.3, 2.1 Device Status Field: the device met an error only a reset repairs. */
+export const VIRTIO_CONFIG_S_NEEDS_RESET = 64;
+/** virtio 1.3, 2.1 Device Status Field: the driver has given up. */
+export const VIRTIO_CONFIG_S_FAILED = 128;
+
+/** virtio 1.3, 6 Reserved Feature Bits: a descriptor may refer to a table of descriptors. */
+export const VIRTIO_F_INDIRECT_DESC = 28;
+/** virtio 1.3, 6 Reserved Feature Bits: used_event and avail_event are in use. */
+export const VIRTIO_F_EVENT_IDX = 29;
+/** virtio 1.3, 6 Reserved Feature Bits: the device follows this specification. */
+export const VIRTIO_F_VERSION_1 = 32;
+
+/** virtio 1.3, 5 Device Types: block device. */
+export const VIRTIO_ID_BLOCK = 2;
