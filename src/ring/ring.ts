@@ -149,11 +149,11 @@ export interface DeviceRing {
   publish(): void;
 
   /**
-   * Whether the driver asked to be called for what was published since the last question; false when
-   * nothing was. Side effect: VQ_SIGNALLED = VQ_USED_PUBLISHED and VQ_SIGNALLED_VALID = 1, also when
-   * the answer is false. With VQ_F_EVENT_IDX: the first question with something published is answered
-   * true, the others by used_event; otherwise by avail.flags. virtio 1.3, 2.7.7 Used Buffer
-   * Notification Suppression. Linux: vhost_notify().
+   * Whether the driver asked to be called for what was published since the last question; false,
+   * with no side effect, when nothing was (VQ_SIGNALLED = VQ_USED_PUBLISHED). Otherwise the question
+   * counts as answered: VQ_SIGNALLED = VQ_USED_PUBLISHED, VQ_SIGNALLED_VALID = 1. With
+   * VQ_F_EVENT_IDX: true while VQ_SIGNALLED_VALID was 0, else by used_event; without: by avail.flags.
+   * virtio 1.3, 2.7.7 Used Buffer Notification Suppression. Linux: vhost_notify().
    */
   callNeeded(): boolean;
 
