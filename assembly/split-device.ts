@@ -1,0 +1,201 @@
+import {
+  VIRTQ_AVAIL_ELEM_BYTES,
+  VIRTQ_AVAIL_F_NO_INTERRUPT,
+  VIRTQ_RING_ELEMENTS,
+  VIRTQ_RING_FLAGS,
+  VIRTQ_RING_IDX,
+  VIRTQ_USED_ELEM_BYTES,
+  VIRTQ_USED_ELEM_LEN,
+  VIRTQ_USED_F_NO_NOTIFY,
+} from "../src/spec/virtio-ring";
+import {
+  CHAIN_BYTES,
+  CHAIN_HEAD,
+  CHAIN_IN_COUNT,
+  CHAIN_OUT_COUNT,
+  CHAIN_USED_BYTES,
+  VQ_AVAIL_SEEN,
+  VQ_CHAIN_CAPACITY,
+  VQ_CHAINS,
+  VQ_DEVICE,
+  VQ_DRIVER,
+  VQ_ERROR,
+  VQ_F_EVENT_IDX,
+  VQ_FLAGS,
+  VQ_IN_FLIGHT,
+  VQ_LAST_AVAIL,
+  VQ_NOTIFY_DISABLED,
+  VQ_NUM,
+  VQ_SIGNALLED,
+  VQ_SIGNALLED_VALID,
+  VQ_USED_NEXT,
+  VQ_USED_PUBLISHED,
+  VQ_WALK_MAX,
+  VRING_E_AVAIL_INDEX,
+  VRING_E_COMPLETION,
+  VRING_E_COUNT,
+  VRING_E_HEAD,
+  VRING_E_IN_FLIGHT,
+  VRING_E_IOV,
+} from "../src/spec/ring-state";
+import { followChain } from "./chain";
+import { needEvent } from "./event";
+import { countError, next16, refuse } from "./state";
+
+/** What `nextHead` answers, beside heads and negative codes, when the ring is empty. */
+const EMPTY: i32 = -VRING_E_COUNT;
+
+/** DeviceRing.start */
+export function deviceStart(vq: usize, lastAvail: u32): void {
+  const used = load<u16>(load<usize>(vq, VQ_DEVICE), VIRTQ_RING_IDX);
+  store<u32>(vq, lastAvail & 0xffff, VQ_LAST_AVAIL);
+  store<u32>(vq, lastAvail & 0xffff, VQ_AVAIL_SEEN);
+  store<u32>(vq, used, VQ_USED_NEXT);
+  store<u32>(vq, used, VQ_USED_PUBLISHED);
+  store<u32>(vq, used, VQ_SIGNALLED);
+  store<u32>(vq, 0, VQ_SIGNALLED_VALID);
+  store<u32>(vq, 0, VQ_IN_FLIGHT);
+  store<u32>(vq, 0, VQ_ERROR);
+  store<u32>(vq, 0, VQ_NOTIFY_DISABLED);
+  atomic.store<u16>(load<usize>(vq, VQ_DEVICE), 0, VIRTQ_RING_FLAGS);
+}
+
+/** Acquire A1: the elements below idx are visible after it. Pairs with A1 in split-driver.ts. */
+function loadAvailIdx(vq: usize): u32 {
+  return <u32>atomic.load<u16>(load<usize>(vq, VQ_DRIVER), VIRTQ_RING_IDX);
+}
+
+/** The head at VQ_LAST_AVAIL, checked; EMPTY; or a refusal, negative. */
+function nextHead(vq: usize): i32 {
+  const num = load<u32>(vq, VQ_NUM);
+  const last = load<u32>(vq, VQ_LAST_AVAIL);
+  if (last == load<u32>(vq, VQ_AVAIL_SEEN)) {
+    const idx = loadAvailIdx(vq);
+    if (((idx - last) & 0xffff) > num) return refuse(vq, VRING_E_AVAIL_INDEX);
+    store<u32>(vq, idx, VQ_AVAIL_SEEN);
+    if (idx == last) {
+      store<u32>(vq, 0, VQ_ERROR);
+      return EMPTY;
+    }
+  }
+  if (load<u32>(vq, VQ_IN_FLIGHT) == num) return refuse(vq, VRING_E_IN_FLIGHT);
+  const slot = load<usize>(vq, VQ_DRIVER) + (last & (num - 1)) * VIRTQ_AVAIL_ELEM_BYTES;
+  const head = <u32>load<u16>(slot, VIRTQ_RING_ELEMENTS);
+  return head < num ? <i32>head : refuse(vq, VRING_E_HEAD);
+}
+
+/** Moves past the entry that `nextHead` showed: it is in flight now, and no refusal stands. */
+function consume(vq: usize): void {
+  store<u32>(vq, next16(load<u32>(vq, VQ_LAST_AVAIL)), VQ_LAST_AVAIL);
+  store<u32>(vq, load<u32>(vq, VQ_IN_FLIGHT) + 1, VQ_IN_FLIGHT);
+  store<u32>(vq, 0, VQ_ERROR);
+}
+
+/** DeviceRing.getDescs */
+export function getDescs(vq: usize, max: u32): i32 {
+  let chain = load<usize>(vq, VQ_CHAINS);
+  let got: i32 = 0;
+  let iovNext: u32 = 0;
+  let walked: u32 = 0;
+  for (let left = min(max, load<u32>(vq, VQ_CHAIN_CAPACITY)); left > 0; left--) {
+    const head = nextHead(vq);
+    if (head < 0) return got == 0 && head != EMPTY ? head : got;
+    const outcome = followChain(vq, chain, iovNext, <u32>head);
+    const code = outcome & 0xff;
+    if (code == VRING_E_IOV && iovNext > 0) return got;
+    consume(vq);
+    if (code == 0) {
+      iovNext += load<u32>(chain, CHAIN_OUT_COUNT) + load<u32>(chain, CHAIN_IN_COUNT);
+      chain += CHAIN_BYTES;
+      got++;
+    } else {
+      countError(vq, code);
+      addUsed(vq, <u32>head, 0);
+    }
+    walked += outcome >> 8;
+    if (walked >= <u32>VQ_WALK_MAX) break;
+  }
+  return got;
+}
+
+/** DeviceRing.addUsed */
+export function addUsed(vq: usize, head: u32, usedBytes: u32): i32 {
+  const num = load<u32>(vq, VQ_NUM);
+  const inFlight = load<u32>(vq, VQ_IN_FLIGHT);
+  if (head >= num || inFlight == 0) {
+    countError(vq, VRING_E_COMPLETION);
+    return -VRING_E_COMPLETION;
+  }
+  const next = load<u32>(vq, VQ_USED_NEXT);
+  const slot = load<usize>(vq, VQ_DEVICE) + (next & (num - 1)) * VIRTQ_USED_ELEM_BYTES;
+  store<u32>(slot, head, VIRTQ_RING_ELEMENTS);
+  store<u32>(slot, usedBytes, VIRTQ_RING_ELEMENTS + VIRTQ_USED_ELEM_LEN);
+  store<u32>(vq, next16(next), VQ_USED_NEXT);
+  store<u32>(vq, inFlight - 1, VQ_IN_FLIGHT);
+  return 0;
+}
+
+/** DeviceRing.addUsedN */
+export function addUsedN(vq: usize, count: u32): i32 {
+  let chain = load<usize>(vq, VQ_CHAINS);
+  for (let left = min(count, load<u32>(vq, VQ_CHAIN_CAPACITY)); left > 0; left--) {
+    const error = addUsed(vq, load<u32>(chain, CHAIN_HEAD), load<u32>(chain, CHAIN_USED_BYTES));
+    if (error != 0) return error;
+    chain += CHAIN_BYTES;
+  }
+  return 0;
+}
+
+/** DeviceRing.publish. Release U1: the elements come first. Pairs with U1 in split-driver.ts. */
+export function devicePublish(vq: usize): void {
+  const next = load<u32>(vq, VQ_USED_NEXT);
+  if (next == load<u32>(vq, VQ_USED_PUBLISHED)) return;
+  atomic.store<u16>(load<usize>(vq, VQ_DEVICE), <u16>next, VIRTQ_RING_IDX);
+  store<u32>(vq, next, VQ_USED_PUBLISHED);
+}
+
+/**
+ * DeviceRing.callNeeded. Order U2: `devicePublish` stored used.idx, then we load the driver's wish;
+ * the driver's `enableCall` stores its wish, then loads used.idx. All four are sequentially
+ * consistent, so one of the two sees the other.
+ */
+export function callNeeded(vq: usize): bool {
+  const old = load<u32>(vq, VQ_SIGNALLED);
+  const new_ = load<u32>(vq, VQ_USED_PUBLISHED);
+  if (old == new_) return false;
+  const isFirst = load<u32>(vq, VQ_SIGNALLED_VALID) == 0;
+  store<u32>(vq, new_, VQ_SIGNALLED);
+  store<u32>(vq, 1, VQ_SIGNALLED_VALID);
+  const driverArea = load<usize>(vq, VQ_DRIVER);
+  if ((load<u32>(vq, VQ_FLAGS) & VQ_F_EVENT_IDX) == 0) {
+    return (atomic.load<u16>(driverArea, VIRTQ_RING_FLAGS) & VIRTQ_AVAIL_F_NO_INTERRUPT) == 0;
+  }
+  if (isFirst) return true;
+  const usedEvent = driverArea + load<u32>(vq, VQ_NUM) * VIRTQ_AVAIL_ELEM_BYTES;
+  return needEvent(atomic.load<u16>(usedEvent, VIRTQ_RING_ELEMENTS), new_, old);
+}
+
+/** DeviceRing.enableKick. Order A2: mirror of `callNeeded`, with `kickNeeded` in split-driver.ts. */
+export function enableKick(vq: usize): bool {
+  const deviceArea = load<usize>(vq, VQ_DEVICE);
+  store<u32>(vq, 0, VQ_NOTIFY_DISABLED);
+  if (load<u32>(vq, VQ_FLAGS) & VQ_F_EVENT_IDX) {
+    const availEvent = deviceArea + load<u32>(vq, VQ_NUM) * VIRTQ_USED_ELEM_BYTES;
+    atomic.store<u16>(availEvent, <u16>load<u32>(vq, VQ_AVAIL_SEEN), VIRTQ_RING_ELEMENTS);
+  } else {
+    atomic.store<u16>(deviceArea, 0, VIRTQ_RING_FLAGS);
+  }
+  return loadAvailIdx(vq) != load<u32>(vq, VQ_LAST_AVAIL);
+}
+
+/** DeviceRing.disableKick */
+export function disableKick(vq: usize): void {
+  store<u32>(vq, 1, VQ_NOTIFY_DISABLED);
+  if (load<u32>(vq, VQ_FLAGS) & VQ_F_EVENT_IDX) return;
+  atomic.store<u16>(load<usize>(vq, VQ_DEVICE), VIRTQ_USED_F_NO_NOTIFY, VIRTQ_RING_FLAGS);
+}
+
+/** DeviceRing.availLen */
+export function availLen(vq: usize): u32 {
+  return (loadAvailIdx(vq) - load<u32>(vq, VQ_LAST_AVAIL)) & 0xffff;
+}

@@ -1,0 +1,21 @@
+import { VQ_ERROR, VQ_ERROR_COUNTS } from "../src/spec/ring-state";
+
+/** Adds one to the count of `code` (VRING_E_…). */
+export function countError(vq: usize, code: u32): void {
+  const slot = vq + (<usize>code << 2);
+  store<u32>(slot, load<u32>(slot, VQ_ERROR_COUNTS) + 1, VQ_ERROR_COUNTS);
+}
+
+/** Sets the standing refusal; counts it only when it is new. Returns the code, negative. */
+export function refuse(vq: usize, code: u32): i32 {
+  if (load<u32>(vq, VQ_ERROR) != code) {
+    store<u32>(vq, code, VQ_ERROR);
+    countError(vq, code);
+  }
+  return -(<i32>code);
+}
+
+/** The u16 that follows: ring indices run freely and wrap at 65536, not at the queue size. */
+export function next16(index: u32): u32 {
+  return (index + 1) & 0xffff;
+}

@@ -1,0 +1,65 @@
+import { readFileSync } from "node:fs";
+import loader from "@assemblyscript/loader";
+import type { DeviceRing, DriverRing } from "./ring.js";
+import { TsSplitDevice } from "./ts-split-device.js";
+import { TsSplitDriver } from "./ts-split-driver.js";
+import { type RingModule, WasmSplitDevice, WasmSplitDriver } from "./wasm-ring.js";
+
+/** Which of the two implementations: they give the same answers and leave the same bytes. */
+export type RingKind = "wasm" | "ts";
+
+/** Makes rings over one memory. The state blocks are laid out by the caller (`memory/vring.ts`). */
+export interface Rings {
+  /** The driver's half over the state block at `vq`. */
+  driver(vq: number): DriverRing;
+  /** The device's half over the state block at `vq`. */
+  device(vq: number): DeviceRing;
+}
+
+/** Compiled once a thread. */
+const compiled = new Map<string, WebAssembly.Module>();
+
+function compile(target: "shared" | "unshared"): WebAssembly.Module {
+  let module = compiled.get(target);
+  if (!module) {
+    const bytes = readFileSync(new URL(`../wasm/${target}.wasm`, import.meta.url));
+    module = new WebAssembly.Module(bytes);
+    compiled.set(target, module);
+  }
+  return module;
+}
+
+/** The loader wraps each function to count its arguments; `original` is the function itself. */
+function unwrap(exports: Record<string, unknown>): RingModule {
+  const functions: Record<string, unknown> = {};
+  for (const [name, value] of Object.entries(exports)) {
+    if (typeof value !== "function") continue;
+    functions[name] = (value as { original?: unknown }).original ?? value;
+  }
+  return functions as unknown as RingModule;
+}
+
+/**
+ * An instance of the ring module over `memory`, of the target that fits it (shared or not). Any
+ * number of instances may work on one memory. Throws what WebAssembly throws for a foreign object.
+ */
+export function instantiate(memory: WebAssembly.Memory): RingModule {
+  const target = memory.buffer instanceof SharedArrayBuffer ? "shared" : "unshared";
+  const { exports } = loader.instantiateSync(compile(target), { env: { memory } });
+  return unwrap(exports);
+}
+
+/** Rings of `kind` over `memory`, for the thread that calls. */
+export function loadRings(memory: WebAssembly.Memory, kind: RingKind = "wasm"): Rings {
+  if (kind === "ts") {
+    return {
+      driver: (vq) => new TsSplitDriver(memory, vq),
+      device: (vq) => new TsSplitDevice(memory, vq),
+    };
+  }
+  const module = instantiate(memory);
+  return {
+    driver: (vq) => new WasmSplitDriver(module, vq),
+    device: (vq) => new WasmSplitDevice(module, vq),
+  };
+}
