@@ -1,5 +1,5 @@
 import { readFileSync } from "node:fs";
-import loader from "@assemblyscript/loader";
+import { instantiateSync } from "@assemblyscript/loader";
 import type { DeviceRing, DriverRing } from "./ring.js";
 import { TsSplitDevice } from "./ts-split-device.js";
 import { TsSplitDriver } from "./ts-split-driver.js";
@@ -45,7 +45,7 @@ function unwrap(exports: Record<string, unknown>): RingModule {
  */
 export function instantiate(memory: WebAssembly.Memory): RingModule {
   const target = memory.buffer instanceof SharedArrayBuffer ? "shared" : "unshared";
-  const { exports } = loader.instantiateSync(compile(target), { env: { memory } });
+  const { exports } = instantiateSync(compile(target), { env: { memory } });
   return unwrap(exports);
 }
 

@@ -22,6 +22,7 @@ export const errno = {
   EPIPE: 32,
   ENOBUFS: 105,
   EOPNOTSUPP: 95,
+  ETIMEDOUT: 110,
 } as const;
 
 /** The name of an error: `"EAGAIN"`, `"EINVAL"` … */

@@ -1,6 +1,8 @@
 // virtio 1.3, 5.2 Block Device.
 
-/** Feature bit numbers. virtio 1.3, 5.2.3 Feature bits: `seg_max` is valid. */
+/** Feature bit numbers. virtio 1.3, 5.2.3 Feature bits: `size_max` is valid. */
+export const VIRTIO_BLK_F_SIZE_MAX = 1;
+/** virtio 1.3, 5.2.3 Feature bits: `seg_max` is valid. */
 export const VIRTIO_BLK_F_SEG_MAX = 2;
 /** virtio 1.3, 5.2.3 Feature bits: the disk is read-only. */
 export const VIRTIO_BLK_F_RO = 5;
@@ -52,6 +54,8 @@ export const VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP = 1;
 
 /** Offsets in `struct virtio_blk_config`. virtio 1.3, 5.2.4 Device configuration layout: le64. */
 export const VIRTIO_BLK_CONFIG_CAPACITY = 0;
+/** Offset, le32. */
+export const VIRTIO_BLK_CONFIG_SIZE_MAX = 8;
 /** Offset, le32. */
 export const VIRTIO_BLK_CONFIG_SEG_MAX = 12;
 /** Offset, le32. */

@@ -1,0 +1,253 @@
+import {
+  VIRTIO_BLK_CONFIG_WRITEBACK,
+  VIRTIO_BLK_F_CONFIG_WCE,
+  VIRTIO_BLK_F_FLUSH,
+  VIRTIO_BLK_HEADER_BYTES,
+  VIRTIO_BLK_ID_BYTES,
+  VIRTIO_BLK_S_IOERR,
+  VIRTIO_BLK_S_OK,
+  VIRTIO_BLK_S_UNSUPP,
+  VIRTIO_BLK_SECTOR_BYTES,
+  VIRTIO_BLK_SEGMENT_BYTES,
+  VIRTIO_BLK_T_DISCARD,
+  VIRTIO_BLK_T_FLUSH,
+  VIRTIO_BLK_T_GET_ID,
+  VIRTIO_BLK_T_IN,
+  VIRTIO_BLK_T_OUT,
+  VIRTIO_BLK_T_WRITE_ZEROES,
+  VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP,
+} from "../spec/virtio-blk.js";
+import { VIRTIO_ID_BLOCK } from "../spec/virtio-config.js";
+import type { Chain, ChainSide } from "../vhost/chain.js";
+import type { VirtioDevice } from "../vhost/device.js";
+import type { Virtqueue } from "../vhost/virtqueue.js";
+import type { BlkBackend } from "./blk-backend.js";
+import {
+  BLK_DISCARD_SECTORS_MAX,
+  BLK_SEGMENT_BYTES_MAX,
+  BLK_SEGMENTS_MAX,
+  BLK_WRITE_ZEROES_SECTORS_MAX,
+  blkConfig,
+  blkFeatures,
+  capacitySectors,
+} from "./blk-config.js";
+
+/** Descriptors that header and status take beside the data. */
+const OVERHEAD_SEGMENTS = 2;
+const MAX_SECTOR = Number.MAX_SAFE_INTEGER / VIRTIO_BLK_SECTOR_BYTES;
+
+/** A back-end's answer as a status byte. */
+const toStatus = (result: number) => (result < 0 ? VIRTIO_BLK_S_IOERR : VIRTIO_BLK_S_OK);
+
+const has = (features: bigint, bit: number) => ((features >> BigInt(bit)) & 1n) === 1n;
+
+/**
+ * A block device over a back-end. Each request is done before the next begins; what the guest got
+ * wrong becomes the request's status. virtio 1.3, 5.2 Block Device.
+ */
+export class BlkDevice implements VirtioDevice {
+  readonly deviceId = VIRTIO_ID_BLOCK;
+  readonly features: bigint;
+  readonly queueCount: number;
+  readonly queueSizeMax: number;
+  readonly #backend: BlkBackend;
+  readonly #id: Uint8Array;
+  readonly #sectors: number;
+  readonly #header = new Uint8Array(VIRTIO_BLK_HEADER_BYTES);
+  readonly #headerView = new DataView(this.#header.buffer);
+  readonly #segments = new Uint8Array(BLK_SEGMENTS_MAX * VIRTIO_BLK_SEGMENT_BYTES);
+  readonly #segmentsView = new DataView(this.#segments.buffer);
+  readonly #segMax: number;
+  readonly #status = new Uint8Array(1);
+  #accepted = 0n;
+  #isWriteback = true;
+
+  /** `id`: at most 20 bytes of text for GET_ID. */
+  constructor(backend: BlkBackend, id: string, queueCount: number, queueSizeMax: number) {
+    this.#backend = backend;
+    this.#sectors = capacitySectors(backend.sizeBytes);
+    this.features = blkFeatures(backend.isReadOnly, queueCount);
+    this.queueCount = queueCount;
+    this.queueSizeMax = queueSizeMax;
+    this.#segMax = Math.max(1, queueSizeMax - OVERHEAD_SEGMENTS);
+    this.#id = new Uint8Array(VIRTIO_BLK_ID_BYTES);
+    new TextEncoder().encodeInto(id, this.#id);
+  }
+
+  readConfig(): Uint8Array {
+    return blkConfig({
+      capacitySectors: this.#sectors,
+      segMax: this.#segMax,
+      queueCount: this.queueCount,
+      isWriteback: this.#isWriteback,
+    });
+  }
+
+  /** Only `writeback` may be written, and only when that was negotiated: see 5.2.5.2. */
+  writeConfig(offset: number, bytes: Uint8Array): void {
+    const value = bytes[VIRTIO_BLK_CONFIG_WRITEBACK - offset];
+    if (value === undefined || !has(this.#accepted, VIRTIO_BLK_F_CONFIG_WCE)) return;
+    this.#isWriteback = value !== 0;
+    if (!this.#isWriteback) this.#backend.flush();
+  }
+
+  /** Without FLUSH and without a switch, every write is made stable at once: see 5.2.6.2. */
+  start(features: bigint): void {
+    this.#accepted = features;
+    if (has(features, VIRTIO_BLK_F_CONFIG_WCE)) return;
+    this.#isWriteback = has(features, VIRTIO_BLK_F_FLUSH);
+  }
+
+  reset(): void {
+    this.#accepted = 0n;
+    this.#isWriteback = true;
+  }
+
+  close(): void {
+    this.#backend.close();
+  }
+
+  handleKick(vq: Virtqueue): void {
+    vq.drain((chain) => this.#request(chain, vq));
+  }
+
+  /**
+   * One request: header, data, status, however they are cut into descriptors. Returns the bytes
+   * written. virtio 1.3, 5.2.6 Device Operation.
+   */
+  #request(chain: Chain, vq: Virtqueue): number {
+    const { readable, writable } = chain;
+    const statusAt = writable.bytes - 1;
+    if (statusAt < 0 || readable.read(0, this.#header) < VIRTIO_BLK_HEADER_BYTES) {
+      return vq.badRequest();
+    }
+    const type = this.#headerView.getUint32(0, true);
+    const sector = this.#headerView.getUint32(8, true) + this.#headerView.getUint32(12, true) * 2 ** 32;
+    let status: number;
+    switch (type) {
+      case VIRTIO_BLK_T_IN:
+        status = this.#read(sector, writable, statusAt);
+        break;
+      case VIRTIO_BLK_T_OUT:
+        status = this.#write(sector, readable);
+        break;
+      case VIRTIO_BLK_T_FLUSH:
+        status = toStatus(this.#backend.flush());
+        break;
+      case VIRTIO_BLK_T_GET_ID:
+        status = this.#getId(writable, statusAt);
+        break;
+      case VIRTIO_BLK_T_DISCARD:
+      case VIRTIO_BLK_T_WRITE_ZEROES:
+        status = this.#discardOrZero(type, readable);
+        break;
+      default:
+        status = VIRTIO_BLK_S_UNSUPP;
+    }
+    return this.#answer(writable, statusAt, status);
+  }
+
+  /**
+   * Writes the status and returns the used length. A length vouches for every byte before it (2.7.8.2
+   * The Virtqueue Used Ring), and the status is the last byte: so data that was not read is zeroed.
+   */
+  #answer(writable: ChainSide, statusAt: number, status: number): number {
+    this.#status[0] = status;
+    writable.write(statusAt, this.#status);
+    if (status === VIRTIO_BLK_S_OK) return statusAt + 1;
+    if (statusAt > this.#segMax * BLK_SEGMENT_BYTES_MAX) return 0;
+    writable.fill(0, statusAt, 0);
+    return statusAt + 1;
+  }
+
+  #getId(writable: ChainSide, length: number): number {
+    if (length < VIRTIO_BLK_ID_BYTES) return VIRTIO_BLK_S_IOERR;
+    writable.write(0, this.#id);
+    writable.fill(VIRTIO_BLK_ID_BYTES, length - VIRTIO_BLK_ID_BYTES, 0);
+    return VIRTIO_BLK_S_OK;
+  }
+
+  #isWithin(sector: number, lengthBytes: number): boolean {
+    const sectors = lengthBytes / VIRTIO_BLK_SECTOR_BYTES;
+    if (lengthBytes > this.#segMax * BLK_SEGMENT_BYTES_MAX) return false;
+    return Number.isInteger(sectors) && sector <= MAX_SECTOR && sector + sectors <= this.#sectors;
+  }
+
+  #read(sector: number, writable: ChainSide, length: number): number {
+    if (!this.#isWithin(sector, length)) return VIRTIO_BLK_S_IOERR;
+    if (length === 0) return VIRTIO_BLK_S_OK;
+    const offset = sector * VIRTIO_BLK_SECTOR_BYTES;
+    const expected = Math.min(length, this.#backend.sizeBytes - offset);
+    const done =
+      writable.length(0) >= length
+        ? this.#backend.read(offset, writable.address(0), length)
+        : this.#backend.readv(offset, writable.views(0, length));
+    if (done < expected) return VIRTIO_BLK_S_IOERR; // failed, or the file has shrunk
+    if (done < length) writable.fill(done, length - done, 0);
+    return VIRTIO_BLK_S_OK;
+  }
+
+  #write(sector: number, readable: ChainSide): number {
+    const length = readable.bytes - VIRTIO_BLK_HEADER_BYTES;
+    if (this.#backend.isReadOnly || !this.#isWithin(sector, length)) return VIRTIO_BLK_S_IOERR;
+    if (length === 0) return VIRTIO_BLK_S_OK;
+    const offset = sector * VIRTIO_BLK_SECTOR_BYTES;
+    const isPlain = readable.count === 2 && readable.length(0) === VIRTIO_BLK_HEADER_BYTES;
+    const done = isPlain
+      ? this.#backend.write(offset, readable.address(1), length)
+      : this.#backend.writev(offset, readable.views(VIRTIO_BLK_HEADER_BYTES, length));
+    if (done < length) return VIRTIO_BLK_S_IOERR;
+    return this.#settle();
+  }
+
+  /** In write-through mode, what was written is stable before the request is done. */
+  #settle(): number {
+    return this.#isWriteback ? VIRTIO_BLK_S_OK : toStatus(this.#backend.flush());
+  }
+
+  /** Discard and write zeroes: all segments are checked before the first is done. See 5.2.6.2. */
+  #discardOrZero(type: number, readable: ChainSide): number {
+    const length = readable.bytes - VIRTIO_BLK_HEADER_BYTES;
+    const count = length / VIRTIO_BLK_SEGMENT_BYTES;
+    if (this.#backend.isReadOnly || !Number.isInteger(count)) return VIRTIO_BLK_S_IOERR;
+    if (count < 1 || count > BLK_SEGMENTS_MAX) return VIRTIO_BLK_S_IOERR;
+    readable.read(VIRTIO_BLK_HEADER_BYTES, this.#segments.subarray(0, length));
+    for (let i = 0; i < count; i++) {
+      const status = this.#checkSegment(type, i);
+      if (status !== VIRTIO_BLK_S_OK) return status;
+    }
+    for (let i = 0; i < count; i++) {
+      const { offset, lengthBytes } = this.#segment(i);
+      const result =
+        type === VIRTIO_BLK_T_DISCARD
+          ? this.#backend.discard(offset, lengthBytes)
+          : this.#backend.writeZeroes(offset, lengthBytes);
+      if (result < 0) return VIRTIO_BLK_S_IOERR;
+    }
+    return type === VIRTIO_BLK_T_DISCARD ? VIRTIO_BLK_S_OK : this.#settle();
+  }
+
+  #segment(index: number): { offset: number; lengthBytes: number; flags: number } {
+    const view = this.#segmentsView;
+    const at = index * VIRTIO_BLK_SEGMENT_BYTES;
+    const sector = view.getUint32(at, true) + view.getUint32(at + 4, true) * 2 ** 32;
+    return {
+      offset: sector * VIRTIO_BLK_SECTOR_BYTES,
+      lengthBytes: view.getUint32(at + 8, true) * VIRTIO_BLK_SECTOR_BYTES,
+      flags: view.getUint32(at + 12, true),
+    };
+  }
+
+  #checkSegment(type: number, index: number): number {
+    const { offset, lengthBytes, flags } = this.#segment(index);
+    const isDiscard = type === VIRTIO_BLK_T_DISCARD;
+    if (flags & ~VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP) return VIRTIO_BLK_S_UNSUPP;
+    if (isDiscard && flags !== 0) return VIRTIO_BLK_S_UNSUPP;
+    const max = isDiscard ? BLK_DISCARD_SECTORS_MAX : BLK_WRITE_ZEROES_SECTORS_MAX;
+    const isTooLong = lengthBytes > max * VIRTIO_BLK_SECTOR_BYTES;
+    const end = offset + lengthBytes;
+    return isTooLong || end > this.#sectors * VIRTIO_BLK_SECTOR_BYTES
+      ? VIRTIO_BLK_S_IOERR
+      : VIRTIO_BLK_S_OK;
+  }
+}

@@ -1,0 +1,132 @@
+import * as fs from "node:fs";
+import { errno, VhostError } from "../spec/errno.js";
+import { VIRTIO_BLK_SECTOR_BYTES } from "../spec/virtio-blk.js";
+import type { BlkBackend } from "./blk-backend.js";
+
+/** One write of zeroes; longer ranges take several. */
+const ZEROES = new Uint8Array(1 << 18);
+
+/** A failed system call as a negative errno; Node has numbers for all that a file can fail with. */
+function negative(error: unknown): number {
+  const number = (error as NodeJS.ErrnoException).errno;
+  return typeof number === "number" && number < 0 ? number : -errno.EIO;
+}
+
+/** Facts of an image, known before a device is made of it. */
+export interface ImageFacts {
+  sizeBytes: number;
+  /** The file itself, however it is named: device and inode. */
+  key: string;
+}
+
+/**
+ * Looks at the file of a disk. Throws ENOENT, EACCES …, EINVAL for what is no regular file or is
+ * empty, and for a writable one that is no whole number of sectors.
+ */
+export function checkImage(path: string, isReadOnly: boolean): ImageFacts {
+  let stat: fs.Stats;
+  try {
+    stat = fs.statSync(path);
+    fs.accessSync(path, isReadOnly ? fs.constants.R_OK : fs.constants.R_OK | fs.constants.W_OK);
+  } catch (error) {
+    throw imageError(path, isReadOnly, error);
+  }
+  if (!stat.isFile()) throw new VhostError("EINVAL", `${path} is not a regular file`, { path });
+  if (stat.size === 0) {
+    throw new VhostError("EINVAL", `${path} is empty; give it a size: truncate -s 64M ${path}`, { path });
+  }
+  if (!isReadOnly && stat.size % VIRTIO_BLK_SECTOR_BYTES !== 0) {
+    throw new VhostError("EINVAL", `${path} has ${stat.size} bytes, no multiple of 512; open it \
+read-only or extend it: truncate -s %512 ${path}`, { path, sizeBytes: stat.size });
+  }
+  return { sizeBytes: stat.size, key: `file:${stat.dev}:${stat.ino}` };
+}
+
+function imageError(path: string, isReadOnly: boolean, error: unknown): VhostError {
+  const { code = "EIO" } = error as NodeJS.ErrnoException;
+  const name = code in errno ? (code as keyof typeof errno) : "EIO";
+  const how = isReadOnly ? "read" : "read and written";
+  return new VhostError(name, `${path} can't be ${how}: ${(error as Error).message}`, { path }, error);
+}
+
+/** A disk in a file: `readv` and `writev` go straight between the file and the owner's memory. */
+export class FileBackend implements BlkBackend {
+  readonly sizeBytes: number;
+  readonly isReadOnly: boolean;
+  readonly #fd: number;
+  readonly #memory: Uint8Array<ArrayBufferLike>;
+
+  /** Opens the file. Throws what `checkImage` throws. */
+  constructor(path: string, isReadOnly: boolean, memory: WebAssembly.Memory) {
+    this.sizeBytes = checkImage(path, isReadOnly).sizeBytes;
+    this.isReadOnly = isReadOnly;
+    this.#memory = new Uint8Array(memory.buffer);
+    try {
+      this.#fd = fs.openSync(path, isReadOnly ? "r" : "r+");
+    } catch (error) {
+      throw imageError(path, isReadOnly, error);
+    }
+  }
+
+  read(offset: number, address: number, length: number): number {
+    try {
+      return fs.readSync(this.#fd, this.#memory, address, length, offset);
+    } catch (error) {
+      return negative(error);
+    }
+  }
+
+  readv(offset: number, views: Uint8Array<ArrayBufferLike>[]): number {
+    try {
+      return fs.readvSync(this.#fd, views, offset);
+    } catch (error) {
+      return negative(error);
+    }
+  }
+
+  write(offset: number, address: number, length: number): number {
+    try {
+      return fs.writeSync(this.#fd, this.#memory, address, length, offset);
+    } catch (error) {
+      return negative(error);
+    }
+  }
+
+  writev(offset: number, views: Uint8Array<ArrayBufferLike>[]): number {
+    try {
+      return fs.writevSync(this.#fd, views, offset);
+    } catch (error) {
+      return negative(error);
+    }
+  }
+
+  flush(): number {
+    try {
+      fs.fdatasyncSync(this.#fd);
+      return 0;
+    } catch (error) {
+      return negative(error);
+    }
+  }
+
+  writeZeroes(offset: number, length: number): number {
+    try {
+      for (let done = 0; done < length; ) {
+        const bytes = Math.min(ZEROES.length, length - done);
+        done += fs.writeSync(this.#fd, ZEROES, 0, bytes, offset + done);
+      }
+      return 0;
+    } catch (error) {
+      return negative(error);
+    }
+  }
+
+  /** Node has no fallocate: the hint is taken and nothing is freed. */
+  discard(): number {
+    return 0;
+  }
+
+  close(): void {
+    fs.closeSync(this.#fd);
+  }
+}

@@ -1,0 +1,96 @@
+import { VhostError } from "../spec/errno.js";
+import { VIRTIO_BLK_ID_BYTES } from "../spec/virtio-blk.js";
+import { checkQueueSize } from "../memory/vring.js";
+import type { Claim, DeviceEnvironment, DeviceSpec, VirtioDevice } from "../vhost/device.js";
+import { Doorbell } from "../vhost/notify.js";
+import type { BlkBackend } from "./blk-backend.js";
+import { BlkDevice } from "./blk-device.js";
+import { checkImage, FileBackend } from "./blk-file.js";
+import { MemoryBackend } from "./blk-memory.js";
+import { NullBackend } from "./blk-null.js";
+
+/** Where a disk's bytes are: exactly one of the three. */
+export type BlkSource =
+  /** In a file. A writable one has a whole number of 512-byte sectors. */
+  | { file: string }
+  /** In the worker's memory: so many bytes of zeroes, gone with the device. */
+  | { memoryBytes: number }
+  /** Nowhere: reads and writes succeed and move nothing, for measuring. */
+  | { nullBytes: number };
+
+/** A disk. */
+export type BlkOptions = BlkSource & {
+  /** Refuse writes. Default false. */
+  readOnly?: boolean;
+  /** What VIRTIO_BLK_T_GET_ID says, at most 20 bytes. Default "vhost-wasm". */
+  id?: string;
+  /** Request queues, 1 to 32. Default 1. */
+  queues?: number;
+  /** Largest size of a queue, a power of two. Default 256. */
+  queueSize?: number;
+};
+
+interface BlkSettings {
+  source: BlkSource;
+  readOnly: boolean;
+  id: string;
+  queues: number;
+  queueSize: number;
+}
+
+/** Throws EINVAL unless exactly one source is named, and a size is one that a disk can have. */
+function checkSource(options: BlkOptions): BlkSource {
+  const { file, memoryBytes, nullBytes } = options as Record<string, unknown>;
+  const named = [file, memoryBytes, nullBytes].filter((value) => value !== undefined);
+  if (named.length !== 1) {
+    throw new VhostError("EINVAL", "name one of file, memoryBytes and nullBytes for a disk");
+  }
+  if (typeof file === "string") return { file };
+  const size = named[0];
+  if (typeof size !== "number" || !Number.isSafeInteger(size) || size <= 0 || size % 512 !== 0) {
+    throw new VhostError("EINVAL", "a disk's size is a positive multiple of 512 bytes", { size });
+  }
+  return memoryBytes === undefined ? { nullBytes: size } : { memoryBytes: size };
+}
+
+/**
+ * A block device to open: `await process.open(blk({ file: "disk.img" }))`. Throws EINVAL for options
+ * that make no disk; that a file is missing or taken shows when it is opened. virtio 1.3, 5.2 Block
+ * Device.
+ */
+export function blk(options: BlkOptions): DeviceSpec<"blk"> {
+  const source = checkSource(options);
+  const { readOnly = false, id = "vhost-wasm", queues = 1, queueSize = 256 } = options;
+  if (new TextEncoder().encode(id).length > VIRTIO_BLK_ID_BYTES) {
+    throw new VhostError("EINVAL", `a disk's id has at most ${VIRTIO_BLK_ID_BYTES} bytes`, { id });
+  }
+  Doorbell.checkQueueCount(queues);
+  checkQueueSize(queueSize);
+  const settings: BlkSettings = { source, readOnly, id, queues, queueSize };
+  return {
+    kind: "blk",
+    module: import.meta.url,
+    options: settings,
+    claims: () => claimsOf(source, readOnly),
+  };
+}
+
+function claimsOf(source: BlkSource, readOnly: boolean): Claim[] {
+  if (!("file" in source)) return [];
+  const { key } = checkImage(source.file, readOnly);
+  return [{ key, label: source.file, mode: readOnly ? "shared" : "exclusive" }];
+}
+
+function makeBackend(settings: BlkSettings, memory: WebAssembly.Memory): BlkBackend {
+  const { source, readOnly } = settings;
+  if ("file" in source) return new FileBackend(source.file, readOnly, memory);
+  if ("nullBytes" in source) return new NullBackend(source.nullBytes, readOnly);
+  return new MemoryBackend(source.memoryBytes, readOnly, memory);
+}
+
+/** Makes the device, in the worker's thread. For `DeviceModule`. Throws what the back-end throws. */
+export function createDevice(options: unknown, environment: DeviceEnvironment): VirtioDevice {
+  const settings = options as BlkSettings;
+  const backend = makeBackend(settings, environment.memory);
+  return new BlkDevice(backend, settings.id, settings.queues, settings.queueSize);
+}

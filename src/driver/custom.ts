@@ -1,0 +1,72 @@
+import { VhostError } from "../spec/errno.js";
+import { type Abortable, orAbort } from "./abort.js";
+import { DmaBuffer } from "./dma.js";
+import { type Probed, type ProbeOptions, probe, remove } from "./probe.js";
+import type { Queue } from "./queue.js";
+import type { Transport } from "./transport.js";
+
+/** Device-specific feature bits: all are accepted, since their meaning is the user's. */
+const DEVICE_BITS = Array.from({ length: 24 }, (_, bit) => bit);
+
+/** A plain driver for a device of the user's own: bytes to the device, bytes back. */
+export class CustomDriver implements AsyncDisposable {
+  readonly #probed: Probed;
+
+  private constructor(probed: Probed) {
+    this.#probed = probed;
+  }
+
+  /** Brings the device up. Rejects with what `probe` rejects with. */
+  static async probe(transport: Transport, options: ProbeOptions = {}): Promise<CustomDriver> {
+    return new CustomDriver(await probe(transport, DEVICE_BITS, options));
+  }
+
+  /** Negotiated feature bits, as a mask. */
+  get features(): bigint {
+    return this.#probed.features;
+  }
+
+  /** The configuration space as it was when the device came up. */
+  get config(): Uint8Array {
+    return this.#probed.config;
+  }
+
+  /**
+   * One request on queue `index`: the device reads `readable` and may write up to `writableBytes`;
+   * resolves with what it wrote. Rejects with ENOBUFS (no such queue), EINVAL (nothing to send),
+   * ENOMEM, ENODEV.
+   */
+  async request(
+    index: number,
+    readable: Uint8Array,
+    writableBytes: number,
+    options: Abortable = {},
+  ): Promise<Uint8Array> {
+    options.signal?.throwIfAborted();
+    const queue = this.#probed.queues[index];
+    if (!queue) throw new VhostError("ENOBUFS", `there is no queue ${index}`);
+    if (readable.length + writableBytes === 0) throw new VhostError("EINVAL", "an empty request");
+    return orAbort(this.#send(queue, readable, writableBytes), options.signal);
+  }
+
+  async #send(queue: Queue, readable: Uint8Array, writableBytes: number): Promise<Uint8Array> {
+    using buffer = new DmaBuffer(this.#probed.transport.shared, readable.length + writableBytes);
+    buffer.bytes.set(readable);
+    const out = { address: buffer.address, length: readable.length };
+    const in_ = { address: buffer.address + readable.length, length: writableBytes };
+    const used = await queue.submit(
+      readable.length > 0 ? [out] : [],
+      writableBytes > 0 ? [in_] : [],
+    );
+    return buffer.bytes.slice(readable.length, readable.length + used);
+  }
+
+  /** Resets the device and gives the memory back; what is in flight rejects with ENODEV. */
+  close(): Promise<void> {
+    return remove(this.#probed);
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+}

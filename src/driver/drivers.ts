@@ -1,0 +1,24 @@
+import { BlkDriver } from "./blk.js";
+import { CustomDriver } from "./custom.js";
+import type { ProbeOptions } from "./probe.js";
+import type { Transport } from "./transport.js";
+
+/** The driver for each kind of device. */
+export interface Drivers {
+  blk: BlkDriver;
+  custom: CustomDriver;
+}
+
+const probes: { [Kind in keyof Drivers]: (t: Transport, o: ProbeOptions) => Promise<Drivers[Kind]> } = {
+  blk: BlkDriver.probe,
+  custom: CustomDriver.probe,
+};
+
+/** Finds the driver for a device and brings the device up. Linux: virtio_dev_probe(). */
+export function probeDriver<Kind extends keyof Drivers>(
+  kind: Kind,
+  transport: Transport,
+  options: ProbeOptions,
+): Promise<Drivers[Kind]> {
+  return probes[kind](transport, options);
+}

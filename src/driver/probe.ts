@@ -1,0 +1,99 @@
+import { VhostError } from "../spec/errno.js";
+import {
+  VIRTIO_CONFIG_S_ACKNOWLEDGE,
+  VIRTIO_CONFIG_S_DRIVER,
+  VIRTIO_CONFIG_S_DRIVER_OK,
+  VIRTIO_CONFIG_S_FAILED,
+  VIRTIO_CONFIG_S_FEATURES_OK,
+  VIRTIO_F_EVENT_IDX,
+  VIRTIO_F_INDIRECT_DESC,
+  VIRTIO_F_VERSION_1,
+} from "../spec/virtio-config.js";
+import { Completions } from "./completions.js";
+import { Queue } from "./queue.js";
+import type { Transport } from "./transport.js";
+
+/** What a driver may ask for beside its device's own features. */
+export interface ProbeOptions {
+  /** Entries of each queue, a power of two; default and most: what the device offers. */
+  queueSize?: number;
+  /** Offer bits (numbers) that the driver is to leave alone, for tests and benches. */
+  withoutFeatures?: readonly number[];
+}
+
+/** A device that is ready: negotiated, with all of its queues live. */
+export interface Probed {
+  readonly transport: Transport;
+  readonly features: bigint;
+  readonly config: Uint8Array;
+  readonly queues: readonly Queue[];
+}
+
+const bit = (number: number) => 1n << BigInt(number);
+const RING_BITS = [VIRTIO_F_INDIRECT_DESC, VIRTIO_F_EVENT_IDX, VIRTIO_F_VERSION_1];
+
+/** The features to accept. Throws EOPNOTSUPP for a device older than virtio 1. */
+function choose(transport: Transport, known: readonly number[], options: ProbeOptions): bigint {
+  const { deviceFeatures } = transport;
+  if ((deviceFeatures & bit(VIRTIO_F_VERSION_1)) === 0n) {
+    throw new VhostError("EOPNOTSUPP", "the device does not offer VIRTIO_F_VERSION_1");
+  }
+  const wanted = [...RING_BITS, ...known].filter((n) => !options.withoutFeatures?.includes(n));
+  return wanted.reduce((mask, number) => mask | bit(number), 0n) & deviceFeatures;
+}
+
+/**
+ * Brings a device up in the order of virtio 1.3, 3.1.1 Driver Requirements: Device Initialization.
+ * `known`: feature bit numbers of the device's class that the driver knows. Rejects with the cause,
+ * after setting FAILED and resetting.
+ */
+export async function probe(
+  transport: Transport,
+  known: readonly number[],
+  options: ProbeOptions = {},
+): Promise<Probed> {
+  const queues: Queue[] = [];
+  const add = (status: number) => transport.setStatus(transport.status | status);
+  try {
+    await transport.setStatus(0);
+    await add(VIRTIO_CONFIG_S_ACKNOWLEDGE);
+    await add(VIRTIO_CONFIG_S_DRIVER);
+    const features = choose(transport, known, options);
+    transport.setFeatures(features);
+    await add(VIRTIO_CONFIG_S_FEATURES_OK);
+    if ((transport.status & VIRTIO_CONFIG_S_FEATURES_OK) === 0) {
+      throw new VhostError("EOPNOTSUPP", "the device refused the features", { features });
+    }
+    const config = await transport.readConfig();
+    const completions = new Completions(transport);
+    for (let index = 0; index < transport.queueCount; index++) {
+      const num = options.queueSize ?? transport.queueSizeMax;
+      const queue = new Queue(transport, index, num, features, () => completions.start());
+      queues.push(queue);
+      completions.add(queue);
+    }
+    await add(VIRTIO_CONFIG_S_DRIVER_OK);
+    transport.onDeath((error) => {
+      for (const queue of queues) queue.fail(error);
+    });
+    return { transport, features, config, queues };
+  } catch (error) {
+    await add(VIRTIO_CONFIG_S_FAILED).catch(() => {});
+    await transport.setStatus(0).catch(() => {});
+    for (const queue of queues) queue.release();
+    throw error;
+  }
+}
+
+/** Resets the device, rejects what is in flight with ENODEV, and gives the memory back. */
+export async function remove({ transport, queues }: Probed): Promise<void> {
+  const gone = new VhostError("ENODEV", "the driver is closed");
+  try {
+    await transport.setStatus(0);
+  } finally {
+    for (const queue of queues) {
+      queue.fail(gone);
+      queue.release();
+    }
+  }
+}

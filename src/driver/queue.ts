@@ -1,0 +1,198 @@
+import { descBytes, deviceAreaBytes, driverAreaBytes } from "../memory/vring.js";
+import type { DriverRing } from "../ring/ring.js";
+import { allocDriverState, BURST_MAX, type StateBlock } from "../ring/state-block.js";
+import { RingTables, vringErrorName } from "../ring/tables.js";
+import { VhostError } from "../spec/errno.js";
+import { VIRTIO_F_INDIRECT_DESC } from "../spec/virtio-config.js";
+import { VIRTQ_DESC_BYTES, VIRTQ_USED_ALIGN } from "../spec/virtio-ring.js";
+import { VQ_IOV_CAPACITY } from "../spec/ring-state.js";
+import { DmaBuffer } from "./dma.js";
+import type { Transport } from "./transport.js";
+
+/** Pieces that go into an indirect table; longer chains are direct. */
+const INDIRECT_CAPACITY = 16;
+
+/** A run of guest memory: linear address and length in bytes. */
+export interface Piece {
+  address: number;
+  length: number;
+}
+
+interface Request {
+  out: readonly Piece[];
+  in: readonly Piece[];
+  resolve(usedBytes: number): void;
+  reject(error: VhostError): void;
+}
+
+/**
+ * The driver's half of a queue: requests in, promises out. What is submitted in one turn of the
+ * event loop is published, and the device kicked, once. One thread.
+ */
+export class Queue {
+  readonly index: number;
+  readonly #transport: Transport;
+  readonly #ring: DriverRing;
+  readonly #tables: RingTables;
+  readonly #state: StateBlock;
+  readonly #areas: DmaBuffer[];
+  readonly #pending: (Request | undefined)[];
+  readonly #onSubmit: () => void;
+  #backlog: Request[] = [];
+  #isFlushDue = false;
+  #failure: VhostError | undefined;
+
+  /**
+   * Lays the queue out in guest memory and tells the device of it. `onSubmit` is called when requests
+   * were published. Throws ENOMEM with nothing kept.
+   */
+  constructor(transport: Transport, index: number, num: number, features: bigint, onSubmit: () => void) {
+    const { shared } = transport;
+    this.index = index;
+    this.#transport = transport;
+    this.#onSubmit = onSubmit;
+    this.#areas = [];
+    try {
+      const area = (bytes: number, align: number): DmaBuffer => {
+        const buffer = new DmaBuffer(shared, bytes, align);
+        this.#areas.push(buffer);
+        return buffer;
+      };
+      const desc = area(descBytes(num), VIRTQ_DESC_BYTES).address;
+      const driver = area(driverAreaBytes(num), VIRTQ_USED_ALIGN).address;
+      const device = area(deviceAreaBytes(num), VIRTQ_USED_ALIGN).address;
+      const hasIndirect = (features >> BigInt(VIRTIO_F_INDIRECT_DESC)) & 1n;
+      const tableBytes = num * INDIRECT_CAPACITY * VIRTQ_DESC_BYTES;
+      const indirect = hasIndirect
+        ? { address: area(tableBytes, VIRTQ_DESC_BYTES).address, capacity: INDIRECT_CAPACITY }
+        : undefined;
+      this.#state = allocDriverState(shared, { num, desc, driver, device, features }, indirect);
+      const guest = (address: number) => shared.toGuest(address);
+      transport.setupQueue(index, {
+        num,
+        desc: guest(desc),
+        driver: guest(driver),
+        device: guest(device),
+      });
+    } catch (error) {
+      for (const buffer of this.#areas) buffer.free();
+      throw error;
+    }
+    this.#pending = new Array(num);
+    this.#tables = new RingTables(shared.memory, this.#state.vq);
+    this.#ring = transport.driverRing(this.#state.vq);
+    this.#ring.reset();
+    this.#ring.disableCall();
+  }
+
+  /** Requests that the device has not answered, those that wait for room included. */
+  get inFlight(): number {
+    return this.#tables.inFlight + this.#backlog.length;
+  }
+
+  /** How often each ring error happened, by name. */
+  errorCounts(): Record<string, number> {
+    return this.#tables.errorCounts();
+  }
+
+  /**
+   * Hands the device `out` to read and `in` to write; resolves with the bytes it wrote. Waits its
+   * turn when the ring is full. Rejects with EINVAL when the ring can never hold it, and with the
+   * cause when the device dies or breaks the ring. The memory belongs to the device until then.
+   */
+  submit(out: readonly Piece[], in_: readonly Piece[]): Promise<number> {
+    if (this.#failure) return Promise.reject(this.#failure);
+    return new Promise((resolve, reject) => {
+      this.#backlog.push({ out, in: in_, resolve, reject });
+      if (this.#isFlushDue) return;
+      this.#isFlushDue = true;
+      queueMicrotask(() => this.#flush());
+    });
+  }
+
+  #flush(): void {
+    this.#isFlushDue = false;
+    while (this.#backlog.length > 0 && this.#addBurst() > 0) {}
+    this.#ring.publish();
+    if (this.#ring.kickNeeded()) this.#transport.kick(this.index);
+    this.#onSubmit();
+  }
+
+  /** Moves requests from the backlog to the ring; returns how many left it. */
+  #addBurst(): number {
+    const count = this.#describe();
+    const added = count === 0 ? -1 : this.#ring.addBufs(count);
+    if (added < 0) {
+      const facts = { pieces: this.#backlog[0]?.out.length, in: this.#backlog[0]?.in.length };
+      this.#backlog.shift()?.reject(new VhostError("EINVAL", "no ring of this size can hold it", facts));
+      return 1;
+    }
+    for (let i = 0; i < added; i++) this.#pending[this.#tables.head(i)] = this.#backlog[i];
+    this.#backlog.splice(0, added);
+    return added;
+  }
+
+  /** Writes the first requests of the backlog to the tables, as many as these hold. */
+  #describe(): number {
+    const tables = this.#tables;
+    const capacity = tables.word(VQ_IOV_CAPACITY);
+    const most = Math.min(BURST_MAX, this.#backlog.length);
+    let iov = 0;
+    for (let i = 0; i < most; i++) {
+      const request = this.#backlog[i] as Request;
+      if (iov + request.out.length + request.in.length > capacity) return i;
+      tables.setChain(i, iov, request.out.length, request.in.length);
+      for (const piece of request.out) tables.setIov(iov++, piece.address, piece.length);
+      for (const piece of request.in) tables.setIov(iov++, piece.address, piece.length);
+    }
+    return most;
+  }
+
+  /** Takes what the device has used and settles its promises. Returns whether there was any. */
+  poll(): boolean {
+    const got = this.#ring.getBufs(BURST_MAX);
+    if (got < 0) {
+      const cause = vringErrorName(-got);
+      this.fail(new VhostError("EIO", `the device broke the used ring: ${cause}`, { cause }));
+      return false;
+    }
+    for (let i = 0; i < got; i++) {
+      const head = this.#tables.head(i);
+      const request = this.#pending[head];
+      this.#pending[head] = undefined;
+      request?.resolve(this.#tables.usedBytes(i));
+    }
+    if (got > 0 && this.#backlog.length > 0) this.#flush();
+    return got > 0;
+  }
+
+  /** Asks to be called, then looks again. True: there is something to poll for. */
+  enableCall(): boolean {
+    return this.#ring.enableCall();
+  }
+
+  /** Asks not to be called. */
+  disableCall(): void {
+    this.#ring.disableCall();
+  }
+
+  /** Rejects all that waits, and all that comes, with `error`. */
+  fail(error: VhostError): void {
+    this.#failure ??= error;
+    const lost = [...this.#pending.filter((request) => request !== undefined), ...this.#backlog];
+    this.#pending.fill(undefined);
+    this.#backlog = [];
+    for (const request of lost) request.reject(this.#failure);
+  }
+
+  /** Whether it takes no more requests. */
+  get isFailed(): boolean {
+    return this.#failure !== undefined;
+  }
+
+  /** Gives its memory back, after the device was reset. */
+  release(): void {
+    for (const buffer of this.#areas) buffer.free();
+    this.#state.release();
+  }
+}

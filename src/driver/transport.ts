@@ -1,0 +1,47 @@
+import type { SharedMemory } from "../memory/shared-memory.js";
+import type { DriverRing } from "../ring/ring.js";
+import type { VhostError } from "../spec/errno.js";
+
+/** Guest addresses of a queue's areas, and its size. */
+export interface QueueAddresses {
+  num: number;
+  desc: bigint;
+  driver: bigint;
+  device: bigint;
+}
+
+/**
+ * How a driver reaches its device: what a bus such as PCI is to a guest. All from one thread.
+ * virtio 1.3, 4 Virtio Transport Options. Linux: struct virtio_config_ops.
+ */
+export interface Transport {
+  /** The guest's memory: rings and buffers are allocated here. */
+  readonly shared: SharedMemory;
+  /** virtio 1.3, 5 Device Types. */
+  readonly deviceId: number;
+  /** Features on offer, as a mask. */
+  readonly deviceFeatures: bigint;
+  readonly queueCount: number;
+  readonly queueSizeMax: number;
+  /** virtio 1.3, 2.1 Device Status Field. */
+  readonly status: number;
+  /** Writes the status field; 0 resets the device. Resolves when the device has taken it. */
+  setStatus(status: number): Promise<void>;
+  /** Accepts features. FEATURES_OK is not taken when the device can't live with them. */
+  setFeatures(features: bigint): void;
+  /** Tells the device of a queue. */
+  setupQueue(index: number, addresses: QueueAddresses): void;
+  /** The whole configuration space. */
+  readConfig(): Promise<Uint8Array>;
+  writeConfig(offset: number, bytes: Uint8Array): Promise<void>;
+  /** The driver's half of a ring over a state block. */
+  driverRing(vq: number): DriverRing;
+  /** Available buffer notification. */
+  kick(index: number): void;
+  /** A number that every call changes; read it before looking at the rings. */
+  callSequence(): number;
+  /** Resolves at the first call since `seen` was read, or after `timeoutMs`. */
+  waitCall(seen: number, timeoutMs: number): Promise<void>;
+  /** Calls `listener` once, when the device is gone. */
+  onDeath(listener: (error: VhostError) => void): void;
+}

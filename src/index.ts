@@ -1,0 +1,28 @@
+import { Kernel as TaskKernel } from "./kernel/kernel.js";
+import type { SpawnOptions } from "./kernel/spawn.js";
+import { Process } from "./loopback.js";
+
+/**
+ * One machine's tables of processes, users and cgroups. `spawn` makes a process, the process opens
+ * devices, and each device's worker is a thread made from that process.
+ */
+export class Kernel {
+  /** The model underneath: tasks, ps, kill, cgroups. */
+  readonly model: TaskKernel;
+
+  constructor(options?: ConstructorParameters<typeof TaskKernel>[0]) {
+    this.model = new TaskKernel(options);
+  }
+
+  /** A user process. Throws EINVAL for an option out of range, EAGAIN when the machine is full. */
+  spawn(options: SpawnOptions = {}): Process {
+    return new Process(this.model, this.model.spawn(options));
+  }
+
+  /** The processes as ps(1) lists them, each below its parent. */
+  ps(): ReturnType<TaskKernel["ps"]> {
+    return this.model.ps();
+  }
+}
+
+export { blk } from "./devices/blk.js";

@@ -1,0 +1,166 @@
+import { VhostError } from "../spec/errno.js";
+import {
+  CLONE_FS,
+  CLONE_UNTRACED,
+  CLONE_VM,
+  MAX_THREADS,
+  MIN_THREADS,
+  PF_KTHREAD,
+  PID_MAX_LIMIT,
+  RESERVED_PIDS,
+} from "../spec/sched.js";
+import { Cgroup } from "./cgroup.js";
+import { CAP_FULL_SET, Ucounts } from "./cred.js";
+import { doExit, doGroupExit } from "./exit.js";
+import { Files } from "./files.js";
+import { copyProcess, wakeUpNewTask } from "./fork.js";
+import { makeKthreadd } from "./kthread.js";
+import { type PsRow, psRows } from "./ps.js";
+import { killPid } from "./signal.js";
+import { type SpawnOptions, spawnProcess } from "./spawn.js";
+import { Task } from "./task.js";
+
+/** The two sysctls: kernel.threads-max (20 and up) and kernel.pid_max (301 and up; pids are below). */
+export interface KernelOptions {
+  readonly threadsMax?: number;
+  readonly pidMax?: number;
+}
+
+/**
+ * The tables of one machine: its tasks, users and cgroups. Boots with pid 1 `init` and pid 2
+ * `kthreadd`. Everything here belongs to the thread that made it. A process has no code of its own:
+ * the caller acts for it, and its workers are real threads.
+ */
+export class Kernel {
+  /** Tasks by real user. */
+  readonly ucounts = new Ucounts();
+  /** The root of the control groups. */
+  readonly cgroupRoot = new Cgroup();
+  /** Pid 1. Never exits; reaps orphans by itself. */
+  readonly init: Task;
+  /** Pid 2, the parent of kernel threads. */
+  readonly kthreadd: Task;
+  readonly threadsMax: number;
+  readonly pidMax: number;
+  readonly #tasks = new Map<number, Task>();
+  #lastPid = 0;
+
+  /** EINVAL: a sysctl outside what Linux lets it be. */
+  constructor({ threadsMax = 32768, pidMax = 32768 }: KernelOptions = {}) {
+    checkRange("threadsMax", threadsMax, MIN_THREADS, MAX_THREADS);
+    checkRange("pidMax", pidMax, RESERVED_PIDS + 1, PID_MAX_LIMIT);
+    this.threadsMax = threadsMax;
+    this.pidMax = pidMax;
+    const swapper = initTask(this);
+    this.init = copyProcess(this, swapper, {
+      flags: CLONE_FS | CLONE_VM | CLONE_UNTRACED,
+      name: "init",
+    });
+    wakeUpNewTask(this.init);
+    this.kthreadd = makeKthreadd(this, swapper);
+  }
+
+  /** A user process: forked from init, then given its identity. See spawnProcess. */
+  spawn(options: SpawnOptions = {}): Task {
+    return spawnProcess(this, options);
+  }
+
+  /** The task with that pid, zombies included. */
+  task(pid: number): Task | undefined {
+    return this.#tasks.get(pid);
+  }
+
+  /** Every task, threads and zombies included, the oldest first. */
+  tasks(): Task[] {
+    return [...this.#tasks.values()];
+  }
+
+  /** The processes as ps(1) lists them, each below its parent. */
+  ps(): PsRow[] {
+    return psRows(this);
+  }
+
+  /** The control group at an absolute path, made on demand. EINVAL: see Cgroup.at. */
+  cgroup(path: string): Cgroup {
+    return this.cgroupRoot.at(path);
+  }
+
+  /** One task exits, its other threads don't. See doExit. Linux: exit(2). */
+  exitTask(task: Task, code: number): void {
+    doExit(this, task, code);
+  }
+
+  /** Every thread of the task's process exits. See doGroupExit. Linux: exit_group(2). */
+  exitGroup(task: Task, code: number): void {
+    doGroupExit(this, task, code);
+  }
+
+  /** Sends SIGKILL, or 0. See killPid. Linux: kill(2). */
+  kill(pid: number, sig: number): void {
+    killPid(this, pid, sig);
+  }
+
+  /** EAGAIN when the machine is full: nobody is exempt. For copyProcess. */
+  checkThreadsMax(): void {
+    const { threadsMax } = this;
+    if (this.#tasks.size < threadsMax) return;
+    throw new VhostError("EAGAIN", `${threadsMax} tasks are threads-max: end one`, { threadsMax });
+  }
+
+  /**
+   * The next number nobody has, upwards, then again from 300. EAGAIN: all are in use. It is taken
+   * only by `attach`. For copyProcess. Linux: alloc_pid().
+   */
+  allocPid(): number {
+    const first = this.#lastPid + 1 > RESERVED_PIDS ? RESERVED_PIDS : 1;
+    for (let pid = this.#lastPid + 1; pid < this.pidMax; pid++) if (this.#take(pid)) return pid;
+    for (let pid = first; pid <= this.#lastPid; pid++) if (this.#take(pid)) return pid;
+    const { pidMax } = this;
+    throw new VhostError("EAGAIN", `no free pid below pid_max ${pidMax}: end a task`, { pidMax });
+  }
+
+  /** Puts a task in the tables. For copyProcess. Linux: attach_pid(), list_add_tail(). */
+  attach(task: Task): void {
+    this.#tasks.set(task.pid, task);
+    task.signal.threads.add(task);
+    if (task.groupLeader === task) task.parent.children.add(task);
+  }
+
+  /** Takes a task out of the tables. For releaseTask. Linux: __unhash_process(). */
+  detach(task: Task): void {
+    this.#tasks.delete(task.pid);
+    task.signal.threads.delete(task);
+    task.parent.children.delete(task);
+  }
+
+  #take(pid: number): boolean {
+    if (this.#tasks.has(pid)) return false;
+    this.#lastPid = pid;
+    return true;
+  }
+}
+
+/** Pid 0, the one task that no task made; in no table, but counted as root's. Linux: INIT_TASK. */
+function initTask(kernel: Kernel): Task {
+  const limit = Math.floor(kernel.threadsMax / 2);
+  kernel.ucounts.inc(0);
+  return new Task({
+    pid: 0,
+    groupLeader: null,
+    comm: "swapper/0",
+    flags: PF_KTHREAD,
+    parent: null,
+    exitSignal: 0,
+    cred: { uid: 0, gid: 0, caps: CAP_FULL_SET },
+    signal: { threads: new Set(), rlimits: { NPROC: { cur: limit, max: limit } } },
+    sighand: { ignoreAll: false },
+    cgroup: kernel.cgroupRoot,
+    mm: null,
+    files: new Files(),
+  });
+}
+
+function checkRange(name: string, value: number, min: number, max: number): void {
+  if (Number.isInteger(value) && value >= min && value <= max) return;
+  throw new VhostError("EINVAL", `${name} is a whole number from ${min} to ${max}`, { value });
+}

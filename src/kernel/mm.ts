@@ -1,0 +1,57 @@
+import { VhostError } from "../spec/errno.js";
+import { CLONE_VM } from "../spec/sched.js";
+import type { Task } from "./task.js";
+
+/** Bytes of a page of linear memory. */
+export const WASM_PAGE_BYTES = 65536;
+/** Bytes that a 32-bit linear memory can have at most. */
+export const MEMORY_BYTES_MAX = 2 ** 32;
+/** Bytes of an address space when nothing is said. */
+export const MEMORY_BYTES_DEFAULT = 16 * 2 ** 20;
+
+/** An address space: one shared linear memory of fixed size. Linux: mm_struct. */
+export class Mm {
+  readonly memory: WebAssembly.Memory;
+  /** Tasks that live in it. Linux: mm_users. */
+  users = 1;
+
+  /** An empty address space with one user. ENOMEM: the host has no room. Linux: mm_alloc(). */
+  constructor(bytes: number) {
+    const pages = bytes / WASM_PAGE_BYTES;
+    try {
+      this.memory = new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true });
+    } catch (error) {
+      throw new VhostError("ENOMEM", `the host has no ${bytes} bytes of memory`, { bytes }, error);
+    }
+  }
+}
+
+/** EINVAL unless `bytes` is a size an address space can have: whole pages, 64 KiB to 4 GiB. */
+export function checkMemoryBytes(bytes: number): void {
+  if (bytes % WASM_PAGE_BYTES === 0 && bytes > 0 && bytes <= MEMORY_BYTES_MAX) return;
+  throw new VhostError("EINVAL", "memoryBytes is a multiple of 65536, up to 4 GiB: round it up", {
+    memoryBytes: bytes,
+  });
+}
+
+/**
+ * The child's address space: none when the caller has none; with CLONE_VM the caller's, one user
+ * more; else a copy of every byte (ENOMEM: no room for it). Linux: copy_mm(), dup_mm().
+ */
+export function copyMm(current: Task, flags: number): Mm | null {
+  const old = current.mm;
+  if (old === null) return null;
+  if (flags & CLONE_VM) {
+    old.users++;
+    return old;
+  }
+  const from = new Uint8Array(old.memory.buffer);
+  const mm = new Mm(from.byteLength);
+  new Uint8Array(mm.memory.buffer).set(from);
+  return mm;
+}
+
+/** One user less. The memory goes when nothing refers to it any more. Linux: mmput(). */
+export function mmput(mm: Mm | null): void {
+  if (mm !== null) mm.users--;
+}

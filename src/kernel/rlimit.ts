@@ -1,0 +1,48 @@
+import { VhostError } from "../spec/errno.js";
+import { CAP_SYS_RESOURCE } from "../spec/sched.js";
+import { capable } from "./cred.js";
+import type { Task } from "./task.js";
+
+/** One limit: `cur` is the soft one, which counts; `max` the hard one, how far `cur` may be raised. */
+export interface Rlimit {
+  readonly cur: number;
+  readonly max: number;
+}
+
+/** The limits of a process. NPROC: tasks of its real user. Infinity: RLIM_INFINITY. */
+export interface Rlimits {
+  NPROC: Rlimit;
+}
+
+/**
+ * Sets a limit of `task`'s process as `current` asks. It counts from the next test on; threads share
+ * it, children made before keep theirs. EINVAL: not whole numbers of 0 or more (or Infinity), or
+ * `cur` > `max`. EPERM: another user's process, or `max` raised, without CAP_SYS_RESOURCE.
+ * Linux: prlimit64(), do_prlimit().
+ */
+export function doPrlimit(
+  current: Task,
+  task: Task,
+  resource: keyof Rlimits,
+  { cur, max }: Rlimit,
+): void {
+  checkRlimit({ cur, max });
+  const facts = { pid: task.pid, resource, cur, max };
+  const privileged = capable(current.cred, CAP_SYS_RESOURCE);
+  if (!privileged && current.cred.uid !== task.cred.uid) {
+    throw new VhostError("EPERM", "another user's limits: needs CAP_SYS_RESOURCE", facts);
+  }
+  if (!privileged && max > task.signal.rlimits[resource].max) {
+    throw new VhostError("EPERM", "to raise a hard limit needs CAP_SYS_RESOURCE", facts);
+  }
+  task.signal.rlimits[resource] = { cur, max };
+}
+
+/** EINVAL unless `cur` ≤ `max`, each a whole number from 0 up, or Infinity. */
+export function checkRlimit({ cur, max }: Rlimit): void {
+  if (isLimit(cur) && isLimit(max) && cur <= max) return;
+  throw new VhostError("EINVAL", "a limit is cur ≤ max, whole, from 0 to Infinity", { cur, max });
+}
+
+const isLimit = (limit: number): boolean =>
+  limit === Number.POSITIVE_INFINITY || (Number.isSafeInteger(limit) && limit >= 0);

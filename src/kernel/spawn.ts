@@ -1,0 +1,80 @@
+import { VhostError } from "../spec/errno.js";
+import { PF_FORKNOEXEC, SIGCHLD } from "../spec/sched.js";
+import { cgroupAttachTask, cgroupNames } from "./cgroup.js";
+import { CAP_FULL_SET, type Cred, commitCreds } from "./cred.js";
+import { copyProcess, wakeUpNewTask } from "./fork.js";
+import type { Kernel } from "./kernel.js";
+import { checkMemoryBytes, MEMORY_BYTES_DEFAULT, Mm, mmput } from "./mm.js";
+import { checkRlimit, doPrlimit, type Rlimit, type Rlimits } from "./rlimit.js";
+import { type Task, truncateComm } from "./task.js";
+
+/** Who a new process is to be. What is left out, it has from init. */
+export interface SpawnOptions {
+  /** Name of the program, cut to 15 bytes; default "a.out". */
+  readonly comm?: string;
+  /** User, 0 to 2^32 - 2; default 0. */
+  readonly uid?: number;
+  /** Group, 0 to 2^32 - 2; default 0. */
+  readonly gid?: number;
+  /** CAP_… numbers; default: all for uid 0, none for others. */
+  readonly caps?: Iterable<number>;
+  /** Soft and hard limit in one. They hold for the forks of this process, not for this one. */
+  readonly rlimits?: { readonly [resource in keyof Rlimits]?: number };
+  /** Absolute path like "/tenants/a", made on demand; default "/". */
+  readonly cgroup?: string;
+  /** Size of its memory, in bytes: a multiple of 64 KiB up to 4 GiB; default 16 MiB. */
+  readonly memoryBytes?: number;
+}
+
+/**
+ * Makes a user process as a service manager does: fork from init, join the cgroup (which no pids.max
+ * holds up), become the user, execute the program in a fresh mm; then init sets the limits.
+ *
+ * EINVAL: an option out of range; EAGAIN: threads-max, pid_max; nothing was done. ENOMEM: no room
+ * for the mm; the process is gone again, a cgroup made for it stays.
+ */
+export function spawnProcess(kernel: Kernel, options: SpawnOptions): Task {
+  checkOptions(options);
+  const task = copyProcess(kernel, kernel.init, { flags: 0, exitSignal: SIGCHLD });
+  try {
+    cgroupAttachTask(kernel.cgroup(options.cgroup ?? "/"), task);
+    commitCreds(kernel, task, makeCred(options));
+    exec(task, options);
+    const nproc = nprocLimit(options);
+    if (nproc !== undefined) doPrlimit(kernel.init, task, "NPROC", nproc);
+  } catch (error) {
+    kernel.exitTask(task, 1 << 8);
+    throw error;
+  }
+  wakeUpNewTask(task);
+  return task;
+}
+
+function checkOptions(options: SpawnOptions): void {
+  cgroupNames(options.cgroup ?? "/");
+  checkMemoryBytes(options.memoryBytes ?? MEMORY_BYTES_DEFAULT);
+  const nproc = nprocLimit(options);
+  if (nproc !== undefined) checkRlimit(nproc);
+  for (const id of [options.uid ?? 0, options.gid ?? 0]) {
+    if (Number.isInteger(id) && id >= 0 && id < 0xffffffff) continue;
+    throw new VhostError("EINVAL", "a uid or gid is a whole number from 0 to 2^32 - 2", { id });
+  }
+}
+
+function nprocLimit({ rlimits }: SpawnOptions): Rlimit | undefined {
+  const limit = rlimits?.NPROC;
+  return limit === undefined ? undefined : { cur: limit, max: limit };
+}
+
+function makeCred({ uid = 0, gid = 0, caps }: SpawnOptions): Cred {
+  return { uid, gid, caps: new Set(caps ?? (uid === 0 ? CAP_FULL_SET : [])) };
+}
+
+/** A new program in a new address space. Linux: begin_new_exec(), exec_mmap(). */
+function exec(task: Task, options: SpawnOptions): void {
+  const mm = new Mm(options.memoryBytes ?? MEMORY_BYTES_DEFAULT);
+  mmput(task.mm);
+  task.mm = mm;
+  task.comm = truncateComm(options.comm ?? "a.out");
+  task.flags &= ~PF_FORKNOEXEC;
+}

@@ -1,0 +1,123 @@
+import { VhostError } from "../spec/errno.js";
+import { TASK_COMM_LEN, TASK_NEW } from "../spec/sched.js";
+import type { Cgroup } from "./cgroup.js";
+import type { Cred } from "./cred.js";
+import type { Files } from "./files.js";
+import type { Mm } from "./mm.js";
+import type { Rlimits } from "./rlimit.js";
+import type { Thread } from "./thread.js";
+import { TASK_WORDS_BYTES, WORD_STATE } from "./wait.js";
+
+/** What the threads of a process have in common. Linux: signal_struct. */
+export interface SignalStruct {
+  /** All of them that are not released yet, the leader (if not) among them. */
+  readonly threads: Set<Task>;
+  readonly rlimits: Rlimits;
+}
+
+/** The signal handlers. Linux: sighand_struct. */
+export interface SighandStruct {
+  /** Every one of them, SIGKILL's included, is SIG_IGN; else all are the default. */
+  ignoreAll: boolean;
+}
+
+/** What a task is made of. Linux: task_struct, the fields that this model has. */
+export interface TaskFields {
+  pid: number;
+  /** The thread that the process is known by; `null`: this one. */
+  groupLeader: Task | null;
+  comm: string;
+  flags: number;
+  /** `null`: itself, as pid 0 is. */
+  parent: Task | null;
+  exitSignal: number;
+  cred: Cred;
+  signal: SignalStruct;
+  sighand: SighandStruct;
+  cgroup: Cgroup;
+  mm: Mm | null;
+  files: Files | null;
+}
+
+/**
+ * A process, or a thread of one. Kept by the kernel's own thread; other threads see `words` alone.
+ * Change nothing here by hand: the functions of this room do, and keep the counts. Linux: task_struct.
+ */
+export class Task {
+  readonly pid: number;
+  /** First of its thread group; the task itself unless made with CLONE_THREAD. */
+  readonly groupLeader: Task;
+  /** At most 15 bytes of UTF-8. */
+  comm: string;
+  /** PF_ bits. */
+  flags: number;
+  /** Linux: real_parent. */
+  parent: Task;
+  /** Processes it has made, or inherited. Threads are nobody's children. */
+  readonly children = new Set<Task>();
+  /** Signal for the parent at exit; 0: none; -1: a thread, which nobody waits for. */
+  exitSignal: number;
+  cred: Cred;
+  readonly signal: SignalStruct;
+  readonly sighand: SighandStruct;
+  cgroup: Cgroup;
+  /** `null`: a kernel thread, or exited. */
+  mm: Mm | null;
+  /** `null`: made with `noFiles`, or exited. */
+  files: Files | null;
+  /** What runs it; `null`: the caller's own code acts for it. */
+  thread: Thread | null = null;
+  /** 0 while it lives, then EXIT_ZOMBIE, EXIT_DEAD. */
+  exitState = 0;
+  /** What do_exit was given; as wait(2) shows it: a signal number, or a status times 256. */
+  exitCode = 0;
+  /** STATE, WAKE, FLAGS: see wait.ts. May be handed to any thread. */
+  readonly words = new SharedArrayBuffer(TASK_WORDS_BYTES);
+
+  /** A task in TASK_NEW, in no table yet: copyProcess makes them. */
+  constructor(fields: TaskFields) {
+    this.pid = fields.pid;
+    this.groupLeader = fields.groupLeader ?? this;
+    this.comm = truncateComm(fields.comm);
+    this.flags = fields.flags;
+    this.parent = fields.parent ?? this;
+    this.exitSignal = fields.exitSignal;
+    this.cred = fields.cred;
+    this.signal = fields.signal;
+    this.sighand = fields.sighand;
+    this.cgroup = fields.cgroup;
+    this.mm = fields.mm;
+    this.files = fields.files;
+    this.state = TASK_NEW;
+  }
+
+  /** Number of the process; the leader's pid. */
+  get tgid(): number {
+    return this.groupLeader.pid;
+  }
+
+  /** TASK_… as it is at this moment; a running thread changes its own. Linux: __state. */
+  get state(): number {
+    return Atomics.load(new Int32Array(this.words), WORD_STATE);
+  }
+
+  /** Only while no thread runs the task: before its start and after its end. */
+  set state(state: number) {
+    Atomics.store(new Int32Array(this.words), WORD_STATE, state);
+  }
+}
+
+/** A name as a task keeps it: up to the first NUL, 15 bytes, whole characters. Linux: strscpy_pad(). */
+export function truncateComm(name: string): string {
+  const text = name.replace(/\0.*$/s, "");
+  const { read } = new TextEncoder().encodeInto(text, new Uint8Array(TASK_COMM_LEN - 1));
+  return text.slice(0, read);
+}
+
+/** ESRCH when the task has exited. */
+export function mustLive({ exitState, pid }: Task): void {
+  if (exitState !== 0) throw new VhostError("ESRCH", `task ${pid} has exited`, { pid });
+}
+
+/** Whether the task is the last of its process that is not released. Linux: thread_group_empty(). */
+export const threadGroupEmpty = (task: Task): boolean => task.signal.threads.size === 1;

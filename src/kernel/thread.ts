@@ -1,0 +1,159 @@
+import { type ResourceLimits, type TransferListItem, Worker } from "node:worker_threads";
+import { VhostError } from "../spec/errno.js";
+
+/** A function that runs in another thread, by name: functions themselves do not cross threads. */
+export interface ThreadFn {
+  /** URL of the module, as `import()` takes it: `file:…`. */
+  readonly module: string;
+  /** Exported `(arg, current: CurrentTask) => number | void`, or a promise of it: the exit code. */
+  readonly name: string;
+}
+
+/** How a thread ended. */
+export interface ThreadExit {
+  /** What the function returned (0 for no number) or gave process.exit; 1 when `error` is set. */
+  readonly code: number;
+  /** What ended it before its time: what it threw, lack of memory, ETIMEDOUT or EINTR of ours. */
+  readonly error?: Error;
+  /** `stop` had been called when it ended; `false`: it ended by itself, or was terminated. */
+  readonly stopped: boolean;
+}
+
+/** What runs a task. Threads are made asleep; each ends once. */
+export interface Thread {
+  /** Runs it. Never throws: a thread that cannot be made is one that ended with an error. */
+  start(): void;
+  /** Always resolves, never rejects. */
+  readonly exited: Promise<ThreadExit>;
+  /** Waits for the end it was asked for by other means; after `graceMs`, enforces it (ETIMEDOUT). */
+  stop(graceMs: number): Promise<void>;
+  /** Ends it now, with `reason` as its error. Resolves when it has ended. */
+  terminate(reason: Error): Promise<void>;
+}
+
+/** What a real thread is made of. `arg` and `transfer` as in postMessage; cloned at the start. */
+export interface WorkerThreadOptions {
+  readonly fn: ThreadFn;
+  readonly arg?: unknown;
+  readonly transfer?: readonly TransferListItem[];
+  /** Name of the thread: the task's comm. */
+  readonly name: string;
+  /** The task's shared words. */
+  readonly words: SharedArrayBuffer;
+  /** Size of the thread's JavaScript heap and stack; passing them ends the thread, not the process. */
+  readonly resourceLimits?: ResourceLimits;
+}
+
+/** What thread-entry finds in its `workerData`. */
+export interface ThreadData {
+  readonly fn: ThreadFn;
+  readonly arg: unknown;
+  readonly words: SharedArrayBuffer;
+}
+
+/** The half that both kinds share: an end that comes once. */
+abstract class EndsOnce {
+  readonly exited: Promise<ThreadExit>;
+  protected stopped = false;
+  #resolve!: (exit: ThreadExit) => void;
+
+  constructor() {
+    this.exited = new Promise((resolve) => {
+      this.#resolve = resolve;
+    });
+  }
+
+  /** Resolves `exited`; only the first call counts. */
+  protected end(code: number, error?: Error): void {
+    const { stopped } = this;
+    this.#resolve(error === undefined ? { code, stopped } : { code, error, stopped });
+  }
+}
+
+/** A thread of node:worker_threads. It keeps the process alive until it ends. */
+export class WorkerThread extends EndsOnce implements Thread {
+  readonly #options: WorkerThreadOptions;
+  #worker: Worker | null = null;
+  #error: Error | undefined;
+
+  /** Makes nothing yet: the thread comes with `start`. */
+  constructor(options: WorkerThreadOptions) {
+    super();
+    this.#options = options;
+  }
+
+  start(): void {
+    try {
+      this.#worker = makeWorker(this.#options);
+    } catch (error) {
+      this.end(1, asError(error)); // `arg` cannot be cloned, or no thread to be had
+      return;
+    }
+    this.#worker.on("error", (error) => {
+      this.#error ??= asError(error);
+    });
+    // A thread ended before its first line exits with 0: an error says more than a code.
+    this.#worker.on("exit", (code) => this.end(this.#error ? 1 : code, this.#error));
+  }
+
+  async stop(graceMs: number): Promise<void> {
+    this.stopped = true;
+    if (this.#worker === null) this.end(0);
+    const ended = this.exited.then(() => true);
+    if (await withinMs(ended, graceMs)) return;
+    await this.terminate(
+      new VhostError("ETIMEDOUT", `${this.#options.name} did not stop within ${graceMs} ms; ended`),
+    );
+  }
+
+  async terminate(reason: Error): Promise<void> {
+    if (this.#worker === null) {
+      this.end(1, reason);
+      return;
+    }
+    this.#error ??= reason;
+    await this.#worker.terminate();
+    await this.exited;
+  }
+}
+
+/** A task with no thread of its own: its work is done by whoever calls for it (`runPending`). */
+export class InlineThread extends EndsOnce implements Thread {
+  start(): void {}
+
+  async stop(): Promise<void> {
+    this.stopped = true;
+    this.end(0);
+  }
+
+  async terminate(reason: Error): Promise<void> {
+    this.end(1, reason);
+  }
+}
+
+function makeWorker(options: WorkerThreadOptions): Worker {
+  const { fn, arg, words, name, transfer = [], resourceLimits } = options;
+  return new Worker(new URL("./thread-entry.js", import.meta.url), {
+    name,
+    execArgv: [],
+    workerData: { fn, arg, words } satisfies ThreadData,
+    transferList: [...transfer],
+    ...(resourceLimits && { resourceLimits }),
+  });
+}
+
+/** `false` when `promise` takes longer; leaves no timer behind. */
+async function withinMs(promise: Promise<boolean>, ms: number): Promise<boolean> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<boolean>((resolve) => {
+    timer = setTimeout(resolve, ms, false);
+  });
+  try {
+    return await Promise.race([promise, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+const asError = (thrown: unknown): Error =>
+  thrown instanceof Error ? thrown : new Error(String(thrown), { cause: thrown });

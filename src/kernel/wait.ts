@@ -1,0 +1,34 @@
+import { TASK_RUNNING } from "../spec/sched.js";
+
+/** Index of the word that holds TASK_…; written by the task, and by the kernel outside its life. */
+export const WORD_STATE = 0;
+/** Index of the word that counts wake-ups, modulo 2^32; written by wakers alone. */
+export const WORD_WAKE = 1;
+/** Index of the word of VHOST_TASK_FLAGS_… bits; written by vhostTaskStop alone. */
+export const WORD_FLAGS = 2;
+/** Bytes of a task's shared words. They are kernel memory: never inside the owner's mm. */
+export const TASK_WORDS_BYTES = 12;
+
+/**
+ * Wakes one task, from any thread that was handed the task's words. Linux: wake_up_process().
+ *
+ * A waker publishes its work first (an atomic store, pairing S1) and calls `wake` then.
+ */
+export class Waker {
+  readonly #words: Int32Array<SharedArrayBuffer>;
+
+  /** `words`: the task's shared words (`Task.words`, `VhostTask.words`). */
+  constructor(words: SharedArrayBuffer) {
+    this.#words = new Int32Array(words);
+  }
+
+  /** Ends the sleep the task is in or about to begin. Never blocks; harmless on a dead task. */
+  wake(): void {
+    Atomics.add(this.#words, WORD_WAKE, 1); // S1, S2: see task-thread.ts
+    // S2: the count is bumped before the state is looked at. A task that went to sleep on the old
+    // count had stored INTERRUPTIBLE before, so it is seen here; any other will not sleep at all.
+    if (Atomics.load(this.#words, WORD_STATE) !== TASK_RUNNING) {
+      Atomics.notify(this.#words, WORD_WAKE);
+    }
+  }
+}

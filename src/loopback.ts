@@ -1,0 +1,243 @@
+import { orAbort } from "./driver/abort.js";
+import { type Drivers, probeDriver } from "./driver/drivers.js";
+import type { ProbeOptions } from "./driver/probe.js";
+import type { QueueAddresses, Transport } from "./driver/transport.js";
+import type { Kernel } from "./kernel/kernel.js";
+import type { Task } from "./kernel/task.js";
+import { GUEST_BASE, type SharedMemory } from "./memory/shared-memory.js";
+import { loadRings, type RingKind } from "./ring/load.js";
+import type { DriverRing } from "./ring/ring.js";
+import { VhostError } from "./spec/errno.js";
+import {
+  VIRTIO_CONFIG_S_DRIVER_OK,
+  VIRTIO_CONFIG_S_FAILED,
+  VIRTIO_CONFIG_S_FEATURES_OK,
+  VIRTIO_F_VERSION_1,
+} from "./spec/virtio-config.js";
+import { VhostDev, type VhostDevOptions } from "./vhost/dev.js";
+import type { DeviceSpec } from "./vhost/device.js";
+
+/** How to open a device. */
+export interface OpenOptions extends VhostDevOptions {
+  /** Gives up opening; what was made so far is given back. */
+  signal?: AbortSignal;
+}
+
+/** A driver's way to a device in the same program: calls instead of a bus. */
+class LoopbackTransport implements Transport {
+  readonly #dev: VhostDev;
+  readonly #ring: RingKind;
+  #status = 0;
+
+  constructor(dev: VhostDev, ring: RingKind) {
+    this.#dev = dev;
+    this.#ring = ring;
+  }
+
+  get shared(): SharedMemory {
+    return this.#dev.sharedMemory;
+  }
+
+  get deviceId(): number {
+    return this.#dev.info.deviceId;
+  }
+
+  get deviceFeatures(): bigint {
+    return this.#dev.offeredFeatures;
+  }
+
+  get queueCount(): number {
+    return this.#dev.info.queueCount;
+  }
+
+  get queueSizeMax(): number {
+    return this.#dev.info.queueSizeMax;
+  }
+
+  get status(): number {
+    return this.#status;
+  }
+
+  async setStatus(status: number): Promise<void> {
+    if (status === 0) await this.#dev.reset();
+    const rises = status & ~this.#status;
+    if (rises & VIRTIO_CONFIG_S_DRIVER_OK && !(status & VIRTIO_CONFIG_S_FAILED)) {
+      const { guestStart, guestBytes } = this.shared;
+      const sizeBytes = BigInt(guestBytes);
+      this.#dev.setMemTable([{ guestAddress: GUEST_BASE, sizeBytes, linearAddress: guestStart }]);
+      await this.#dev.start();
+    }
+    this.#status = status;
+  }
+
+  /** Refused features leave FEATURES_OK unset: see `setStatus`'s caller, which reads it back. */
+  setFeatures(features: bigint): void {
+    if (((features >> BigInt(VIRTIO_F_VERSION_1)) & 1n) === 0n) {
+      throw new VhostError("EOPNOTSUPP", "a driver must accept VIRTIO_F_VERSION_1", {
+        status: this.#status & ~VIRTIO_CONFIG_S_FEATURES_OK,
+      });
+    }
+    this.#dev.setFeatures(features);
+  }
+
+  setupQueue(index: number, { num, ...addresses }: QueueAddresses): void {
+    this.#dev.setVringNum(index, num);
+    this.#dev.setVringAddr(index, addresses);
+  }
+
+  readConfig(): Promise<Uint8Array> {
+    return this.#dev.readConfig();
+  }
+
+  writeConfig(offset: number, bytes: Uint8Array): Promise<void> {
+    return this.#dev.writeConfig(offset, bytes);
+  }
+
+  driverRing(vq: number): DriverRing {
+    return loadRings(this.shared.memory, this.#ring).driver(vq);
+  }
+
+  kick(index: number): void {
+    this.#dev.kick(index);
+  }
+
+  callSequence(): number {
+    return this.#dev.doorbell.callSequence();
+  }
+
+  waitCall(seen: number, timeoutMs: number): Promise<void> {
+    return this.#dev.doorbell.waitCall(seen, timeoutMs);
+  }
+
+  onDeath(listener: (error: VhostError) => void): void {
+    this.#dev.onDeath(listener);
+  }
+}
+
+/** An open device of a process: its worker runs until it is closed. */
+export class OpenDevice<Kind extends keyof Drivers> implements AsyncDisposable {
+  readonly #kind: Kind;
+  readonly #dev: VhostDev;
+  readonly #ring: RingKind;
+  #driver: Drivers[Kind] | "probing" | undefined;
+
+  /** Made by `Process.open`. */
+  constructor(kind: Kind, dev: VhostDev, ring: RingKind) {
+    this.#kind = kind;
+    this.#dev = dev;
+    this.#ring = ring;
+  }
+
+  /** The control side underneath. */
+  get dev(): VhostDev {
+    return this.#dev;
+  }
+
+  /** The worker's task: `vhost-<pid>`, made from the owner. */
+  get workerTask(): Task {
+    return this.#dev.workerTask;
+  }
+
+  /**
+   * The guest's side, in this thread: brings the device up. One driver at a time: EBUSY until the
+   * first one is closed.
+   */
+  async driver(options: ProbeOptions = {}): Promise<Drivers[Kind]> {
+    if (this.#driver) throw new VhostError("EBUSY", "the device has a driver; close that one first");
+    this.#driver = "probing";
+    try {
+      const transport = new LoopbackTransport(this.#dev, this.#ring);
+      const driver = await probeDriver(this.#kind, transport, options);
+      this.#driver = driver;
+      const close = driver.close.bind(driver);
+      driver.close = async () => {
+        if (this.#driver !== driver) return;
+        this.#driver = undefined;
+        await close();
+      };
+      return driver;
+    } catch (error) {
+      this.#driver = undefined;
+      throw error;
+    }
+  }
+
+  /** With `run: "inline"`: does what is pending, in this thread. See `VhostDev.runPending`. */
+  runPending(): boolean {
+    return this.#dev.runPending();
+  }
+
+  /** How often each ring error happened, by queue and name: the device's side. */
+  errorCounts(): Record<number, Record<string, number>> {
+    return this.#dev.errorCounts();
+  }
+
+  /** Calls `listener` once, when the worker ends, with ENODEV and the cause. */
+  onDeath(listener: (error: VhostError) => void): void {
+    this.#dev.onDeath(listener);
+  }
+
+  /** Closes its driver, ends the worker, gives everything back. Idempotent. */
+  async close(): Promise<void> {
+    const driver = this.#driver;
+    if (driver && driver !== "probing") await driver.close();
+    await this.#dev.close();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+}
+
+/** A process of the model that opens devices; made by `Kernel.spawn`. */
+export class Process implements AsyncDisposable {
+  readonly #kernel: Kernel;
+  readonly #open = new Set<OpenDevice<keyof Drivers>>();
+  /** The process in the task table. */
+  readonly task: Task;
+
+  constructor(kernel: Kernel, task: Task) {
+    this.#kernel = kernel;
+    this.task = task;
+  }
+
+  /** Its number. */
+  get pid(): number {
+    return this.task.pid;
+  }
+
+  /**
+   * Opens a device: the process becomes its owner, and a worker is made from the process. Rejects
+   * with EAGAIN at a limit of the owner (RLIMIT_NPROC, pids.max), with what the device's module
+   * throws (ENOENT for a missing file …), EBUSY when something it needs is taken; nothing is kept.
+   */
+  async open<Kind extends keyof Drivers>(
+    spec: DeviceSpec<Kind>,
+    { signal, ...options }: OpenOptions = {},
+  ): Promise<OpenDevice<Kind>> {
+    signal?.throwIfAborted();
+    const dev = new VhostDev(this.#kernel, options);
+    const device = new OpenDevice(spec.kind, dev, options.ring ?? "wasm");
+    try {
+      dev.setOwner(this.task);
+      await orAbort(dev.setBackend(spec), signal);
+    } catch (error) {
+      await dev.close();
+      throw error;
+    }
+    const entry = device as unknown as OpenDevice<keyof Drivers>;
+    this.#open.add(entry);
+    device.onDeath(() => this.#open.delete(entry));
+    return device;
+  }
+
+  /** Closes its devices, then exits with `code`. Idempotent. */
+  async exit(code = 0): Promise<void> {
+    await Promise.all([...this.#open].map((device) => device.close()));
+    if (this.task.exitState === 0) this.#kernel.exitTask(this.task, code << 8);
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.exit();
+  }
+}

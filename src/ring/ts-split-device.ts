@@ -1,0 +1,281 @@
+import {
+  CHAIN_BYTES,
+  CHAIN_HEAD,
+  CHAIN_IN_BYTES,
+  CHAIN_IN_COUNT,
+  CHAIN_IOV_START,
+  CHAIN_OUT_BYTES,
+  CHAIN_OUT_COUNT,
+  CHAIN_USED_BYTES,
+  VQ_AVAIL_SEEN,
+  VQ_CHAIN_CAPACITY,
+  VQ_CHAINS,
+  VQ_DEVICE,
+  VQ_DRIVER,
+  VQ_ERROR,
+  VQ_F_EVENT_IDX,
+  VQ_FLAGS,
+  VQ_IN_FLIGHT,
+  VQ_LAST_AVAIL,
+  VQ_NOTIFY_DISABLED,
+  VQ_NUM,
+  VQ_SIGNALLED,
+  VQ_SIGNALLED_VALID,
+  VQ_USED_NEXT,
+  VQ_USED_PUBLISHED,
+  VQ_WALK_MAX,
+  VRING_E_AVAIL_INDEX,
+  VRING_E_COMPLETION,
+  VRING_E_HEAD,
+  VRING_E_IN_FLIGHT,
+  VRING_E_IOV,
+} from "../spec/ring-state.js";
+import {
+  VIRTQ_AVAIL_ELEM_BYTES,
+  VIRTQ_AVAIL_F_NO_INTERRUPT,
+  VIRTQ_RING_ELEMENTS,
+  VIRTQ_RING_FLAGS,
+  VIRTQ_RING_IDX,
+  VIRTQ_USED_ELEM_BYTES,
+  VIRTQ_USED_ELEM_LEN,
+  VIRTQ_USED_F_NO_NOTIFY,
+} from "../spec/virtio-ring.js";
+import type { DeviceRing } from "./ring.js";
+import { TsChain } from "./ts-chain.js";
+import { countError, needEvent, refuse } from "./ts-words.js";
+
+// Word indices in the state block: byte offsets over four.
+const NUM = VQ_NUM >>> 2;
+const FLAGS = VQ_FLAGS >>> 2;
+const DRIVER = VQ_DRIVER >>> 2;
+const DEVICE = VQ_DEVICE >>> 2;
+const CHAINS = VQ_CHAINS >>> 2;
+const CHAIN_CAPACITY = VQ_CHAIN_CAPACITY >>> 2;
+const IN_FLIGHT = VQ_IN_FLIGHT >>> 2;
+const ERROR = VQ_ERROR >>> 2;
+const NOTIFY_DISABLED = VQ_NOTIFY_DISABLED >>> 2;
+const LAST_AVAIL = VQ_LAST_AVAIL >>> 2;
+const AVAIL_SEEN = VQ_AVAIL_SEEN >>> 2;
+const USED_NEXT = VQ_USED_NEXT >>> 2;
+const USED_PUBLISHED = VQ_USED_PUBLISHED >>> 2;
+const SIGNALLED = VQ_SIGNALLED >>> 2;
+const SIGNALLED_VALID = VQ_SIGNALLED_VALID >>> 2;
+
+/**
+ * The device's half of a split virtqueue in TypeScript, the twin that the WebAssembly one is held
+ * against. It holds views and scratch only: all state is in the state block. Worker thread; never
+ * throws, never waits. virtio 1.3, 2.7 Split Virtqueues. Linux: drivers/vhost/vhost.c.
+ */
+export class TsSplitDevice implements DeviceRing {
+  readonly vq: number;
+  private readonly u16: Uint16Array;
+  private readonly u32: Uint32Array;
+  private readonly w: number;
+  private readonly chain: TsChain;
+
+  /**
+   * Over `memory`, shared or not, which does not grow while the ring exists; `vq` is the address of
+   * a device's state block that the host has filled in. No side effect: `start` begins the ring.
+   */
+  constructor(memory: WebAssembly.Memory, vq: number) {
+    this.vq = vq;
+    this.u16 = new Uint16Array(memory.buffer);
+    this.u32 = new Uint32Array(memory.buffer);
+    this.w = vq >>> 2;
+    this.chain = new TsChain(memory, vq);
+  }
+
+  /** See `DeviceRing.start`. Linux: vhost_vq_init_access(). */
+  start(lastAvail: number): void {
+    const { u16, u32, w } = this;
+    const used = u32[w + DEVICE] >>> 1;
+    const usedIdx = Atomics.load(u16, used + (VIRTQ_RING_IDX >>> 1));
+    u32[w + LAST_AVAIL] = u32[w + AVAIL_SEEN] = lastAvail & 0xffff;
+    u32[w + USED_NEXT] = u32[w + USED_PUBLISHED] = u32[w + SIGNALLED] = usedIdx;
+    u32[w + SIGNALLED_VALID] = u32[w + IN_FLIGHT] = u32[w + ERROR] = 0;
+    u32[w + NOTIFY_DISABLED] = 0;
+    Atomics.store(u16, used + (VIRTQ_RING_FLAGS >>> 1), 0);
+  }
+
+  /**
+   * See `DeviceRing.getDescs`. virtio 1.3, 2.7.5 The Virtqueue Descriptor Table. Linux:
+   * vhost_get_vq_desc().
+   */
+  getDescs(max: number): number {
+    const { u16, u32, w, chain } = this;
+    const mask = u32[w + NUM] - 1;
+    const ring = (u32[w + DRIVER] + VIRTQ_RING_ELEMENTS) >>> 1;
+    const limit = Math.min(max, u32[w + CHAIN_CAPACITY]);
+    let last = u32[w + LAST_AVAIL];
+    let good = 0;
+    let iov = 0;
+    chain.read = 0;
+    for (let looked = 0; looked < limit && chain.read < VQ_WALK_MAX; looked++) {
+      if (last === u32[w + AVAIL_SEEN] && !this.lookForMore(last)) break;
+      if (u32[w + IN_FLIGHT] > mask) {
+        refuse(u32, w, VRING_E_IN_FLIGHT);
+        break;
+      }
+      const head = u16[ring + (last & mask) * (VIRTQ_AVAIL_ELEM_BYTES >>> 1)];
+      if (head > mask) {
+        refuse(u32, w, VRING_E_HEAD);
+        break;
+      }
+      const code = chain.follow(head, iov);
+      if (code === VRING_E_IOV && iov > 0) break; // it may fit when the table is empty
+      if (code === 0) {
+        this.record(good++, head, iov);
+        iov = chain.iov;
+        u32[w + IN_FLIGHT]++;
+      } else {
+        countError(u32, w, code);
+        this.stage(head, 0);
+      }
+      u32[w + ERROR] = 0;
+      last = (last + 1) & 0xffff; // wraps at 65536, not at the queue size: masked where it is used
+    }
+    u32[w + LAST_AVAIL] = last;
+    const error = u32[w + ERROR];
+    return good > 0 || error === 0 ? good : -error;
+  }
+
+  /** See `DeviceRing.addUsed`. virtio 1.3, 2.7.8 The Virtqueue Used Ring. Linux: vhost_add_used(). */
+  addUsed(head: number, usedBytes: number): number {
+    const { u32, w } = this;
+    const inFlight = u32[w + IN_FLIGHT];
+    if (inFlight === 0 || head < 0 || head >= u32[w + NUM]) {
+      return countError(u32, w, VRING_E_COMPLETION);
+    }
+    u32[w + IN_FLIGHT] = inFlight - 1;
+    this.stage(head, usedBytes);
+    return 0;
+  }
+
+  /** See `DeviceRing.addUsedN`. virtio 1.3, 2.7.8 The Virtqueue Used Ring. Linux: vhost_add_used_n(). */
+  addUsedN(count: number): number {
+    const { u32, w } = this;
+    const limit = Math.min(count, u32[w + CHAIN_CAPACITY]);
+    let record = u32[w + CHAINS] >>> 2;
+    for (let i = 0; i < limit; i++) {
+      const head = u32[record + (CHAIN_HEAD >>> 2)];
+      const answer = this.addUsed(head, u32[record + (CHAIN_USED_BYTES >>> 2)]);
+      if (answer !== 0) return answer;
+      record += CHAIN_BYTES >>> 2;
+    }
+    return 0;
+  }
+
+  /** See `DeviceRing.publish`. virtio 1.3, 2.7.8 The Virtqueue Used Ring. Linux: vhost_add_used_n(). */
+  publish(): void {
+    const { u16, u32, w } = this;
+    const next = u32[w + USED_NEXT];
+    if (next === u32[w + USED_PUBLISHED]) return;
+    // Publish U1: the elements above must be visible first. Pairs with U1 in TsSplitDriver.getBufs.
+    Atomics.store(u16, (u32[w + DEVICE] + VIRTQ_RING_IDX) >>> 1, next);
+    u32[w + USED_PUBLISHED] = next;
+  }
+
+  /**
+   * See `DeviceRing.callNeeded`. virtio 1.3, 2.7.7 Used Buffer Notification Suppression. Linux:
+   * vhost_notify().
+   */
+  callNeeded(): boolean {
+    const { u16, u32, w } = this;
+    const old = u32[w + SIGNALLED];
+    const published = u32[w + USED_PUBLISHED];
+    if (old === published) return false;
+    const decided = u32[w + SIGNALLED_VALID] !== 0;
+    u32[w + SIGNALLED] = published;
+    u32[w + SIGNALLED_VALID] = 1;
+    // Barrier E1: after the store of used.idx. Pairs with E1 in TsSplitDriver.enableCall.
+    const avail = u32[w + DRIVER] >>> 1;
+    if ((u32[w + FLAGS] & VQ_F_EVENT_IDX) === 0) {
+      const flags = Atomics.load(u16, avail + (VIRTQ_RING_FLAGS >>> 1));
+      return (flags & VIRTQ_AVAIL_F_NO_INTERRUPT) === 0;
+    }
+    if (!decided) return true;
+    const usedEvent = avail + (VIRTQ_RING_ELEMENTS >>> 1) + u32[w + NUM];
+    return needEvent(Atomics.load(u16, usedEvent), published, old);
+  }
+
+  /**
+   * See `DeviceRing.enableKick`. virtio 1.3, 2.7.10 Available Buffer Notification Suppression.
+   * Linux: vhost_enable_notify().
+   */
+  enableKick(): boolean {
+    const { u16, u32, w } = this;
+    // Barrier E2: ask, then look. Pairs with E2 in TsSplitDriver.kickNeeded.
+    if ((u32[w + FLAGS] & VQ_F_EVENT_IDX) !== 0) {
+      const elements = u32[w + NUM] * VIRTQ_USED_ELEM_BYTES;
+      const availEvent = (u32[w + DEVICE] + VIRTQ_RING_ELEMENTS + elements) >>> 1;
+      Atomics.store(u16, availEvent, u32[w + AVAIL_SEEN]);
+    } else {
+      Atomics.store(u16, (u32[w + DEVICE] + VIRTQ_RING_FLAGS) >>> 1, 0);
+    }
+    u32[w + NOTIFY_DISABLED] = 0;
+    return this.availLen() !== 0;
+  }
+
+  /**
+   * See `DeviceRing.disableKick`. virtio 1.3, 2.7.10 Available Buffer Notification Suppression.
+   * Linux: vhost_disable_notify().
+   */
+  disableKick(): void {
+    const { u16, u32, w } = this;
+    if ((u32[w + FLAGS] & VQ_F_EVENT_IDX) === 0) {
+      Atomics.store(u16, (u32[w + DEVICE] + VIRTQ_RING_FLAGS) >>> 1, VIRTQ_USED_F_NO_NOTIFY);
+    }
+    u32[w + NOTIFY_DISABLED] = 1;
+  }
+
+  /** See `DeviceRing.availLen`. virtio 1.3, 2.7.6 The Virtqueue Available Ring. */
+  availLen(): number {
+    const { u32, w } = this;
+    return (this.loadAvailIdx() - u32[w + LAST_AVAIL]) & 0xffff;
+  }
+
+  /** Acquire A1: heads are read after it. Pairs with A1 in TsSplitDriver.publish. */
+  private loadAvailIdx(): number {
+    return Atomics.load(this.u16, (this.u32[this.w + DRIVER] + VIRTQ_RING_IDX) >>> 1);
+  }
+
+  /** Reads avail.idx when all that was seen is popped. False: the burst ends, refused or empty. */
+  private lookForMore(last: number): boolean {
+    const { u32, w } = this;
+    const idx = this.loadAvailIdx();
+    if (idx === last) {
+      u32[w + ERROR] = 0;
+      return false;
+    }
+    if (((idx - last) & 0xffff) > u32[w + NUM]) {
+      refuse(u32, w, VRING_E_AVAIL_INDEX);
+      return false;
+    }
+    u32[w + AVAIL_SEEN] = idx;
+    return true;
+  }
+
+  /** Writes record `index` of the chain table: the chain just followed. */
+  private record(index: number, head: number, iovStart: number): void {
+    const { u32, w, chain } = this;
+    const record = (u32[w + CHAINS] + index * CHAIN_BYTES) >>> 2;
+    u32[record + (CHAIN_HEAD >>> 2)] = head;
+    u32[record + (CHAIN_IOV_START >>> 2)] = iovStart;
+    u32[record + (CHAIN_OUT_COUNT >>> 2)] = chain.outCount;
+    u32[record + (CHAIN_IN_COUNT >>> 2)] = chain.inCount;
+    u32[record + (CHAIN_OUT_BYTES >>> 2)] = chain.outBytes;
+    u32[record + (CHAIN_IN_BYTES >>> 2)] = chain.inBytes;
+    u32[record + (CHAIN_USED_BYTES >>> 2)] = 0;
+  }
+
+  /** Writes the next element of the used ring; the driver sees it after `publish`. */
+  private stage(head: number, usedBytes: number): void {
+    const { u32, w } = this;
+    const next = u32[w + USED_NEXT];
+    const slot = next & (u32[w + NUM] - 1);
+    const element = (u32[w + DEVICE] + VIRTQ_RING_ELEMENTS + slot * VIRTQ_USED_ELEM_BYTES) >>> 2;
+    u32[element] = head;
+    u32[element + (VIRTQ_USED_ELEM_LEN >>> 2)] = usedBytes;
+    u32[w + USED_NEXT] = (next + 1) & 0xffff;
+  }
+}

@@ -1,0 +1,115 @@
+import type { RingTables } from "../ring/tables.js";
+
+/**
+ * One side of a chain, readable or writable: pieces of the owner's memory that count as one run of
+ * bytes. All offsets are into that run. A flyweight: valid until the next burst is popped.
+ */
+export class ChainSide {
+  /** Bytes of all pieces. */
+  bytes = 0;
+  /** How many pieces. */
+  count = 0;
+  readonly #memory: Uint8Array<ArrayBufferLike>;
+  readonly #tables: RingTables;
+  #start = 0;
+
+  constructor(memory: WebAssembly.Memory, tables: RingTables) {
+    this.#memory = new Uint8Array(memory.buffer);
+    this.#tables = tables;
+  }
+
+  /** Points it at `count` entries of the iovec table. */
+  set(start: number, count: number, bytes: number): void {
+    this.#start = start;
+    this.count = count;
+    this.bytes = bytes;
+  }
+
+  /** Linear address of piece `index`. */
+  address(index: number): number {
+    return this.#tables.iovAddress(this.#start + index);
+  }
+
+  /** Bytes of piece `index`. */
+  length(index: number): number {
+    return this.#tables.iovLength(this.#start + index);
+  }
+
+  /** Calls `use(linear address, bytes)` for each part of [offset, offset + length), in order. */
+  forEach(offset: number, length: number, use: (address: number, bytes: number) => void): void {
+    let skip = offset;
+    let left = Math.min(length, this.bytes - offset);
+    for (let piece = 0; left > 0 && piece < this.count; piece++) {
+      const pieceBytes = this.length(piece);
+      if (skip >= pieceBytes) {
+        skip -= pieceBytes;
+        continue;
+      }
+      const take = Math.min(pieceBytes - skip, left);
+      use(this.address(piece) + skip, take);
+      left -= take;
+      skip = 0;
+    }
+  }
+
+  /** Copies from the chain into `target`; returns the bytes copied, fewer at the chain's end. */
+  read(offset: number, target: Uint8Array): number {
+    let done = 0;
+    this.forEach(offset, target.length, (address, bytes) => {
+      target.set(this.#memory.subarray(address, address + bytes), done);
+      done += bytes;
+    });
+    return done;
+  }
+
+  /** Copies `source` into the chain; returns the bytes copied, fewer at the chain's end. */
+  write(offset: number, source: Uint8Array): number {
+    let done = 0;
+    this.forEach(offset, source.length, (address, bytes) => {
+      this.#memory.set(source.subarray(done, done + bytes), address);
+      done += bytes;
+    });
+    return done;
+  }
+
+  /** Fills part of the chain with one byte value. */
+  fill(offset: number, length: number, value: number): void {
+    this.forEach(offset, length, (address, bytes) => {
+      this.#memory.fill(value, address, address + bytes);
+    });
+  }
+
+  /** Views of part of the chain, for `readv` and `writev`: no copy. */
+  views(offset: number, length: number): Uint8Array<ArrayBufferLike>[] {
+    const views: Uint8Array<ArrayBufferLike>[] = [];
+    this.forEach(offset, length, (address, bytes) => {
+      views.push(this.#memory.subarray(address, address + bytes));
+    });
+    return views;
+  }
+}
+
+/** A popped chain. A flyweight: one object shows each chain of a burst in turn. */
+export class Chain {
+  /** What the driver gives us to read. */
+  readonly readable: ChainSide;
+  /** What the driver gives us to write. */
+  readonly writable: ChainSide;
+  readonly #tables: RingTables;
+
+  constructor(memory: WebAssembly.Memory, tables: RingTables) {
+    this.#tables = tables;
+    this.readable = new ChainSide(memory, tables);
+    this.writable = new ChainSide(memory, tables);
+  }
+
+  /** Shows record `index` of the last burst. */
+  show(index: number): this {
+    const tables = this.#tables;
+    const start = tables.iovStart(index);
+    const outCount = tables.outCount(index);
+    this.readable.set(start, outCount, tables.outBytes(index));
+    this.writable.set(start + outCount, tables.inCount(index), tables.inBytes(index));
+    return this;
+  }
+}

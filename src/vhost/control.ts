@@ -1,0 +1,122 @@
+import { MessageChannel, type MessagePort, receiveMessageOnPort } from "node:worker_threads";
+import { type Errno, VhostError } from "../spec/errno.js";
+import type { WorkerControl } from "./worker.js";
+
+interface Request {
+  id: number;
+  method: keyof WorkerControl;
+  args: unknown[];
+}
+
+interface Failure {
+  code: Errno;
+  message: string;
+  facts: Record<string, unknown>;
+}
+
+type Reply = { id: number; value: unknown } | { id: number; failure: Failure };
+
+const METHODS: readonly (keyof WorkerControl)[] = [
+  "attach",
+  "start",
+  "stop",
+  "reset",
+  "readConfig",
+  "writeConfig",
+  "detach",
+];
+
+/** Any thrown thing, as it can cross threads. What is no `VhostError` becomes EIO. */
+function toFailure(error: unknown): Failure {
+  if (error instanceof VhostError) {
+    const message = error.message.slice(error.code.length + 2);
+    return { code: error.code, message, facts: { ...error.facts } };
+  }
+  return { code: "EIO", message: `the device failed: ${String(error)}`, facts: {} };
+}
+
+/** Worker thread: answers the owner's calls. */
+export class ControlServer {
+  readonly #port: MessagePort;
+  readonly #target: WorkerControl;
+
+  constructor(port: MessagePort, target: WorkerControl) {
+    this.#port = port;
+    this.#target = target;
+  }
+
+  /** Answers every call that has arrived, in order. */
+  async serve(): Promise<void> {
+    for (;;) {
+      const received = receiveMessageOnPort(this.#port) as { message: Request } | undefined;
+      if (!received) return;
+      this.#port.postMessage(await this.#answer(received.message));
+    }
+  }
+
+  async #answer({ id, method, args }: Request): Promise<Reply> {
+    try {
+      const call = this.#target[method] as (...args: unknown[]) => Promise<unknown>;
+      return { id, value: await call.apply(this.#target, args) };
+    } catch (error) {
+      return { id, failure: toFailure(error) };
+    }
+  }
+}
+
+/** Owner's thread: calls into the worker. Every call ends: with the answer, or by `fail`. */
+export class ControlClient {
+  /** The worker's end; move it there. */
+  readonly remote: MessagePort;
+  readonly #port: MessagePort;
+  readonly #wake: () => void;
+  readonly #waiting = new Map<number, { resolve(v: unknown): void; reject(e: unknown): void }>();
+  #lastId = 0;
+  #failure: VhostError | undefined;
+
+  /** `wake` makes the worker look at its messages. */
+  constructor(wake: () => void) {
+    const { port1, port2 } = new MessageChannel();
+    this.#port = port1;
+    this.remote = port2;
+    this.#wake = wake;
+    port1.on("message", (reply: Reply) => this.#receive(reply));
+    port1.unref();
+  }
+
+  /** The worker's functions, called by message. */
+  readonly worker: WorkerControl = Object.fromEntries(
+    METHODS.map((method) => [method, (...args: unknown[]) => this.#call(method, args)]),
+  ) as unknown as WorkerControl;
+
+  #call(method: keyof WorkerControl, args: unknown[]): Promise<unknown> {
+    if (this.#failure) return Promise.reject(this.#failure);
+    const id = ++this.#lastId;
+    return new Promise((resolve, reject) => {
+      this.#waiting.set(id, { resolve, reject });
+      this.#port.ref();
+      this.#port.postMessage({ id, method, args } satisfies Request);
+      this.#wake();
+    });
+  }
+
+  #receive(reply: Reply): void {
+    const waiting = this.#waiting.get(reply.id);
+    this.#waiting.delete(reply.id);
+    if (this.#waiting.size === 0) this.#port.unref();
+    if ("failure" in reply) {
+      const { code, message, facts } = reply.failure;
+      waiting?.reject(new VhostError(code, message, facts));
+    } else {
+      waiting?.resolve(reply.value);
+    }
+  }
+
+  /** The worker is gone: rejects what waits and all that comes. */
+  fail(error: VhostError): void {
+    this.#failure ??= error;
+    for (const waiting of this.#waiting.values()) waiting.reject(this.#failure);
+    this.#waiting.clear();
+    this.#port.close();
+  }
+}

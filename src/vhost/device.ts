@@ -1,0 +1,72 @@
+import type { Virtqueue } from "./virtqueue.js";
+
+/**
+ * What a device is to the vhost core. It lives in the worker's thread (or in the caller's, with no
+ * thread at all), is called by one thread, and answers without waiting for anything but its own
+ * I/O. What a guest writes must never make it throw: that ends the worker.
+ */
+export interface VirtioDevice {
+  /** virtio 1.3, 5 Device Types. */
+  readonly deviceId: number;
+  /** Device-specific feature bits offered, as a mask (bits 0 to 23 and 50 to 127). */
+  readonly features: bigint;
+  /** How many queues. */
+  readonly queueCount: number;
+  /** The largest size of any queue: a power of two. */
+  readonly queueSizeMax: number;
+  /** The configuration space as it now is. virtio 1.3, 2.5 Device Configuration Space. */
+  readConfig(): Uint8Array;
+  /** The driver writes to it; fields it may not write are left alone. */
+  writeConfig?(offset: number, bytes: Uint8Array): void;
+  /** The driver has accepted `features` (its whole mask), and the queues start. */
+  start?(features: bigint): void;
+  /** Entries may be available: `vq.drain(…)` handles them. Linux: handle_kick. */
+  handleKick(vq: Virtqueue): void;
+  /** Back to where it was before the driver touched it. virtio 1.3, 2.4 Device Reset. */
+  reset?(): void;
+  /** Gives back files and the like. Called once, last. */
+  close?(): void;
+}
+
+/** What a device gets to know about where it lives. */
+export interface DeviceEnvironment {
+  /** The owner's memory, in which the buffers lie. */
+  readonly memory: WebAssembly.Memory;
+}
+
+/**
+ * What a device module exports, because functions do not cross threads: a device is named by the
+ * URL of such a module and made where it runs. May throw; the one who opens the device gets it.
+ */
+export interface DeviceModule {
+  createDevice(options: unknown, environment: DeviceEnvironment): VirtioDevice | Promise<VirtioDevice>;
+}
+
+/** Something that two devices must not hold at once, such as a file that is written to. */
+export interface Claim {
+  /** Equal keys mean the same thing. */
+  key: string;
+  /** What a person calls it. */
+  label: string;
+  /** Held together with other shared claims, or alone. */
+  mode: "shared" | "exclusive";
+}
+
+/** A device to be: enough to make it in another thread. `Kind` picks the driver for it. */
+export interface DeviceSpec<Kind extends string = string> {
+  kind: Kind;
+  /** File URL of a `DeviceModule`. */
+  module: string;
+  /** For `createDevice`; must be structured-cloneable. */
+  options: unknown;
+  /** Looked up and checked in the opening thread, before the device is made. May throw. */
+  claims?(): Claim[];
+}
+
+/** What the opening thread knows of a device in the worker's. */
+export interface DeviceInfo {
+  deviceId: number;
+  features: bigint;
+  queueCount: number;
+  queueSizeMax: number;
+}

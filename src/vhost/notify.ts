@@ -1,0 +1,91 @@
+import { VhostError } from "../spec/errno.js";
+
+/** Queues that one device may have: a bit for each. */
+export const DOORBELL_QUEUES_MAX = 32;
+
+// One writer a bit: set by one side, taken by the other. Int32 indices.
+const CONTROL = 0;
+const KICKS = 1;
+const CALLS = 2;
+const CALL_SEQUENCE = 3;
+const BYTES = 16;
+
+/**
+ * The notifications between a driver and a worker: a pending bit for each queue and direction, in
+ * memory of its own that neither the owner nor a guest can write. Usable from any thread. Bits stand
+ * in for eventfds: setting one twice is setting it once.
+ */
+export class Doorbell {
+  /** Send this to the other thread and make a `Doorbell` of it there. */
+  readonly buffer: SharedArrayBuffer;
+  readonly #words: Int32Array;
+
+  constructor(buffer: SharedArrayBuffer = new SharedArrayBuffer(BYTES)) {
+    this.buffer = buffer;
+    this.#words = new Int32Array(buffer);
+  }
+
+  /** Throws EINVAL when a device has more queues than there are bits. */
+  static checkQueueCount(queueCount: number): void {
+    if (Number.isInteger(queueCount) && queueCount >= 1 && queueCount <= DOORBELL_QUEUES_MAX) return;
+    throw new VhostError("EINVAL", `a device has 1 to ${DOORBELL_QUEUES_MAX} queues`, { queueCount });
+  }
+
+  /** Driver side: entries of `queue` are available. The worker must be woken after it. */
+  kick(queue: number): void {
+    Atomics.or(this.#words, KICKS, 1 << queue);
+  }
+
+  /** Worker: takes all kicks, a bit for each queue. */
+  takeKicks(): number {
+    return Atomics.load(this.#words, KICKS) === 0 ? 0 : Atomics.exchange(this.#words, KICKS, 0);
+  }
+
+  /** Owner side: a control message waits. The worker must be woken after it. */
+  ringControl(): void {
+    Atomics.store(this.#words, CONTROL, 1);
+  }
+
+  /** Worker: whether a control message waits, which it then must take. */
+  takeControl(): boolean {
+    return Atomics.load(this.#words, CONTROL) !== 0 && Atomics.exchange(this.#words, CONTROL, 0) !== 0;
+  }
+
+  /** Worker: whether a control message waits. Nothing is taken. */
+  isControlPending(): boolean {
+    return Atomics.load(this.#words, CONTROL) !== 0;
+  }
+
+  /** Worker: whether anything waits for it. Nothing is taken. */
+  isPending(): boolean {
+    return Atomics.load(this.#words, KICKS) !== 0 || Atomics.load(this.#words, CONTROL) !== 0;
+  }
+
+  /** Worker: entries of `queue` were used. Wakes a driver that waits. */
+  call(queue: number): void {
+    Atomics.or(this.#words, CALLS, 1 << queue);
+    Atomics.add(this.#words, CALL_SEQUENCE, 1);
+    Atomics.notify(this.#words, CALL_SEQUENCE);
+  }
+
+  /** Driver side: takes all calls, a bit for each queue. */
+  takeCalls(): number {
+    return Atomics.load(this.#words, CALLS) === 0 ? 0 : Atomics.exchange(this.#words, CALLS, 0);
+  }
+
+  /** Driver side: the number to hand to `waitCall`, read before looking whether there is work. */
+  callSequence(): number {
+    return Atomics.load(this.#words, CALL_SEQUENCE);
+  }
+
+  /** Driver side: resolves at the first call after `seen` was read, or after `timeoutMs`. */
+  async waitCall(seen: number, timeoutMs: number): Promise<void> {
+    const wait = Atomics.waitAsync(this.#words, CALL_SEQUENCE, seen, timeoutMs);
+    if (wait.async) await wait.value;
+  }
+
+  /** Driver side, for a thread that may block: the same, blocking. */
+  waitCallBlocking(seen: number, timeoutMs: number): void {
+    Atomics.wait(this.#words, CALL_SEQUENCE, seen, timeoutMs);
+  }
+}

@@ -1,0 +1,111 @@
+import type { DeviceRing } from "../ring/ring.js";
+import { BURST_MAX } from "../ring/state-block.js";
+import { RingTables } from "../ring/tables.js";
+import { VQ_LAST_AVAIL, VRING_E_REQUEST } from "../spec/ring-state.js";
+import { Chain } from "./chain.js";
+
+/** Requests that one turn of a queue may take before others get theirs. Linux: the weight. */
+export const VHOST_WEIGHT_REQUESTS_MAX = 256;
+/** Bytes that one turn of a queue may move. Linux: VHOST_..._WEIGHT, 0x80000. */
+export const VHOST_WEIGHT_BYTES_MAX = 0x80000;
+/** Chains popped at once by `drain`: what they cost is published together. */
+const DRAIN_BURST = Math.min(32, BURST_MAX);
+
+/** The device's half of a queue, as a device sees it. Worker thread. Linux: vhost_virtqueue. */
+export class Virtqueue {
+  /** The queue's number. */
+  readonly index: number;
+  readonly #ring: DeviceRing;
+  readonly #tables: RingTables;
+  readonly #chain: Chain;
+  readonly #call: (queue: number) => void;
+  #isUnfinished = false;
+
+  /** `call` notifies the driver that entries of a queue were used. */
+  constructor(
+    index: number,
+    ring: DeviceRing,
+    memory: WebAssembly.Memory,
+    call: (queue: number) => void,
+  ) {
+    this.index = index;
+    this.#ring = ring;
+    this.#tables = new RingTables(memory, ring.vq);
+    this.#chain = new Chain(memory, this.#tables);
+    this.#call = call;
+  }
+
+  /**
+   * Handles what is available, in bursts: `handle` gets each chain and returns the bytes it wrote to
+   * the writable side. Used entries are published, and the driver called if it asked, after each
+   * burst. A bounded amount: when it is used up the worker comes back after the other queues.
+   */
+  drain(handle: (chain: Chain) => number): void {
+    let requests = 0;
+    let bytes = 0;
+    while (requests < VHOST_WEIGHT_REQUESTS_MAX && bytes < VHOST_WEIGHT_BYTES_MAX) {
+      const got = this.#ring.getDescs(DRAIN_BURST);
+      if (got > 0) bytes += this.#burst(got, handle);
+      this.signal();
+      if (!this.hasWork()) return;
+      requests += DRAIN_BURST; // malformed chains count like good ones
+    }
+    this.#isUnfinished = true;
+  }
+
+  #burst(count: number, handle: (chain: Chain) => number): number {
+    let bytes = 0;
+    for (let i = 0; i < count; i++) {
+      const chain = this.#chain.show(i);
+      const { readable, writable } = chain;
+      bytes += readable.bytes + writable.bytes;
+      this.#tables.setUsedBytes(i, Math.min(handle(chain), writable.bytes));
+    }
+    this.#ring.addUsedN(count);
+    return bytes;
+  }
+
+  /** Counts a request that could not be read or answered; `drain`'s handler returns what it gives. */
+  badRequest(): number {
+    this.#tables.countError(VRING_E_REQUEST);
+    return 0;
+  }
+
+  /** Publishes what is staged and calls the driver if it asked. Linux: vhost_signal(). */
+  signal(): void {
+    this.#ring.publish();
+    if (this.#ring.callNeeded()) this.#call(this.index);
+  }
+
+  /** Whether `drain` stopped at its limit since the last question. */
+  takeUnfinished(): boolean {
+    const unfinished = this.#isUnfinished;
+    this.#isUnfinished = false;
+    return unfinished;
+  }
+
+  /** The next available entry to pop, u16. Linux: last_avail_idx. */
+  get lastAvail(): number {
+    return this.#tables.word(VQ_LAST_AVAIL);
+  }
+
+  /** Whether entries wait that may be popped: none do while a refusal stands. */
+  hasWork(): boolean {
+    return this.#ring.availLen() !== 0 && !this.isRefused;
+  }
+
+  /** Whether the driver's index or head can't be trusted until it is repaired. */
+  get isRefused(): boolean {
+    return this.#tables.error !== 0;
+  }
+
+  /** Asks for kicks, then looks again: true when there is work and the worker must not sleep. */
+  enableKick(): boolean {
+    return this.#ring.enableKick() && !this.isRefused;
+  }
+
+  /** Asks for no kicks while the worker looks at the ring by itself. */
+  disableKick(): void {
+    this.#ring.disableKick();
+  }
+}

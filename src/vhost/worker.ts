@@ -1,0 +1,193 @@
+import type { MessagePort } from "node:worker_threads";
+import type { CurrentTask } from "../kernel/task-thread.js";
+import { loadRings, type RingKind } from "../ring/load.js";
+import { TASK_INTERRUPTIBLE, TASK_RUNNING } from "../spec/sched.js";
+import { ControlServer } from "./control.js";
+import type { DeviceInfo, DeviceModule, VirtioDevice } from "./device.js";
+import { Doorbell } from "./notify.js";
+import { Virtqueue } from "./virtqueue.js";
+
+/** How often a queue that was refused is looked at again without a kick. */
+const REFUSED_RECHECK_MS = 10;
+
+/** A queue to start: its number, its state block (already laid out), where it goes on. */
+export interface RingStart {
+  index: number;
+  vq: number;
+  lastAvail: number;
+}
+
+/** What the owner can ask of the worker: by message when it is a thread, directly when it is not. */
+export interface WorkerControl {
+  /** Makes the device. Throws what its module throws. */
+  attach(module: string, options: unknown): Promise<DeviceInfo>;
+  /** Starts queues under the accepted features. */
+  start(features: bigint, rings: RingStart[]): Promise<void>;
+  /** Stops all queues; gives the next entry of each that was started. Linux: VHOST_GET_VRING_BASE. */
+  stop(): Promise<{ index: number; lastAvail: number }[]>;
+  /** Device reset, queues stopped. */
+  reset(): Promise<void>;
+  /** The configuration space. */
+  readConfig(): Promise<Uint8Array>;
+  /** A write to it. */
+  writeConfig(offset: number, bytes: Uint8Array): Promise<void>;
+  /** Closes the device. */
+  detach(): Promise<void>;
+}
+
+/** What a worker needs to begin with; structured-cloneable except for the port, which is moved. */
+export interface WorkerSetup {
+  memory: WebAssembly.Memory;
+  doorbell: SharedArrayBuffer;
+  ringKind: RingKind;
+  /** Microseconds to go on looking at the rings after the last work, before sleeping. */
+  pollMicroseconds: number;
+}
+
+/**
+ * The worker of one device: a list of queues with pending work, each on it once, served in turn.
+ * It never waits by itself. Linux: struct vhost_worker, vhost_work_queue(), vhost_worker().
+ */
+export class VhostWorker implements WorkerControl {
+  readonly #setup: WorkerSetup;
+  readonly #doorbell: Doorbell;
+  readonly #workList: Virtqueue[] = [];
+  #queues: Virtqueue[] = [];
+  #device: VirtioDevice | undefined;
+
+  constructor(setup: WorkerSetup) {
+    this.#setup = setup;
+    this.#doorbell = new Doorbell(setup.doorbell);
+  }
+
+  async attach(module: string, options: unknown): Promise<DeviceInfo> {
+    const loaded = (await import(module)) as DeviceModule;
+    const device = await loaded.createDevice(options, { memory: this.#setup.memory });
+    this.#device = device;
+    const { deviceId, features, queueCount, queueSizeMax } = device;
+    return { deviceId, features, queueCount, queueSizeMax };
+  }
+
+  async start(features: bigint, rings: RingStart[]): Promise<void> {
+    this.#device?.start?.(features);
+    const { memory, ringKind } = this.#setup;
+    const factory = loadRings(memory, ringKind);
+    this.#queues = rings.map(({ index, vq, lastAvail }) => {
+      const ring = factory.device(vq);
+      ring.start(lastAvail);
+      return new Virtqueue(index, ring, memory, (called) => this.#doorbell.call(called));
+    });
+    this.queueAll(() => true); // what was made available before the start
+  }
+
+  async stop(): Promise<{ index: number; lastAvail: number }[]> {
+    const positions = this.#queues.map(({ index, lastAvail }) => ({ index, lastAvail }));
+    this.#queues = [];
+    this.#workList.length = 0;
+    return positions;
+  }
+
+  async reset(): Promise<void> {
+    await this.stop();
+    this.#device?.reset?.();
+  }
+
+  async readConfig(): Promise<Uint8Array> {
+    return this.#device?.readConfig() ?? new Uint8Array(0);
+  }
+
+  async writeConfig(offset: number, bytes: Uint8Array): Promise<void> {
+    this.#device?.writeConfig?.(offset, bytes);
+  }
+
+  async detach(): Promise<void> {
+    await this.stop();
+    this.#device?.close?.();
+    this.#device = undefined;
+  }
+
+  /** Puts the queues that `wanted` picks on the work list, once each. */
+  queueAll(wanted: (queue: Virtqueue) => boolean): void {
+    for (const queue of this.#queues) {
+      if (wanted(queue) && !this.#workList.includes(queue)) this.#workList.push(queue);
+    }
+  }
+
+  /**
+   * One pass: takes the kicks, looks at the rings, runs each queue on the list once, oldest first;
+   * a queue that reached its limit goes to the end. Returns whether there was any work.
+   */
+  runWorkList(): boolean {
+    const kicks = this.#doorbell.takeKicks();
+    this.queueAll((queue) => (kicks & (1 << queue.index)) !== 0 || queue.hasWork());
+    const batch = this.#workList.splice(0);
+    for (const queue of batch) {
+      queue.disableKick();
+      this.#device?.handleKick(queue);
+      queue.signal();
+      if (queue.takeUnfinished()) this.#workList.push(queue);
+    }
+    return batch.length > 0;
+  }
+
+  /** Asks for kicks on every queue. Returns true when there is work after all: do not sleep. */
+  enableKicks(): boolean {
+    let hasWork = this.#workList.length > 0;
+    for (const queue of this.#queues) if (queue.enableKick()) hasWork = true;
+    return hasWork;
+  }
+
+  /** Whether a queue waits for its driver to repair it. */
+  get hasRefused(): boolean {
+    return this.#queues.some((queue) => queue.isRefused);
+  }
+
+  /** Looks at refused queues again, in case they were repaired without a kick. */
+  recheckRefused(): void {
+    this.queueAll((queue) => queue.isRefused);
+  }
+}
+
+/** Polls the rings without sleeping until there was no work for a while. */
+function poll(worker: VhostWorker, doorbell: Doorbell, task: CurrentTask, forMs: number): void {
+  let until = performance.now() + forMs;
+  while (!task.shouldStop() && !doorbell.isControlPending()) {
+    if (worker.runWorkList()) until = performance.now() + forMs;
+    else if (performance.now() >= until) return;
+  }
+}
+
+/**
+ * Sleeps until woken, unless there is something to do. The order is what makes a lost wake-up
+ * impossible: first the state, then the kicks asked for, then a last look at all that could be due.
+ */
+function park(worker: VhostWorker, doorbell: Doorbell, task: CurrentTask): void {
+  task.setState(TASK_INTERRUPTIBLE);
+  const isBusy = worker.enableKicks();
+  if (!isBusy && !doorbell.isPending() && !task.shouldStop()) {
+    const refused = worker.hasRefused;
+    task.schedule(refused ? REFUSED_RECHECK_MS : undefined);
+    if (refused) worker.recheckRefused();
+  }
+  task.setState(TASK_RUNNING);
+}
+
+/**
+ * The function of a vhost worker's thread: serves the owner's messages and the rings until it is
+ * told to stop. Linux: vhost_worker().
+ */
+export async function vhostWorker(
+  setup: WorkerSetup & { control: MessagePort },
+  task: CurrentTask,
+): Promise<void> {
+  const doorbell = new Doorbell(setup.doorbell);
+  const worker = new VhostWorker(setup);
+  const control = new ControlServer(setup.control, worker);
+  while (!task.shouldStop()) {
+    if (doorbell.takeControl()) await control.serve();
+    poll(worker, doorbell, task, setup.pollMicroseconds / 1000);
+    park(worker, doorbell, task);
+  }
+  await worker.detach();
+  setup.control.close();
+}

@@ -1,0 +1,263 @@
+// Runs the steps of `ring-program.ts`: calls the ring, or writes what a hostile peer would write.
+
+import type { DeviceRing, DriverRing } from "#dist/ring/ring.js";
+import { VQ_AVAIL_SEEN, VQ_LAST_AVAIL, VQ_LAST_USED } from "#dist/spec/ring-state.js";
+import {
+  VIRTQ_DESC_BYTES,
+  VIRTQ_DESC_F_INDIRECT,
+  VIRTQ_DESC_F_NEXT,
+  VIRTQ_DESC_F_WRITE,
+} from "#dist/spec/virtio-ring.js";
+import type { RingFixture } from "./ring-fixture.js";
+import type { Buffer, Chain, Ending, Place, Step, Table } from "./ring-program.js";
+
+/** One implementation under test, over its own memory. */
+export interface Subject {
+  fixture: RingFixture;
+  driver: DriverRing;
+  device: DeviceRing;
+  /** Heads that `getDescs` gave and no step has completed yet, oldest first. */
+  popped: number[];
+  /** Records of the device's chain table that the last `getDescs` wrote. */
+  got: number;
+}
+
+function resolve(fixture: RingFixture, { region, anchor, delta }: Place): bigint {
+  const { guest, bytes } = fixture.region(region % fixture.regions.length);
+  const base = {
+    start: guest,
+    end: guest + BigInt(bytes),
+    middle: guest + BigInt(bytes >> 1),
+    top: 0n,
+  };
+  return BigInt.asUintN(64, base[anchor] + BigInt(delta));
+}
+
+/** Writes a descriptor at a guest address, byte by byte; bytes that no region holds are dropped. */
+function pokeDesc(fixture: RingFixture, at: bigint, buffer: Buffer, flags: number, next: number) {
+  const desc = new DataView(new ArrayBuffer(VIRTQ_DESC_BYTES));
+  desc.setBigUint64(0, resolve(fixture, buffer.place), true);
+  desc.setUint32(8, buffer.len, true);
+  desc.setUint16(12, flags | (buffer.write ? VIRTQ_DESC_F_WRITE : 0), true);
+  desc.setUint16(14, next, true);
+  for (let i = 0; i < VIRTQ_DESC_BYTES; i++) {
+    const addr = BigInt.asUintN(64, at + BigInt(i));
+    const home = fixture.regions.find((r) => addr >= r.guest && addr < r.guest + BigInt(r.bytes));
+    if (home) fixture.bytes[home.linear + Number(addr - home.guest)] = desc.getUint8(i);
+  }
+}
+
+/** Writes linked buffers into the ring from slot `head` on. @returns the slot after the last. */
+function writeChain(
+  fixture: RingFixture,
+  step: { head: number; stride: number; buffers: Buffer[]; noise: number },
+  ending: Ending | "table",
+): number {
+  const { num } = fixture;
+  const slot = (k: number): number => (((step.head + k * step.stride) % num) + num) % num;
+  step.buffers.forEach(({ place, len, write }, k) => {
+    const last = k === step.buffers.length - 1;
+    const goesOn = !last || ending !== "end";
+    const next = !last || ending === "table" ? slot(k + 1) : ending === "loop" ? slot(0) : num;
+    const flags = (goesOn ? VIRTQ_DESC_F_NEXT : 0) | (write ? VIRTQ_DESC_F_WRITE : 0) | step.noise;
+    fixture.writeDesc(slot(k), { addr: resolve(fixture, place), len, flags, next });
+  });
+  return slot(step.buffers.length);
+}
+
+function offerTable(fixture: RingFixture, head: number, buffers: Buffer[], table: Table): void {
+  const at = resolve(fixture, table.place);
+  const { entries, ending } = table;
+  entries.forEach((entry, i) => {
+    const last = i === entries.length - 1;
+    const flags =
+      (last && ending === "end" ? 0 : VIRTQ_DESC_F_NEXT) |
+      (last && table.nested ? VIRTQ_DESC_F_INDIRECT : 0);
+    const next = !last ? i + 1 : ending === "past" ? entries.length : 0;
+    pokeDesc(fixture, at + BigInt(i * VIRTQ_DESC_BYTES), entry, flags, next);
+  });
+  const slot = writeChain(fixture, { head, stride: 1, buffers, noise: 0 }, "table");
+  fixture.writeDesc(slot, {
+    addr: at,
+    len: (entries.length * VIRTQ_DESC_BYTES + table.lenDelta) >>> 0,
+    flags: VIRTQ_DESC_F_INDIRECT | (table.next ? VIRTQ_DESC_F_NEXT : 0),
+  });
+  fixture.offer(head % fixture.num);
+}
+
+function flood(fixture: RingFixture, step: Omit<Extract<Step, { op: "flood" }>, "op">): void {
+  const addr = resolve(fixture, step.place);
+  const flags = step.loop ? VIRTQ_DESC_F_NEXT : 0;
+  for (let i = 0; i < fixture.num; i++) {
+    fixture.writeDesc(i, { addr, len: step.len, flags, next: (i + 1) % fixture.num });
+  }
+  for (let i = 0; i < Math.min(step.times, fixture.num); i++) fixture.offer(i);
+}
+
+function addBufs({ fixture, driver }: Subject, chains: Chain[], publish: boolean): number {
+  const { iovCapacity, burst, dataBytes } = fixture.shape;
+  let iov = 0;
+  chains.slice(0, burst).forEach(({ out, into, mistake }, i) => {
+    const pieces = [...out, ...into];
+    const fits = iov + pieces.length <= iovCapacity;
+    const iovStart = mistake === "past" ? iovCapacity - pieces.length + 1 : iov;
+    fixture.setRecord("driver", i, { iovStart, outCount: out.length, inCount: into.length });
+    if (!fits) return;
+    pieces.forEach((bytes, k) => {
+      const linear = fixture.data + ((iov * 37) % dataBytes);
+      const huge = mistake === "overflow" && k === 0;
+      fixture.setPiece(iov++, { linear, bytes: huge ? 0xffff_ffff - (bytes & 1) : bytes });
+    });
+  });
+  const added = driver.addBufs(chains.length);
+  if (publish) driver.publish();
+  return added;
+}
+
+function addUsedN(subject: Subject, step: Extract<Step, { op: "addUsedN" }>): number {
+  const { fixture, device, popped } = subject;
+  const count = Math.min(step.count, fixture.shape.burst);
+  for (let i = 0; i < count; i++) {
+    const head = i === step.wrongAt ? fixture.num + i : (popped.shift() ?? i);
+    fixture.setRecord("device", i, { head, usedBytes: step.usedBytes + i });
+  }
+  subject.got = 0; // the records are overwritten
+  const answer = device.addUsedN(step.count);
+  if (step.publish) device.publish();
+  return answer;
+}
+
+function addUsed({ fixture, device, popped }: Subject, step: Extract<Step, { op: "addUsed" }>) {
+  const head = step.wrong ? step.head : (popped.shift() ?? step.head % fixture.num);
+  const answer = device.addUsed(head, step.usedBytes);
+  if (step.publish) device.publish();
+  return answer;
+}
+
+function getDescs(subject: Subject, max: number): number {
+  const answer = subject.device.getDescs(max);
+  subject.got = Math.max(answer, 0);
+  for (let i = 0; i < answer; i++) subject.popped.push(subject.fixture.record("device", i).head);
+  return answer;
+}
+
+function restart(subject: Subject, lastAvail: number): void {
+  subject.device.start(lastAvail);
+  subject.popped.length = 0;
+}
+
+/** Offers the whole ring of good chains twice and completes none. */
+function hoard(subject: Subject, place: Place): string {
+  const { fixture } = subject;
+  return [1, 2]
+    .map(() => {
+      fixture.availIdx = fixture.word("device", VQ_LAST_AVAIL);
+      flood(fixture, { loop: false, times: fixture.num, place, len: 1 });
+      return getDescs(subject, 1000);
+    })
+    .join();
+}
+
+/** One chain all the way: to the device and back. */
+function pass(subject: Subject, chain: Chain, usedBytes: number): string {
+  const { fixture, driver, device } = subject;
+  const answers: unknown[] = [addBufs(subject, [chain], true), driver.kickNeeded()];
+  const got = getDescs(subject, 1);
+  answers.push(got, got === 1 && device.addUsed(fixture.record("device", 0).head, usedBytes));
+  device.publish();
+  answers.push(device.callNeeded(), driver.getBufs(1));
+  return answers.join();
+}
+
+/** What the ring's owner or its peer writes by hand. */
+function scribble(fixture: RingFixture, step: Step): void {
+  switch (step.op) {
+    case "writeDesc": {
+      const { place, len } = step.buffer;
+      const desc = { addr: resolve(fixture, place), len, flags: step.flags, next: step.next };
+      fixture.writeDesc(step.index % fixture.num, desc);
+      return;
+    }
+    case "offer":
+      writeChain(fixture, step, step.ending);
+      fixture.offer(step.head % fixture.num);
+      return;
+    case "offerTable":
+      offerTable(fixture, step.head, step.buffers, step.table);
+      return;
+    case "flood":
+      flood(fixture, step);
+      return;
+    case "availIdx": {
+      const { last, seen, self } = {
+        last: fixture.word("device", VQ_LAST_AVAIL),
+        seen: fixture.word("device", VQ_AVAIL_SEEN),
+        self: fixture.availIdx,
+      };
+      fixture.availIdx = { last, seen, self }[step.from] + step.delta;
+      return;
+    }
+    case "availHead":
+      fixture.setAvailHead(step.slot % fixture.num, step.head);
+      return;
+    case "usedIdx": {
+      const last = fixture.word("driver", VQ_LAST_USED);
+      fixture.usedIdx = (step.from === "last" ? last : fixture.usedIdx) + step.delta;
+      return;
+    }
+    case "usedElem": {
+      const next = fixture.word("driver", VQ_LAST_USED) + step.ahead;
+      fixture.setUsedElem(next % fixture.num, step.id, step.len);
+      if (step.publish) fixture.usedIdx = next + 1;
+      return;
+    }
+    case "words":
+      Object.assign(fixture, { availFlags: step.availFlags, usedFlags: step.usedFlags });
+      Object.assign(fixture, { usedEvent: step.usedEvent, availEvent: step.availEvent });
+      return;
+    default:
+      throw new TypeError(`unknown step ${step.op}`);
+  }
+}
+
+/** Runs one step. @returns what the ring answered; undefined where it answers nothing. */
+export function applyStep(subject: Subject, step: Step): unknown {
+  const { driver, device } = subject;
+  switch (step.op) {
+    case "addBufs":
+      return addBufs(subject, step.chains, step.publish);
+    case "driverPublish":
+      return driver.publish();
+    case "kickNeeded":
+    case "enableCall":
+    case "disableCall":
+    case "reset":
+      return driver[step.op]();
+    case "restart":
+      driver.reset();
+      return restart(subject, 0);
+    case "getBufs":
+      return driver.getBufs(step.max);
+    case "devicePublish":
+      return device.publish();
+    case "callNeeded":
+    case "enableKick":
+    case "disableKick":
+    case "availLen":
+      return device[step.op]();
+    case "getDescs":
+      return getDescs(subject, step.max);
+    case "start":
+      return restart(subject, step.lastAvail);
+    case "addUsed":
+      return addUsed(subject, step);
+    case "addUsedN":
+      return addUsedN(subject, step);
+    case "hoard":
+      return hoard(subject, step.place);
+    case "pass":
+      return pass(subject, step.chain, step.usedBytes);
+    default:
+      return scribble(subject.fixture, step);
+  }
+}

@@ -1,0 +1,120 @@
+// Thread functions for tests: each runs in a thread of its own, as `fn(arg, current)`.
+import { Waker } from "#dist/kernel/wait.js";
+
+const TASK_RUNNING = 0;
+const TASK_INTERRUPTIBLE = 1;
+
+/** Sleeps until it is stopped; counts in arg.rounds how often it was woken. */
+export function sleeper({ rounds }, current) {
+  const count = new Int32Array(rounds);
+  for (;;) {
+    current.setState(TASK_INTERRUPTIBLE);
+    if (current.shouldStop()) break;
+    Atomics.add(count, 1, 1); // about to sleep
+    Atomics.notify(count, 1);
+    current.schedule();
+    Atomics.add(count, 0, 1);
+    Atomics.notify(count, 0);
+  }
+  current.setState(TASK_RUNNING);
+}
+
+/** Writes a mark into the memory it was given, through its own view of it. */
+export async function marks({ memory, at, mark }) {
+  await null;
+  new Uint8Array(memory.buffer)[at] = mark;
+  return 7;
+}
+
+export function throws({ message }) {
+  throw new TypeError(message);
+}
+
+export async function rejects({ message }) {
+  await null;
+  throw new RangeError(message);
+}
+
+export function throwsNoError() {
+  throw "just words";
+}
+
+export function exits({ code }) {
+  process.exit(code);
+}
+
+export function eatsMemory() {
+  const kept = [];
+  for (;;) kept.push(new Array(10_000).fill(kept.length));
+}
+
+export function spins() {
+  for (;;);
+}
+
+/** Sleeps on a word that nobody will ever change. */
+export function sleepsDeeply() {
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0);
+}
+
+/** Leaves a timer behind that would keep a thread alive. */
+export function leavesTimer() {
+  setInterval(() => {}, 1000);
+}
+
+/** Waits for what never comes, with nothing in its event loop. */
+export const waitsForNothing = () => new Promise(() => {});
+
+export function postsBack({ port }) {
+  port.postMessage("moved");
+  port.close();
+}
+
+export const notAFunction = 1;
+
+/**
+ * Sleeps until `turn` is `mine`, then gives it to the other and wakes that; `rounds` times. Returns 0,
+ * or 1 when a sleep took longer than any wake-up can: a lost one.
+ */
+export function pingPong({ turn, mine, rounds, other, timeoutMs }, current) {
+  const word = new Int32Array(turn);
+  const waker = new Waker(other);
+  for (let round = 0; round < rounds; round++) {
+    for (;;) {
+      current.setState(TASK_INTERRUPTIBLE);
+      if (Atomics.load(word, 0) === mine) break;
+      if (!current.schedule(timeoutMs)) return 1;
+    }
+    current.setState(TASK_RUNNING);
+    Atomics.store(word, 0, 1 - mine);
+    waker.wake();
+  }
+  return 0;
+}
+
+/** Adds `rounds` jobs, one by one, with a wake-up each and pauses of every length in between. */
+export function producer({ jobs, rounds, sleeper }) {
+  const word = new Int32Array(jobs);
+  const waker = new Waker(sleeper);
+  for (let round = 0; round < rounds; round++) {
+    Atomics.add(word, 0, 1);
+    waker.wake();
+    for (let pause = (round * 7919) % 1000; pause > 0; pause--) Atomics.load(word, 0);
+  }
+}
+
+/** Takes all jobs of two producers. Returns 0, or 1 when it slept with work at hand and no end. */
+export function consumer({ jobs, total, timeoutMs }, current) {
+  const word = new Int32Array(jobs);
+  for (let taken = 0; taken < total; ) {
+    current.setState(TASK_INTERRUPTIBLE);
+    const ready = Atomics.load(word, 0);
+    if (ready === taken) {
+      if (!current.schedule(timeoutMs)) return 1;
+      continue;
+    }
+    current.setState(TASK_RUNNING);
+    taken = ready;
+  }
+  return 0;
+}

@@ -1,0 +1,112 @@
+import fc from "fast-check";
+import { expect, test } from "vitest";
+import { type Cgroup, cgroupAttachTask } from "#dist/kernel/cgroup.js";
+import { commitCreds } from "#dist/kernel/cred.js";
+import { kernelWait4 } from "#dist/kernel/exit.js";
+import { copyProcess } from "#dist/kernel/fork.js";
+import { Kernel } from "#dist/kernel/kernel.js";
+import { createIoThread, kernelThread } from "#dist/kernel/kthread.js";
+import type { Mm } from "#dist/kernel/mm.js";
+import { doPrlimit } from "#dist/kernel/rlimit.js";
+import type { Task } from "#dist/kernel/task.js";
+import { vhostTaskCreate } from "#dist/kernel/vhost-task.js";
+import { VhostError } from "#dist/spec/errno.js";
+import { __WCLONE, CLONE_VM, SIGCHLD, SIGKILL } from "#dist/spec/sched.js";
+import { counted, recounted } from "../helpers/kernel-counts.js";
+
+const UIDS = [0, 1000, 1001];
+const PATHS = ["/", "/a", "/a/b", "/a/c", "/d"];
+const pick = <T>(list: readonly T[], at: number): T => list[at % list.length] as T;
+
+/** Every operation, each with two numbers to choose by: `x` picks a task, `y` the rest. */
+const operations: Record<string, (kernel: Kernel, task: Task, y: number) => unknown> = {
+  spawn: (kernel, _, y) =>
+    kernel.spawn({
+      uid: pick(UIDS, y),
+      cgroup: pick(PATHS, y >> 2),
+      rlimits: { NPROC: 2 + (y % 7) },
+      memoryBytes: 65536,
+    }),
+  fork: (kernel, task, y) =>
+    copyProcess(kernel, task, { flags: y % 2 ? CLONE_VM : 0, exitSignal: y % 3 ? SIGCHLD : 0 }),
+  worker: (kernel, task) => vhostTaskCreate(kernel, task, { name: "w", run: "inline" }),
+  ioThread: (kernel, task) => createIoThread(kernel, task, {}),
+  kthread: (kernel, _, y) =>
+    kernelThread(kernel, kernel.kthreadd, { flags: 0, exitSignal: y % 2 ? SIGCHLD : 0 }),
+  refused: (kernel, task) =>
+    copyProcess(kernel, task, {
+      flags: 0,
+      fn: () => {
+        throw new VhostError("ENOMEM", "no thread");
+      },
+    }),
+  exit: (kernel, task, y) => kernel.exitTask(task, y),
+  exitGroup: (kernel, task, y) => kernel.exitGroup(task, y),
+  kill: (kernel, task) => kernel.kill(task.pid, SIGKILL),
+  wait: (kernel, task, y) => kernelWait4(kernel, task.parent, task.pid, y % 2 ? __WCLONE : 0),
+  nproc: (_, task, y) => doPrlimit(task, task, "NPROC", { cur: y % 6, max: 8 }),
+  pidsMax: (kernel, _, y) => {
+    kernel.cgroup(pick(PATHS, y)).pidsMax = pick([0, 3, 6, Number.POSITIVE_INFINITY], y >> 3);
+  },
+  setuid: (kernel, task, y) => commitCreds(kernel, task, { ...task.cred, uid: pick(UIDS, y) }),
+  move: (kernel, task, y) => cgroupAttachTask(kernel.cgroup(pick(PATHS, y)), task),
+};
+
+const step = fc.record({
+  name: fc.constantFrom(...Object.keys(operations)),
+  x: fc.nat(63),
+  y: fc.nat(63),
+});
+
+/** Refusals are part of the game; anything else is a bug. */
+function attempt(action: () => unknown): void {
+  try {
+    action();
+  } catch (error) {
+    if (!(error instanceof VhostError)) throw error;
+  }
+}
+
+test("whatever happens, every counter equals a recount; in the end everything is given back", () => {
+  fc.assert(
+    fc.property(fc.array(step, { maxLength: 60 }), (steps) => {
+      const kernel = new Kernel({ threadsMax: 24 });
+      const mms = new Set<Mm>();
+      const cgroups: Cgroup[] = PATHS.map((path) => kernel.cgroup(path));
+      const check = () => {
+        for (const { mm } of kernel.tasks()) if (mm) mms.add(mm);
+        const seen = { uids: UIDS, cgroups, mms };
+        expect(counted(kernel, seen)).toEqual(recounted(kernel, seen));
+        expect(kernel.tasks().length).toBeLessThanOrEqual(24);
+        for (const task of kernel.tasks()) checkTies(kernel, task);
+      };
+      for (const { name, x, y } of steps) {
+        const task = pick(kernel.tasks(), x);
+        attempt(() => operations[name]?.(kernel, task, y));
+        check();
+      }
+      const mortals = kernel.tasks().filter(({ pid }) => pid > 2);
+      for (const task of mortals) kernel.exitTask(task, 0);
+      check();
+      for (const task of mortals) {
+        for (const options of [0, __WCLONE]) {
+          attempt(() => kernelWait4(kernel, task.parent, task.pid, options));
+        }
+      }
+      check();
+      expect(kernel.tasks()).toEqual([kernel.init, kernel.kthreadd]);
+      expect([...mms].every(({ users }) => users === 0)).toBe(true);
+    }),
+    { numRuns: 300 },
+  );
+});
+
+/** Table, parents and thread groups tell the same story. */
+function checkTies(kernel: Kernel, task: Task): void {
+  const isLeader = task.groupLeader === task;
+  expect(task.parent.children.has(task)).toBe(isLeader);
+  expect(task.signal.threads.has(task)).toBe(true);
+  expect(kernel.task(task.tgid)).toBe(task.groupLeader);
+  expect(task.parent.pid === 0 || kernel.task(task.parent.pid) === task.parent).toBe(true);
+  for (const child of task.children) expect(child.parent).toBe(task);
+}
