@@ -25,4 +25,13 @@ export class Kernel {
   }
 }
 
-export { blk } from "./devices/blk.js";
+export { type BlkOptions, blk } from "./devices/blk.js";
+export type { BlkDriver } from "./driver/blk.js";
+export type { CustomDriver } from "./driver/custom.js";
+export type { DmaBuffer } from "./driver/dma.js";
+export type { SpawnOptions } from "./kernel/spawn.js";
+export { OpenDevice, type OpenOptions, Process } from "./loopback.js";
+export { VhostError } from "./spec/errno.js";
+export type { Chain, ChainSide } from "./vhost/chain.js";
+export { custom, type DeviceEnvironment, type DeviceModule, type DeviceSpec, type VirtioDevice } from "./vhost/device.js";
+export type { Virtqueue } from "./vhost/virtqueue.js";

@@ -1,0 +1,25 @@
+#!/usr/bin/env node
+import { readFileSync } from "node:fs";
+import { Command } from "commander";
+import { VhostError } from "../spec/errno.js";
+import { demoCommand } from "./demo.js";
+
+const { version } = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8"));
+
+const program = new Command("vhost-wasm")
+  .description(
+    "A virtio data-path engine: virtqueues in WebAssembly, devices in TypeScript,\n" +
+      "and workers that belong to the process that owns the device.",
+  )
+  .version(version)
+  .showHelpAfterError("Run with --help to see what there is.")
+  .addCommand(demoCommand());
+
+try {
+  await program.parseAsync();
+} catch (error) {
+  // One line for what a person can mend; the stack only for what is a mistake of ours.
+  const isExpected = error instanceof VhostError || process.env["DEBUG"] === undefined;
+  console.error(`vhost-wasm: ${isExpected ? (error as Error).message : (error as Error).stack}`);
+  process.exitCode = 1;
+}

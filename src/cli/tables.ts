@@ -1,0 +1,40 @@
+import Table from "cli-table3";
+import type { PsRow } from "../kernel/ps.js";
+import type { Run } from "./demo-runs.js";
+
+/** Lines without colours: they are copied into files and read by other programs. */
+const PLAIN = { style: { head: [], border: [], compact: true } };
+
+/** The task table as a tree. */
+export function processTable(rows: readonly PsRow[]): string {
+  const head = ["PID", "PPID", "COMMAND", "FLAGS", "UID", "NPROC", "CGROUP", "S"];
+  const table = new Table({ ...PLAIN, head });
+  for (const row of rows) {
+    const { depth, pid, ppid, comm, flagNames, uid, nprocLimit, cgroup, state } = row;
+    const command = `${"  ".repeat(depth)}${comm}`;
+    table.push([pid, ppid, command, flagNames.join("\n"), uid, nprocLimit, cgroup, state]);
+  }
+  return table.toString();
+}
+
+/** What each pass came to. */
+export function runTable(runs: Record<string, Run>): string {
+  const head = ["PASS", "MB", "REQUESTS", "SECONDS", "MB/S", "REQUESTS/S"];
+  const table = new Table({
+    ...PLAIN,
+    head,
+    colAligns: ["left", "right", "right", "right", "right", "right"],
+  });
+  for (const [name, { bytes, requests, milliseconds }] of Object.entries(runs)) {
+    const seconds = milliseconds / 1000;
+    table.push([
+      name,
+      (bytes / 1e6).toFixed(1),
+      requests,
+      seconds.toFixed(2),
+      (bytes / 1e6 / seconds).toFixed(0),
+      (requests / seconds).toFixed(0),
+    ]);
+  }
+  return table.toString();
+}
