@@ -1,13 +1,4 @@
 import {
-  VIRTQ_DESC_BYTES,
-  VIRTQ_DESC_F_INDIRECT,
-  VIRTQ_DESC_F_NEXT,
-  VIRTQ_DESC_F_WRITE,
-  VIRTQ_DESC_FLAGS,
-  VIRTQ_DESC_LEN,
-  VIRTQ_DESC_NEXT,
-} from "../src/spec/virtio-ring";
-import {
   CHAIN_HEAD,
   CHAIN_IN_BYTES,
   CHAIN_IN_COUNT,
@@ -38,6 +29,15 @@ import {
   VRING_E_NEXT,
   VRING_E_ORDER,
 } from "../src/spec/ring-state";
+import {
+  VIRTQ_DESC_BYTES,
+  VIRTQ_DESC_F_INDIRECT,
+  VIRTQ_DESC_F_NEXT,
+  VIRTQ_DESC_F_WRITE,
+  VIRTQ_DESC_FLAGS,
+  VIRTQ_DESC_LEN,
+  VIRTQ_DESC_NEXT,
+} from "../src/spec/virtio-ring";
 import { findRegion, inRegion, isMapped, linear, pushPieces, wraps } from "./region";
 
 /** How far `followChain` came, in one number: descriptors read × 256 + error code (0: good). */
@@ -84,7 +84,8 @@ export function followChain(vq: usize, chain: usize, iovStart: u32, head: u32): 
   let followed: u32 = 0;
   let walked: u32 = 0;
   for (;;) {
-    if (index >= entries) return outcome(walked, isIndirect ? VRING_E_INDIRECT_INDEX : VRING_E_NEXT);
+    if (index >= entries)
+      return outcome(walked, isIndirect ? VRING_E_INDIRECT_INDEX : VRING_E_NEXT);
     if (followed == limit) return outcome(walked, limit == entries ? VRING_E_LOOP : VRING_E_IOV);
     followed++;
     let desc: usize;

@@ -3,23 +3,22 @@
 // The contract of every function is in src/ring/ring.ts, the layouts in src/spec/ring-state.ts.
 
 export {
-  driverReset,
-  addBufs,
-  driverPublish,
-  kickNeeded,
-  getBufs,
-  enableCall,
-  disableCall,
-} from "./split-driver";
-
-export {
-  deviceStart,
-  getDescs,
   addUsed,
   addUsedN,
-  devicePublish,
-  callNeeded,
-  enableKick,
-  disableKick,
   availLen,
+  callNeeded,
+  devicePublish,
+  deviceStart,
+  disableKick,
+  enableKick,
+  getDescs,
 } from "./split-device";
+export {
+  addBufs,
+  disableCall,
+  driverPublish,
+  driverReset,
+  enableCall,
+  getBufs,
+  kickNeeded,
+} from "./split-driver";

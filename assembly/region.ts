@@ -1,7 +1,15 @@
-import { IOV_BYTES, IOV_LENGTH } from "../src/spec/ring-state";
-import { REGION_BYTES, REGION_GUEST, REGION_LINEAR, REGION_SIZE } from "../src/spec/ring-state";
-import { VQ_REGIONS, VQ_REGION_COUNT } from "../src/spec/ring-state";
-import { VRING_E_ADDRESS, VRING_E_IOV } from "../src/spec/ring-state";
+import {
+  IOV_BYTES,
+  IOV_LENGTH,
+  REGION_BYTES,
+  REGION_GUEST,
+  REGION_LINEAR,
+  REGION_SIZE,
+  VQ_REGION_COUNT,
+  VQ_REGIONS,
+  VRING_E_ADDRESS,
+  VRING_E_IOV,
+} from "../src/spec/ring-state";
 
 /** Address of the region that holds guest address `addr`, or 0. */
 export function findRegion(vq: usize, addr: u64): usize {

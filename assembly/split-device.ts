@@ -1,14 +1,4 @@
 import {
-  VIRTQ_AVAIL_ELEM_BYTES,
-  VIRTQ_AVAIL_F_NO_INTERRUPT,
-  VIRTQ_RING_ELEMENTS,
-  VIRTQ_RING_FLAGS,
-  VIRTQ_RING_IDX,
-  VIRTQ_USED_ELEM_BYTES,
-  VIRTQ_USED_ELEM_LEN,
-  VIRTQ_USED_F_NO_NOTIFY,
-} from "../src/spec/virtio-ring";
-import {
   CHAIN_BYTES,
   CHAIN_HEAD,
   CHAIN_IN_COUNT,
@@ -38,6 +28,16 @@ import {
   VRING_E_IN_FLIGHT,
   VRING_E_IOV,
 } from "../src/spec/ring-state";
+import {
+  VIRTQ_AVAIL_ELEM_BYTES,
+  VIRTQ_AVAIL_F_NO_INTERRUPT,
+  VIRTQ_RING_ELEMENTS,
+  VIRTQ_RING_FLAGS,
+  VIRTQ_RING_IDX,
+  VIRTQ_USED_ELEM_BYTES,
+  VIRTQ_USED_ELEM_LEN,
+  VIRTQ_USED_F_NO_NOTIFY,
+} from "../src/spec/virtio-ring";
 import { followChain } from "./chain";
 import { needEvent } from "./event";
 import { countError, next16, refuse } from "./state";

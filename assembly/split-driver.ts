@@ -1,20 +1,4 @@
 import {
-  VIRTQ_AVAIL_ELEM_BYTES,
-  VIRTQ_AVAIL_F_NO_INTERRUPT,
-  VIRTQ_DESC_BYTES,
-  VIRTQ_DESC_F_INDIRECT,
-  VIRTQ_DESC_F_NEXT,
-  VIRTQ_DESC_F_WRITE,
-  VIRTQ_DESC_FLAGS,
-  VIRTQ_DESC_LEN,
-  VIRTQ_RING_ELEMENTS,
-  VIRTQ_RING_FLAGS,
-  VIRTQ_RING_IDX,
-  VIRTQ_USED_ELEM_BYTES,
-  VIRTQ_USED_ELEM_LEN,
-  VIRTQ_USED_F_NO_NOTIFY,
-} from "../src/spec/virtio-ring";
-import {
   CHAIN_BYTES,
   CHAIN_HEAD,
   CHAIN_IN_COUNT,
@@ -56,6 +40,22 @@ import {
   VRING_E_USED_INDEX,
   VRING_E_USED_LENGTH,
 } from "../src/spec/ring-state";
+import {
+  VIRTQ_AVAIL_ELEM_BYTES,
+  VIRTQ_AVAIL_F_NO_INTERRUPT,
+  VIRTQ_DESC_BYTES,
+  VIRTQ_DESC_F_INDIRECT,
+  VIRTQ_DESC_F_NEXT,
+  VIRTQ_DESC_F_WRITE,
+  VIRTQ_DESC_FLAGS,
+  VIRTQ_DESC_LEN,
+  VIRTQ_RING_ELEMENTS,
+  VIRTQ_RING_FLAGS,
+  VIRTQ_RING_IDX,
+  VIRTQ_USED_ELEM_BYTES,
+  VIRTQ_USED_ELEM_LEN,
+  VIRTQ_USED_F_NO_NOTIFY,
+} from "../src/spec/virtio-ring";
 import { needEvent } from "./event";
 import { countError, next16, refuse } from "./state";
 
@@ -122,7 +122,14 @@ function writeDirect(vq: usize, head: u32, iov: usize, outCount: u32, total: u32
     const next = <u32>load<u16>(shadow(vq, index), SHADOW_NEXT); // our link, never the ring's
     const flags = pieceFlags(i, total, outCount);
     const desc = table + <usize>index * VIRTQ_DESC_BYTES;
-    writeDesc(vq, desc, load<u32>(iov), load<u32>(iov, IOV_LENGTH), flags, i + 1 < total ? next : 0);
+    writeDesc(
+      vq,
+      desc,
+      load<u32>(iov),
+      load<u32>(iov, IOV_LENGTH),
+      flags,
+      i + 1 < total ? next : 0,
+    );
     index = next;
     iov += IOV_BYTES;
   }
@@ -136,7 +143,14 @@ function writeIndirect(vq: usize, head: u32, iov: usize, outCount: u32, total: u
   let entry = <usize>table;
   for (let i: u32 = 0; i < total; i++) {
     const flags = pieceFlags(i, total, outCount);
-    writeDesc(vq, entry, load<u32>(iov), load<u32>(iov, IOV_LENGTH), flags, i + 1 < total ? i + 1 : 0);
+    writeDesc(
+      vq,
+      entry,
+      load<u32>(iov),
+      load<u32>(iov, IOV_LENGTH),
+      flags,
+      i + 1 < total ? i + 1 : 0,
+    );
     entry += VIRTQ_DESC_BYTES;
     iov += IOV_BYTES;
   }
@@ -160,8 +174,11 @@ function addChain(vq: usize, chain: usize): i32 {
   const iov = load<usize>(vq, VQ_IOV) + <usize>iovStart * IOV_BYTES;
   const inBytes = bytesOf(iov + <usize>outCount * IOV_BYTES, inCount);
   if ((inBytes + bytesOf(iov, outCount)) >> 32) return -VRING_E_CHAIN;
-  const isIndirect = total > 1 && (load<u32>(vq, VQ_FLAGS) & VQ_F_INDIRECT) != 0 &&
-    total <= load<u32>(vq, VQ_INDIRECT_CAPACITY) && load<u32>(vq, VQ_INDIRECT) != 0;
+  const isIndirect =
+    total > 1 &&
+    (load<u32>(vq, VQ_FLAGS) & VQ_F_INDIRECT) != 0 &&
+    total <= load<u32>(vq, VQ_INDIRECT_CAPACITY) &&
+    load<u32>(vq, VQ_INDIRECT) != 0;
   const need: u32 = isIndirect ? 1 : total;
   const num = load<u32>(vq, VQ_NUM);
   const free = load<u32>(vq, VQ_NUM_FREE);

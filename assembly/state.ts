@@ -2,7 +2,7 @@ import { VQ_ERROR, VQ_ERROR_COUNTS } from "../src/spec/ring-state";
 
 /** Adds one to the count of `code` (VRING_E_…). */
 export function countError(vq: usize, code: u32): void {
-  const slot = vq + (<usize>code << 2);
+  const slot = vq + ((<usize>code) << 2);
   store<u32>(slot, load<u32>(slot, VQ_ERROR_COUNTS) + 1, VQ_ERROR_COUNTS);
 }
 

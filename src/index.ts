@@ -33,5 +33,11 @@ export type { SpawnOptions } from "./kernel/spawn.js";
 export { OpenDevice, type OpenOptions, Process } from "./loopback.js";
 export { VhostError } from "./spec/errno.js";
 export type { Chain, ChainSide } from "./vhost/chain.js";
-export { custom, type DeviceEnvironment, type DeviceModule, type DeviceSpec, type VirtioDevice } from "./vhost/device.js";
+export {
+  custom,
+  type DeviceEnvironment,
+  type DeviceModule,
+  type DeviceSpec,
+  type VirtioDevice,
+} from "./vhost/device.js";
 export type { Virtqueue } from "./vhost/virtqueue.js";

@@ -143,7 +143,8 @@ export class OpenDevice<Kind extends keyof Drivers> implements AsyncDisposable {
    * first one is closed.
    */
   async driver(options: ProbeOptions = {}): Promise<Drivers[Kind]> {
-    if (this.#driver) throw new VhostError("EBUSY", "the device has a driver; close that one first");
+    if (this.#driver)
+      throw new VhostError("EBUSY", "the device has a driver; close that one first");
     this.#driver = "probing";
     try {
       const transport = new LoopbackTransport(this.#dev, this.#ring);

@@ -55,7 +55,9 @@ async function sweep(drive: BlkDriver, depth: number, uses: Uses): Promise<Omit<
   const began = performance.now();
   const bytes = drive.sizeBytes;
   const requests = Math.ceil(bytes / REQUEST_BYTES);
-  const buffers = Array.from({ length: Math.min(depth, requests) }, () => drive.alloc(REQUEST_BYTES));
+  const buffers = Array.from({ length: Math.min(depth, requests) }, () =>
+    drive.alloc(REQUEST_BYTES),
+  );
   const begin = async (index: number): Promise<Uint8Array<ArrayBufferLike>> => {
     const buffer = buffers[index % buffers.length] as DmaBuffer;
     const offset = index * REQUEST_BYTES;

@@ -27,7 +27,7 @@ function parseDepth(text: string): number {
 export function demoCommand(): Command {
   return new Command("demo")
     .description(
-      "Open a file as a virtio disk, read all of it through the ring, copy it through a\n" +
+      "Open a file as a virtio disk, read all of it through the ring, copy it through a " +
         "second disk, and check both by SHA-256. The file itself is only read.",
     )
     .argument("[file]", "the file; default: the Node program that is running", process.execPath)
@@ -52,7 +52,12 @@ async function readWith(
   const { sizeBytes } = checkImage(file, true);
   await using disk = await vmm.open(blk({ file, readOnly: true }), { ring });
   const drive = await disk.driver();
-  return await hashDisk(drive, sizeBytes, depth, progress.phase(`read, ${ring} ring`, drive.sizeBytes));
+  return await hashDisk(
+    drive,
+    sizeBytes,
+    depth,
+    progress.phase(`read, ${ring} ring`, drive.sizeBytes),
+  );
 }
 
 /** Copies the file through two disks, then reads the copy back through the ring and directly. */
@@ -69,7 +74,12 @@ async function copyWith(
   await using target = await vmm.open(blk({ file: copy }));
   const [from, to] = [await source.driver(), await target.driver()];
   const copied = await copyDisk(from, to, depth, progress.phase("copy", from.sizeBytes));
-  const readBack = await hashDisk(to, sizeBytes, depth, progress.phase("read the copy", to.sizeBytes));
+  const readBack = await hashDisk(
+    to,
+    sizeBytes,
+    depth,
+    progress.phase("read the copy", to.sizeBytes),
+  );
   await target.close();
   trim(copy, sizeBytes);
   return { copied, readBack, direct: await hashFile(copy, progress.phase("check", sizeBytes)) };
@@ -110,7 +120,9 @@ async function demo(file: string, { depth }: DemoOptions): Promise<void> {
   const copy = await copyWith(vmm, file, join(folder, basename(file)), depth, progress);
   progress.stop();
 
-  console.log(runTable({ "read, wasm ring": wasm, "read, ts ring": ts, "copy, wasm ring": copy.copied }));
+  console.log(
+    runTable({ "read, wasm ring": wasm, "read, ts ring": ts, "copy, wasm ring": copy.copied }),
+  );
   mustAgree(expected, {
     "what the wasm ring read": wasm.sha256,
     "what the ts ring read": ts.sha256,

@@ -4,7 +4,9 @@ import { Command } from "commander";
 import { VhostError } from "../spec/errno.js";
 import { demoCommand } from "./demo.js";
 
-const { version } = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8"));
+const { version } = JSON.parse(
+  readFileSync(new URL("../../package.json", import.meta.url), "utf8"),
+);
 
 const program = new Command("vhost-wasm")
   .description(
@@ -13,13 +15,14 @@ const program = new Command("vhost-wasm")
   )
   .version(version)
   .showHelpAfterError("Run with --help to see what there is.")
-  .addCommand(demoCommand());
+  .configureHelp({ helpWidth: 100 });
+program.addCommand(demoCommand().copyInheritedSettings(program));
 
 try {
   await program.parseAsync();
 } catch (error) {
   // One line for what a person can mend; the stack only for what is a mistake of ours.
-  const isExpected = error instanceof VhostError || process.env["DEBUG"] === undefined;
+  const isExpected = error instanceof VhostError || process.env.DEBUG === undefined;
   console.error(`vhost-wasm: ${isExpected ? (error as Error).message : (error as Error).stack}`);
   process.exitCode = 1;
 }

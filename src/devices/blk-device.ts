@@ -122,7 +122,8 @@ export class BlkDevice implements VirtioDevice {
       return vq.badRequest();
     }
     const type = this.#headerView.getUint32(0, true);
-    const sector = this.#headerView.getUint32(8, true) + this.#headerView.getUint32(12, true) * 2 ** 32;
+    const sector =
+      this.#headerView.getUint32(8, true) + this.#headerView.getUint32(12, true) * 2 ** 32;
     let status: number;
     switch (type) {
       case VIRTIO_BLK_T_IN:

@@ -33,11 +33,17 @@ export function checkImage(path: string, isReadOnly: boolean): ImageFacts {
   }
   if (!stat.isFile()) throw new VhostError("EINVAL", `${path} is not a regular file`, { path });
   if (stat.size === 0) {
-    throw new VhostError("EINVAL", `${path} is empty; give it a size: truncate -s 64M ${path}`, { path });
+    throw new VhostError("EINVAL", `${path} is empty; give it a size: truncate -s 64M ${path}`, {
+      path,
+    });
   }
   if (!isReadOnly && stat.size % VIRTIO_BLK_SECTOR_BYTES !== 0) {
-    throw new VhostError("EINVAL", `${path} has ${stat.size} bytes, no multiple of 512; open it \
-read-only or extend it: truncate -s %512 ${path}`, { path, sizeBytes: stat.size });
+    throw new VhostError(
+      "EINVAL",
+      `${path} has ${stat.size} bytes, no multiple of 512; open it \
+read-only or extend it: truncate -s %512 ${path}`,
+      { path, sizeBytes: stat.size },
+    );
   }
   return { sizeBytes: stat.size, key: `file:${stat.dev}:${stat.ino}` };
 }
@@ -46,7 +52,12 @@ function imageError(path: string, isReadOnly: boolean, error: unknown): VhostErr
   const { code = "EIO" } = error as NodeJS.ErrnoException;
   const name = code in errno ? (code as keyof typeof errno) : "EIO";
   const how = isReadOnly ? "read" : "read and written";
-  return new VhostError(name, `${path} can't be ${how}: ${(error as Error).message}`, { path }, error);
+  return new VhostError(
+    name,
+    `${path} can't be ${how}: ${(error as Error).message}`,
+    { path },
+    error,
+  );
 }
 
 /** A disk in a file: `readv` and `writev` go straight between the file and the owner's memory. */

@@ -1,6 +1,6 @@
+import { checkQueueSize } from "../memory/vring.js";
 import { VhostError } from "../spec/errno.js";
 import { VIRTIO_BLK_ID_BYTES } from "../spec/virtio-blk.js";
-import { checkQueueSize } from "../memory/vring.js";
 import type { Claim, DeviceEnvironment, DeviceSpec, VirtioDevice } from "../vhost/device.js";
 import { Doorbell } from "../vhost/notify.js";
 import type { BlkBackend } from "./blk-backend.js";

@@ -5,16 +5,16 @@ import {
   VIRTIO_BLK_CONFIG_MAX_WRITE_ZEROES_SECTORS,
   VIRTIO_BLK_CONFIG_SEG_MAX,
   VIRTIO_BLK_CONFIG_SIZE_MAX,
+  VIRTIO_BLK_F_BLK_SIZE,
   VIRTIO_BLK_F_CONFIG_WCE,
   VIRTIO_BLK_F_DISCARD,
   VIRTIO_BLK_F_FLUSH,
+  VIRTIO_BLK_F_MQ,
   VIRTIO_BLK_F_RO,
   VIRTIO_BLK_F_SEG_MAX,
   VIRTIO_BLK_F_SIZE_MAX,
-  VIRTIO_BLK_F_WRITE_ZEROES,
-  VIRTIO_BLK_F_BLK_SIZE,
-  VIRTIO_BLK_F_MQ,
   VIRTIO_BLK_F_TOPOLOGY,
+  VIRTIO_BLK_F_WRITE_ZEROES,
   VIRTIO_BLK_ID_BYTES,
   VIRTIO_BLK_SECTOR_BYTES,
   VIRTIO_BLK_SEGMENT_BYTES,
@@ -87,7 +87,9 @@ export class BlkDriver implements AsyncDisposable {
 
   /** Bytes of the disk. */
   get sizeBytes(): number {
-    return Number(this.#view.getBigUint64(VIRTIO_BLK_CONFIG_CAPACITY, true)) * VIRTIO_BLK_SECTOR_BYTES;
+    return (
+      Number(this.#view.getBigUint64(VIRTIO_BLK_CONFIG_CAPACITY, true)) * VIRTIO_BLK_SECTOR_BYTES
+    );
   }
 
   /** Whether writes are refused. */
@@ -106,14 +108,27 @@ export class BlkDriver implements AsyncDisposable {
   }
 
   /** Reads `lengthBytes` bytes into an array of its own. */
-  async read(offset: DiskOffset, lengthBytes: number, options: Abortable = {}): Promise<Uint8Array> {
+  async read(
+    offset: DiskOffset,
+    lengthBytes: number,
+    options: Abortable = {},
+  ): Promise<Uint8Array> {
     const sector = this.#sector(offset, lengthBytes);
     options.signal?.throwIfAborted();
     const result = new Uint8Array(lengthBytes);
-    const copy = this.#chunks(lengthBytes, async (buffer, at, piece) => {
-      await this.#move(VIRTIO_BLK_T_IN, sector + at / VIRTIO_BLK_SECTOR_BYTES, [], this.#cut(piece));
-      result.set(buffer.bytes.subarray(0, piece.length), at);
-    }, options.signal);
+    const copy = this.#chunks(
+      lengthBytes,
+      async (buffer, at, piece) => {
+        await this.#move(
+          VIRTIO_BLK_T_IN,
+          sector + at / VIRTIO_BLK_SECTOR_BYTES,
+          [],
+          this.#cut(piece),
+        );
+        result.set(buffer.bytes.subarray(0, piece.length), at);
+      },
+      options.signal,
+    );
     await orAbort(copy, options.signal);
     return result;
   }
@@ -123,23 +138,40 @@ export class BlkDriver implements AsyncDisposable {
     this.#mustBeWritable();
     const sector = this.#sector(offset, bytes.length);
     options.signal?.throwIfAborted();
-    const copy = this.#chunks(bytes.length, async (buffer, at, piece) => {
-      buffer.bytes.set(bytes.subarray(at, at + piece.length));
-      await this.#move(VIRTIO_BLK_T_OUT, sector + at / VIRTIO_BLK_SECTOR_BYTES, this.#cut(piece), []);
-    }, options.signal);
+    const copy = this.#chunks(
+      bytes.length,
+      async (buffer, at, piece) => {
+        buffer.bytes.set(bytes.subarray(at, at + piece.length));
+        await this.#move(
+          VIRTIO_BLK_T_OUT,
+          sector + at / VIRTIO_BLK_SECTOR_BYTES,
+          this.#cut(piece),
+          [],
+        );
+      },
+      options.signal,
+    );
     await orAbort(copy, options.signal);
   }
 
   /** Reads straight into `buffer`, `lengthBytes` of it or all; no copy. It stays the device's until
    * the promise settles. */
-  async readInto(offset: DiskOffset, buffer: DmaBuffer, lengthBytes = buffer.bytes.length): Promise<void> {
+  async readInto(
+    offset: DiskOffset,
+    buffer: DmaBuffer,
+    lengthBytes = buffer.bytes.length,
+  ): Promise<void> {
     const sector = this.#sector(offset, lengthBytes);
     const piece = { address: buffer.address, length: checkFits(buffer, lengthBytes) };
     await this.#move(VIRTIO_BLK_T_IN, sector, [], this.#cut(piece));
   }
 
   /** Writes straight from `buffer`, `lengthBytes` of it or all; no copy. */
-  async writeFrom(offset: DiskOffset, buffer: DmaBuffer, lengthBytes = buffer.bytes.length): Promise<void> {
+  async writeFrom(
+    offset: DiskOffset,
+    buffer: DmaBuffer,
+    lengthBytes = buffer.bytes.length,
+  ): Promise<void> {
     this.#mustBeWritable();
     const sector = this.#sector(offset, lengthBytes);
     const piece = { address: buffer.address, length: checkFits(buffer, lengthBytes) };
@@ -157,7 +189,9 @@ export class BlkDriver implements AsyncDisposable {
     const buffer = this.alloc(VIRTIO_BLK_ID_BYTES);
     const piece = { address: buffer.address, length: VIRTIO_BLK_ID_BYTES };
     const move = this.#move(VIRTIO_BLK_T_GET_ID, 0, [], [piece]);
-    const id = move.then(() => new TextDecoder().decode(buffer.bytes.slice())).finally(() => buffer.free());
+    const id = move
+      .then(() => new TextDecoder().decode(buffer.bytes.slice()))
+      .finally(() => buffer.free());
     return (await orAbort(id, options.signal)).replace(/\0.*$/s, "");
   }
 
@@ -205,7 +239,8 @@ export class BlkDriver implements AsyncDisposable {
   /** The sector at a byte offset, once offset and length are checked. Throws EINVAL. */
   #sector(offset: DiskOffset, lengthBytes: number): number {
     const at = Number(offset);
-    const isWhole = (n: number) => Number.isSafeInteger(n) && n >= 0 && n % VIRTIO_BLK_SECTOR_BYTES === 0;
+    const isWhole = (n: number) =>
+      Number.isSafeInteger(n) && n >= 0 && n % VIRTIO_BLK_SECTOR_BYTES === 0;
     if (!isWhole(at) || !isWhole(lengthBytes)) {
       throw new VhostError("EINVAL", "offsets and lengths on a disk are multiples of 512 bytes", {
         offset,
@@ -227,9 +262,13 @@ export class BlkDriver implements AsyncDisposable {
     for (let at = 0; at < length; at += most) {
       pieces.push({ address: address + at, length: Math.min(most, length - at) });
     }
-    const limit = this.#has(VIRTIO_BLK_F_SEG_MAX) ? this.#view.getUint32(VIRTIO_BLK_CONFIG_SEG_MAX, true) : 1;
+    const limit = this.#has(VIRTIO_BLK_F_SEG_MAX)
+      ? this.#view.getUint32(VIRTIO_BLK_CONFIG_SEG_MAX, true)
+      : 1;
     if (pieces.length <= limit) return pieces;
-    throw new VhostError("EINVAL", `a request moves at most ${limit * most} bytes here`, { length });
+    throw new VhostError("EINVAL", `a request moves at most ${limit * most} bytes here`, {
+      length,
+    });
   }
 
   /** One request, on the queues in turn. */
@@ -253,7 +292,13 @@ export class BlkDriver implements AsyncDisposable {
   }
 
   /** Discard and write zeroes, a segment a request. */
-  async #ranges(type: number, sector: number, length: number, most: number, flags: number): Promise<void> {
+  async #ranges(
+    type: number,
+    sector: number,
+    length: number,
+    most: number,
+    flags: number,
+  ): Promise<void> {
     using buffer = this.alloc(VIRTIO_BLK_SEGMENT_BYTES);
     const view = this.#probed.transport.shared.view;
     const end = sector + length / VIRTIO_BLK_SECTOR_BYTES;
@@ -261,7 +306,12 @@ export class BlkDriver implements AsyncDisposable {
       view.setBigUint64(buffer.address, BigInt(at), true);
       view.setUint32(buffer.address + 8, Math.min(most, end - at), true);
       view.setUint32(buffer.address + 12, flags, true);
-      await this.#move(type, 0, [{ address: buffer.address, length: VIRTIO_BLK_SEGMENT_BYTES }], []);
+      await this.#move(
+        type,
+        0,
+        [{ address: buffer.address, length: VIRTIO_BLK_SEGMENT_BYTES }],
+        [],
+      );
     }
   }
 }

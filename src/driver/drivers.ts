@@ -9,7 +9,9 @@ export interface Drivers {
   custom: CustomDriver;
 }
 
-const probes: { [Kind in keyof Drivers]: (t: Transport, o: ProbeOptions) => Promise<Drivers[Kind]> } = {
+const probes: {
+  [Kind in keyof Drivers]: (t: Transport, o: ProbeOptions) => Promise<Drivers[Kind]>;
+} = {
   blk: BlkDriver.probe,
   custom: CustomDriver.probe,
 };

@@ -3,9 +3,9 @@ import type { DriverRing } from "../ring/ring.js";
 import { allocDriverState, BURST_MAX, type StateBlock } from "../ring/state-block.js";
 import { RingTables, vringErrorName } from "../ring/tables.js";
 import { VhostError } from "../spec/errno.js";
+import { VQ_IOV_CAPACITY } from "../spec/ring-state.js";
 import { VIRTIO_F_INDIRECT_DESC } from "../spec/virtio-config.js";
 import { VIRTQ_DESC_BYTES, VIRTQ_USED_ALIGN } from "../spec/virtio-ring.js";
-import { VQ_IOV_CAPACITY } from "../spec/ring-state.js";
 import { DmaBuffer } from "./dma.js";
 import type { Transport } from "./transport.js";
 
@@ -46,7 +46,13 @@ export class Queue {
    * Lays the queue out in guest memory and tells the device of it. `onSubmit` is called when requests
    * were published. Throws ENOMEM with nothing kept.
    */
-  constructor(transport: Transport, index: number, num: number, features: bigint, onSubmit: () => void) {
+  constructor(
+    transport: Transport,
+    index: number,
+    num: number,
+    features: bigint,
+    onSubmit: () => void,
+  ) {
     const { shared } = transport;
     this.index = index;
     this.#transport = transport;
@@ -124,7 +130,9 @@ export class Queue {
     const added = count === 0 ? -1 : this.#ring.addBufs(count);
     if (added < 0) {
       const facts = { pieces: this.#backlog[0]?.out.length, in: this.#backlog[0]?.in.length };
-      this.#backlog.shift()?.reject(new VhostError("EINVAL", "no ring of this size can hold it", facts));
+      this.#backlog
+        .shift()
+        ?.reject(new VhostError("EINVAL", "no ring of this size can hold it", facts));
       return 1;
     }
     for (let i = 0; i < added; i++) this.#pending[this.#tables.head(i)] = this.#backlog[i];

@@ -28,7 +28,9 @@ export class Arena {
   /** The address of `bytes` bytes, aligned to `align` (a power of two). Throws ENOMEM. */
   alloc(bytes: number, align = 8): number {
     if (!Number.isInteger(bytes) || bytes <= 0) {
-      throw new VhostError("EINVAL", "an allocation needs a positive whole number of bytes", { bytes });
+      throw new VhostError("EINVAL", "an allocation needs a positive whole number of bytes", {
+        bytes,
+      });
     }
     for (const [index, span] of this.#free.entries()) {
       const address = Math.ceil(span.address / align) * align;
@@ -37,14 +39,19 @@ export class Arena {
       this.#used.set(address, bytes);
       return address;
     }
-    throw new VhostError("ENOMEM", `no ${bytes} bytes left for ${this.#name}; spawn the process with \
-more memoryBytes`, { bytes, freeBytes: this.freeBytes });
+    throw new VhostError(
+      "ENOMEM",
+      `no ${bytes} bytes left for ${this.#name}; spawn the process with \
+more memoryBytes`,
+      { bytes, freeBytes: this.freeBytes },
+    );
   }
 
   /** Takes back what `alloc` gave. Throws EINVAL for any other address. */
   free(address: number): void {
     const bytes = this.#used.get(address);
-    if (bytes === undefined) throw new VhostError("EINVAL", "freed twice, or never given", { address });
+    if (bytes === undefined)
+      throw new VhostError("EINVAL", "freed twice, or never given", { address });
     this.#used.delete(address);
     const at = this.#free.findIndex((span) => span.address > address);
     const index = at < 0 ? this.#free.length : at;

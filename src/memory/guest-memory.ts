@@ -22,7 +22,9 @@ function overlaps(a: MemoryRegion, b: MemoryRegion): boolean {
 /** Throws EINVAL or E2BIG, naming the region, when the table can't be trusted. */
 function check(regions: readonly MemoryRegion[], linearStart: number, linearEnd: number): void {
   if (regions.length > MEMORY_REGIONS_MAX) {
-    throw new VhostError("E2BIG", `at most ${MEMORY_REGIONS_MAX} regions`, { count: regions.length });
+    throw new VhostError("E2BIG", `at most ${MEMORY_REGIONS_MAX} regions`, {
+      count: regions.length,
+    });
   }
   for (const [index, region] of regions.entries()) {
     const { guestAddress, sizeBytes, linearAddress } = region;
@@ -31,7 +33,11 @@ function check(regions: readonly MemoryRegion[], linearStart: number, linearEnd:
       throw new VhostError("EINVAL", `region ${index} is empty or goes past 2^64`, facts);
     }
     if (linearAddress < linearStart || BigInt(linearAddress) + sizeBytes > BigInt(linearEnd)) {
-      throw new VhostError("EINVAL", `region ${index} is not within the guest's part of memory`, facts);
+      throw new VhostError(
+        "EINVAL",
+        `region ${index} is not within the guest's part of memory`,
+        facts,
+      );
     }
     if (regions.slice(0, index).some((other) => overlaps(region, other))) {
       throw new VhostError("EINVAL", `region ${index} overlaps an earlier one`, facts);
@@ -58,14 +64,19 @@ export class GuestMemory {
    */
   translate(guestAddress: bigint, lengthBytes: number, align: number, what: string): number {
     if (guestAddress % BigInt(align) !== 0n) {
-      throw new VhostError("EINVAL", `the ${what} must be aligned to ${align} bytes`, { guestAddress });
+      throw new VhostError("EINVAL", `the ${what} must be aligned to ${align} bytes`, {
+        guestAddress,
+      });
     }
     for (const region of this.regions) {
       const offset = guestAddress - region.guestAddress;
       if (offset < 0n || offset + BigInt(lengthBytes) > region.sizeBytes) continue;
       return region.linearAddress + Number(offset);
     }
-    throw new VhostError("EFAULT", `the ${what} is not in the memory table`, { guestAddress, lengthBytes });
+    throw new VhostError("EFAULT", `the ${what} is not in the memory table`, {
+      guestAddress,
+      lengthBytes,
+    });
   }
 
   /** Bytes that `writeTo` writes. */

@@ -39,7 +39,9 @@ export class SharedMemory {
   private constructor(memory: WebAssembly.Memory) {
     const size = memory.buffer.byteLength;
     if (size < MEMORY_BYTES_MIN) {
-      throw new VhostError("EINVAL", "a process with devices needs memoryBytes of 1 MiB or more", { size });
+      throw new VhostError("EINVAL", "a process with devices needs memoryBytes of 1 MiB or more", {
+        size,
+      });
     }
     const share = Math.floor(size / 8 / PAGE_BYTES) * PAGE_BYTES;
     const hostBytes = Math.min(Math.max(share, HOST_BYTES_MIN), HOST_BYTES_MAX);

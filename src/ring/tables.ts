@@ -1,3 +1,4 @@
+import * as ringState from "../spec/ring-state.js";
 import {
   CHAIN_BYTES,
   CHAIN_HEAD,
@@ -15,7 +16,6 @@ import {
   VQ_IOV,
   VRING_E_COUNT,
 } from "../spec/ring-state.js";
-import * as ringState from "../spec/ring-state.js";
 
 /** The name of an error code (`VRING_E_…`), or the number when there is none. */
 export function vringErrorName(code: number): string {

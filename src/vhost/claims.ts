@@ -16,8 +16,12 @@ export function takeClaims(wanted: readonly Claim[]): () => void {
   const claims = [...wanted];
   const busy = claims.find(conflict);
   if (busy) {
-    throw new VhostError("EBUSY", `${busy.label} is open in another device; close that one, or open \
-both read-only`, { key: busy.key });
+    throw new VhostError(
+      "EBUSY",
+      `${busy.label} is open in another device; close that one, or open \
+both read-only`,
+      { key: busy.key },
+    );
   }
   for (const { key, mode } of claims) {
     held.set(key, { count: (held.get(key)?.count ?? 0) + 1, mode });

@@ -1,6 +1,31 @@
 import { MessageChannel, type MessagePort, receiveMessageOnPort } from "node:worker_threads";
 import { type Errno, VhostError } from "../spec/errno.js";
-import type { WorkerControl } from "./worker.js";
+import type { DeviceInfo } from "./device.js";
+
+/** A queue to start: its number, its state block (already laid out), where it goes on. */
+export interface RingStart {
+  index: number;
+  vq: number;
+  lastAvail: number;
+}
+
+/** What the owner can ask of the worker: by message when it is a thread, directly when it is not. */
+export interface WorkerControl {
+  /** Makes the device. Throws what its module throws. */
+  attach(module: string, options: unknown): Promise<DeviceInfo>;
+  /** Starts queues under the accepted features. */
+  start(features: bigint, rings: RingStart[]): Promise<void>;
+  /** Stops all queues; gives the next entry of each that was started. Linux: VHOST_GET_VRING_BASE. */
+  stop(): Promise<{ index: number; lastAvail: number }[]>;
+  /** Device reset, queues stopped. */
+  reset(): Promise<void>;
+  /** The configuration space. */
+  readConfig(): Promise<Uint8Array>;
+  /** A write to it. */
+  writeConfig(offset: number, bytes: Uint8Array): Promise<void>;
+  /** Closes the device. */
+  detach(): Promise<void>;
+}
 
 interface Request {
   id: number;

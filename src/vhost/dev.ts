@@ -19,11 +19,11 @@ import {
   VIRTIO_F_VERSION_1,
 } from "../spec/virtio-config.js";
 import { takeClaims } from "./claims.js";
-import { ControlClient } from "./control.js";
+import { ControlClient, type WorkerControl } from "./control.js";
 import type { DeviceInfo, DeviceSpec } from "./device.js";
 import { Doorbell } from "./notify.js";
 import { Vring, type VringAddresses } from "./vring.js";
-import { VhostWorker, type WorkerControl } from "./worker.js";
+import { VhostWorker } from "./worker.js";
 
 /** Features that the rings bring to every device, as a mask. */
 export const RING_FEATURES =
@@ -82,7 +82,8 @@ export class VhostDev {
    * vhost_dev_set_owner(), which reports ENOMEM for any failure to make the worker.
    */
   setOwner(owner: Task): void {
-    if (this.#running) throw new VhostError("EBUSY", "the device has an owner", { pid: this.owner.pid });
+    if (this.#running)
+      throw new VhostError("EBUSY", "the device has an owner", { pid: this.owner.pid });
     if (!owner.mm) throw new VhostError("EINVAL", "the owner has no memory", { pid: owner.pid });
     const shared = SharedMemory.of(owner.mm.memory);
     const doorbell = new Doorbell();
@@ -115,7 +116,12 @@ export class VhostDev {
     const why = exit.error ? `: ${exit.error.message}` : ` (exit code ${exit.code})`;
     const error = exit.stopped
       ? new VhostError("ENODEV", "the device is closed")
-      : new VhostError("ENODEV", `the device's worker died${why}`, { exitCode: exit.code }, exit.error);
+      : new VhostError(
+          "ENODEV",
+          `the device's worker died${why}`,
+          { exitCode: exit.code },
+          exit.error,
+        );
     this.#death = error;
     client.fail(error);
     for (const listener of this.#onDeath) listener(error);
@@ -130,7 +136,8 @@ export class VhostDev {
 
   #alive(): Running {
     if (this.#death) throw this.#death;
-    if (!this.#running) throw new VhostError("EPERM", "the device has no owner yet: setOwner first");
+    if (!this.#running)
+      throw new VhostError("EPERM", "the device has no owner yet: setOwner first");
     return this.#running;
   }
 
@@ -193,7 +200,8 @@ export class VhostDev {
   }
 
   #mustBeStopped(): void {
-    if (this.#isStarted) throw new VhostError("EBUSY", "the device is started: stop or reset it first");
+    if (this.#isStarted)
+      throw new VhostError("EBUSY", "the device is started: stop or reset it first");
   }
 
   /** Sets the memory table. Throws EBUSY while started, and what `GuestMemory` throws. */
@@ -206,7 +214,9 @@ export class VhostDev {
   #vring(index: number): Vring {
     const vring = this.#vrings[index];
     if (vring) return vring;
-    throw new VhostError("ENOBUFS", `there is no queue ${index}`, { queueCount: this.#vrings.length });
+    throw new VhostError("ENOBUFS", `there is no queue ${index}`, {
+      queueCount: this.#vrings.length,
+    });
   }
 
   /** Sets a queue's size. Throws EBUSY, ENOBUFS, EINVAL. Linux: VHOST_SET_VRING_NUM. */
@@ -307,7 +317,8 @@ export class VhostDev {
    */
   runPending(): boolean {
     const { inline } = this.#alive();
-    if (!inline) throw new VhostError("EINVAL", 'runPending is for devices opened with run: "inline"');
+    if (!inline)
+      throw new VhostError("EINVAL", 'runPending is for devices opened with run: "inline"');
     const worked = inline.runWorkList();
     return inline.enableKicks() || worked;
   }

@@ -39,7 +39,10 @@ export interface DeviceEnvironment {
  * URL of such a module and made where it runs. May throw; the one who opens the device gets it.
  */
 export interface DeviceModule {
-  createDevice(options: unknown, environment: DeviceEnvironment): VirtioDevice | Promise<VirtioDevice>;
+  createDevice(
+    options: unknown,
+    environment: DeviceEnvironment,
+  ): VirtioDevice | Promise<VirtioDevice>;
 }
 
 /** Something that two devices must not hold at once, such as a file that is written to. */

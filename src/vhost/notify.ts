@@ -27,8 +27,11 @@ export class Doorbell {
 
   /** Throws EINVAL when a device has more queues than there are bits. */
   static checkQueueCount(queueCount: number): void {
-    if (Number.isInteger(queueCount) && queueCount >= 1 && queueCount <= DOORBELL_QUEUES_MAX) return;
-    throw new VhostError("EINVAL", `a device has 1 to ${DOORBELL_QUEUES_MAX} queues`, { queueCount });
+    if (Number.isInteger(queueCount) && queueCount >= 1 && queueCount <= DOORBELL_QUEUES_MAX)
+      return;
+    throw new VhostError("EINVAL", `a device has 1 to ${DOORBELL_QUEUES_MAX} queues`, {
+      queueCount,
+    });
   }
 
   /** Driver side: entries of `queue` are available. The worker must be woken after it. */
@@ -48,7 +51,9 @@ export class Doorbell {
 
   /** Worker: whether a control message waits, which it then must take. */
   takeControl(): boolean {
-    return Atomics.load(this.#words, CONTROL) !== 0 && Atomics.exchange(this.#words, CONTROL, 0) !== 0;
+    return (
+      Atomics.load(this.#words, CONTROL) !== 0 && Atomics.exchange(this.#words, CONTROL, 0) !== 0
+    );
   }
 
   /** Worker: whether a control message waits. Nothing is taken. */

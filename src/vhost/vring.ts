@@ -34,7 +34,9 @@ export class Vring {
   setNum(num: number): void {
     checkQueueSize(num);
     if (num > this.#sizeMax) {
-      throw new VhostError("EINVAL", `the device's queues have at most ${this.#sizeMax} entries`, { num });
+      throw new VhostError("EINVAL", `the device's queues have at most ${this.#sizeMax} entries`, {
+        num,
+      });
     }
     this.#num = num;
   }

@@ -2,38 +2,13 @@ import type { MessagePort } from "node:worker_threads";
 import type { CurrentTask } from "../kernel/task-thread.js";
 import { loadRings, type RingKind } from "../ring/load.js";
 import { TASK_INTERRUPTIBLE, TASK_RUNNING } from "../spec/sched.js";
-import { ControlServer } from "./control.js";
+import { ControlServer, type RingStart, type WorkerControl } from "./control.js";
 import type { DeviceInfo, DeviceModule, VirtioDevice } from "./device.js";
 import { Doorbell } from "./notify.js";
 import { Virtqueue } from "./virtqueue.js";
 
 /** How often a queue that was refused is looked at again without a kick. */
 const REFUSED_RECHECK_MS = 10;
-
-/** A queue to start: its number, its state block (already laid out), where it goes on. */
-export interface RingStart {
-  index: number;
-  vq: number;
-  lastAvail: number;
-}
-
-/** What the owner can ask of the worker: by message when it is a thread, directly when it is not. */
-export interface WorkerControl {
-  /** Makes the device. Throws what its module throws. */
-  attach(module: string, options: unknown): Promise<DeviceInfo>;
-  /** Starts queues under the accepted features. */
-  start(features: bigint, rings: RingStart[]): Promise<void>;
-  /** Stops all queues; gives the next entry of each that was started. Linux: VHOST_GET_VRING_BASE. */
-  stop(): Promise<{ index: number; lastAvail: number }[]>;
-  /** Device reset, queues stopped. */
-  reset(): Promise<void>;
-  /** The configuration space. */
-  readConfig(): Promise<Uint8Array>;
-  /** A write to it. */
-  writeConfig(offset: number, bytes: Uint8Array): Promise<void>;
-  /** Closes the device. */
-  detach(): Promise<void>;
-}
 
 /** What a worker needs to begin with; structured-cloneable except for the port, which is moved. */
 export interface WorkerSetup {

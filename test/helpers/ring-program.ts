@@ -196,8 +196,8 @@ export const stepArb: fc.Arbitrary<Step> = fc.oneof(
     arbitrary: noArgs("devicePublish", "callNeeded", "enableKick", "disableKick", "availLen"),
   },
   { weight: 1, arbitrary: noArgs("reset", "restart", "restart") },
-  { weight: 6, arbitrary: fc.record({ op: op("getBufs"), max: maxArb.map((m) => m || 1) }) },
-  { weight: 10, arbitrary: fc.record({ op: op("getDescs"), max: maxArb.map((m) => m || 1) }) },
+  { weight: 6, arbitrary: fc.record({ op: op("getBufs"), max: maxArb }) },
+  { weight: 10, arbitrary: fc.record({ op: op("getDescs"), max: maxArb }) },
   { weight: 1, arbitrary: fc.record({ op: op("start"), lastAvail: u16Arb }) },
   {
     weight: 5,
@@ -248,7 +248,7 @@ export const stepArb: fc.Arbitrary<Step> = fc.oneof(
     arbitrary: fc.record({
       op: op("offerTable"),
       head: fc.nat(1023),
-      buffers: fc.oneof(fc.constant([]), buffersArb(bufferArb, 0)),
+      buffers: fc.oneof(fc.constant<Buffer[]>([]), buffersArb(bufferArb, 0)),
       table: tableArb,
     }),
   },

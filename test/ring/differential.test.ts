@@ -137,7 +137,6 @@ describe.each([
 });
 
 afterAll(() => {
-  console.log(met.join(" "));
   // A generator that misses a check proves nothing about it.
   const missed = met.flatMap((count, code) => (code > 0 && count === 0 ? [code] : []));
   expect(missed, `errors no program met (of ${met.join(" ")})`).toEqual([]);
