@@ -76,7 +76,5 @@ export const VIRTIO_BLK_CONFIG_DISCARD_SECTOR_ALIGNMENT = 44;
 export const VIRTIO_BLK_CONFIG_MAX_WRITE_ZEROES_SECTORS = 48;
 /** Offset, le32. */
 export const VIRTIO_BLK_CONFIG_MAX_WRITE_ZEROES_SEG = 52;
-/** Offset, u8. */
-export const VIRTIO_BLK_CONFIG_WRITE_ZEROES_MAY_UNMAP = 56;
 /** Bytes of the configuration that this device fills in. */
 export const VIRTIO_BLK_CONFIG_BYTES = 60;

@@ -9,8 +9,6 @@ export const VIRTIO_CONFIG_S_DRIVER = 2;
 export const VIRTIO_CONFIG_S_DRIVER_OK = 4;
 /** virtio 1.3, 2.1 Device Status Field: feature negotiation is complete. */
 export const VIRTIO_CONFIG_S_FEATURES_OK = 8;
-/** virtio 1.3, 2.1 Device Status Field: the device met an error only a reset repairs. */
-export const VIRTIO_CONFIG_S_NEEDS_RESET = 64;
 /** virtio 1.3, 2.1 Device Status Field: the driver has given up. */
 export const VIRTIO_CONFIG_S_FAILED = 128;
 

@@ -1,0 +1,211 @@
+import { execFile } from "node:child_process";
+import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
+import { join } from "node:path";
+import { promisify } from "node:util";
+import { describe, expect, test } from "vitest";
+import {
+  functionsOf,
+  importsOf,
+  ROOT,
+  type Source,
+  sources,
+  undocumentedExports,
+} from "./helpers/source.js";
+
+const run = promisify(execFile);
+const read = (path: string) => readFileSync(join(ROOT, path), "utf8");
+const manifest = JSON.parse(read("package.json"));
+
+/** The rooms, lowest first, and the only ones that each may import. */
+const MAY_IMPORT: Record<string, string[]> = {
+  spec: [],
+  assembly: ["spec"],
+  memory: ["spec"],
+  kernel: ["spec"],
+  ring: ["spec", "memory"],
+  vhost: ["spec", "memory", "kernel", "ring"],
+  driver: ["spec", "memory", "ring"],
+  devices: ["spec", "memory", "kernel", "vhost"],
+  loopback: ["spec", "memory", "kernel", "ring", "vhost", "driver"],
+  index: ["spec", "memory", "kernel", "ring", "vhost", "driver", "devices", "loopback"],
+  cli: ["spec", "memory", "kernel", "ring", "vhost", "driver", "devices", "loopback", "index"],
+};
+
+const product = sources("src", "assembly");
+const tests = sources("test", "bench");
+
+/** `src/vhost/dev.ts` is in vhost, `src/index.ts` in index, `assembly/chain.ts` in assembly. */
+function room(path: string): string {
+  const [top, next = ""] = path.split("/");
+  return top === "assembly" ? "assembly" : next.replace(/\.ts$/, "");
+}
+
+const isOurs = (target: string) => target.startsWith("src/") || target.startsWith("assembly/");
+
+describe("rooms", () => {
+  test("import only what lies below them", () => {
+    const wrong: string[] = [];
+    for (const source of product) {
+      const from = room(source.path);
+      expect(MAY_IMPORT, source.path).toHaveProperty(from);
+      for (const { target } of importsOf(source)) {
+        if (!isOurs(target) || room(target) === from) continue;
+        if (!MAY_IMPORT[from]?.includes(room(target))) wrong.push(`${source.path} → ${target}`);
+      }
+    }
+    expect(wrong).toEqual([]);
+  });
+
+  test("driver and vhost meet in loopback alone", () => {
+    const both = product.filter((source) => {
+      const rooms = new Set(importsOf(source).map(({ target }) => room(target)));
+      return rooms.has("driver") && rooms.has("vhost");
+    });
+    expect(both.map(({ path }) => path).sort()).toEqual(["src/index.ts", "src/loopback.ts"]);
+  });
+
+  test("are free of cycles between files at run time", () => {
+    const edges = new Map(product.map((source) => [source.path, runtimeImports(source)]));
+    expect([...edges.keys()].filter((path) => reaches(edges, path, path))).toEqual([]);
+  });
+
+  test("import only files that exist", () => {
+    const missing = product.flatMap((source) =>
+      importsOf(source).filter(({ target }) => isOurs(target) && !existsSync(join(ROOT, target))),
+    );
+    expect(missing).toEqual([]);
+  });
+});
+
+function runtimeImports(source: Source): string[] {
+  return importsOf(source)
+    .filter(({ target, isType }) => isOurs(target) && !isType)
+    .map(({ target }) => target);
+}
+
+function reaches(edges: Map<string, string[]>, from: string, to: string): boolean {
+  const seen = new Set<string>();
+  const queue = [...(edges.get(from) ?? [])];
+  for (let next = queue.pop(); next; next = queue.pop()) {
+    if (next === to) return true;
+    if (seen.has(next)) continue;
+    seen.add(next);
+    queue.push(...(edges.get(next) ?? []));
+  }
+  return false;
+}
+
+describe("files", () => {
+  const all = [...product, ...tests];
+
+  test("have at most 400 lines, and half of them less than 150", () => {
+    const tooLong = all.filter((source) => source.lines.length > 400).map(({ path }) => path);
+    expect(tooLong).toEqual([]);
+    const lengths = product.map((source) => source.lines.length).sort((a, b) => a - b);
+    expect(lengths[lengths.length >> 1]).toBeLessThan(150);
+  });
+
+  test("have lines of at most 100 columns", () => {
+    const wide = all.flatMap(({ path, lines }) =>
+      lines.flatMap((line, index) => (line.length > 100 ? [`${path}:${index + 1}`] : [])),
+    );
+    expect(wide).toEqual([]);
+  });
+
+  test("have functions of at most 70 lines", () => {
+    const long = product.flatMap((source) =>
+      functionsOf(source)
+        .filter(({ lines }) => lines > 70)
+        .map(({ name, line, lines }) => `${source.path}:${line} ${name}: ${lines} lines`),
+    );
+    expect(long).toEqual([]);
+  });
+
+  test("document every export", () => {
+    expect(product.flatMap(undocumentedExports)).toEqual([]);
+  });
+});
+
+describe("tools", () => {
+  test("biome finds nothing to say on style and mistakes", { timeout: 60_000 }, async () => {
+    await expect(npx("biome", "check", "--error-on-warnings")).resolves.toBeDefined();
+  });
+
+  test("knip finds no dead file, export or dependency", { timeout: 60_000 }, async () => {
+    await expect(npx("knip", "--no-progress")).resolves.toBeDefined();
+  });
+
+  test("tests and benches are sound by type", { timeout: 60_000 }, async () => {
+    await expect(npx("tsc", "-p", "test/tsconfig.json")).resolves.toBeDefined();
+  });
+});
+
+/** Runs a tool of the project; what it prints is the message of its failure. */
+async function npx(tool: string, ...args: string[]): Promise<string> {
+  try {
+    const { stdout } = await run(join(ROOT, "node_modules/.bin", tool), args, { cwd: ROOT });
+    return stdout;
+  } catch (error) {
+    const { stdout, stderr } = error as { stdout: string; stderr: string };
+    throw new Error(`${tool}:\n${stdout}${stderr}`);
+  }
+}
+
+describe("the module", () => {
+  const shared = read("dist/wasm/shared.wat");
+  const unshared = read("dist/wasm/unshared.wat");
+
+  test("differs between its two targets in the memory import alone", () => {
+    const other = unshared.split("\n");
+    const differing = shared.split("\n").filter((line, index) => line !== other[index]);
+    expect(differing).toHaveLength(1);
+    expect(differing[0]).toMatch(/\(import "env" "memory" \(memory \$0 1 65536 shared\)\)/);
+  });
+
+  test("has no state of its own, no data, no other import, and never waits", () => {
+    expect(shared).not.toMatch(/\(global|\(data|\(table|\(elem/);
+    expect(shared.match(/\(import/g)).toHaveLength(1);
+    expect(shared).not.toMatch(/atomic\.wait|memory\.grow/);
+  });
+
+  test("is small", () => {
+    expect(statSync(join(ROOT, "dist/wasm/shared.wasm")).size).toBeLessThan(10_000);
+  });
+});
+
+describe("the package", () => {
+  test("names few dependencies, and the Node it needs", () => {
+    const dependencies = ["@assemblyscript/loader", "cli-progress", "cli-table3", "commander"];
+    expect(Object.keys(manifest.dependencies).sort()).toEqual(dependencies);
+    expect(manifest.engines.node).toBe(">=20.19");
+    expect(manifest.license).toBe("MIT");
+  });
+
+  test("ships what its exports and commands name", () => {
+    const named = [
+      ...Object.values(manifest.exports["."] as object),
+      ...Object.values(manifest.bin),
+    ];
+    for (const path of named) expect(existsSync(join(ROOT, String(path))), String(path)).toBe(true);
+  });
+
+  test("keeps its top level to what a reader expects", () => {
+    const visible = readdirSync(ROOT).filter((name) => !name.startsWith("."));
+    const generated = ["coverage", "dist", "node_modules"];
+    expect(visible.filter((name) => !generated.includes(name)).sort()).toEqual([
+      "LICENSE",
+      "README.md",
+      "asconfig.json",
+      "assembly",
+      "bench",
+      "biome.json",
+      "knip.json",
+      "package-lock.json",
+      "package.json",
+      "src",
+      "test",
+      "tsconfig.json",
+      "vitest.config.ts",
+    ]);
+  });
+});
