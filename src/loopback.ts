@@ -14,11 +14,12 @@ import {
   VIRTIO_CONFIG_S_FEATURES_OK,
   VIRTIO_F_VERSION_1,
 } from "./spec/virtio-config.js";
-import { VhostDev, type VhostDevOptions } from "./vhost/dev.js";
+import { VhostDev } from "./vhost/dev.js";
 import type { DeviceSpec } from "./vhost/device.js";
+import type { WorkerOptions } from "./vhost/worker-handle.js";
 
 /** How to open a device. */
-export interface OpenOptions extends VhostDevOptions {
+export interface OpenOptions extends WorkerOptions {
   /** Gives up opening; what was made so far is given back. */
   signal?: AbortSignal;
 }
@@ -59,7 +60,7 @@ class LoopbackTransport implements Transport {
   }
 
   async setStatus(status: number): Promise<void> {
-    if (status === 0) await this.#dev.reset();
+    if (status === 0 && !this.#dev.worker.death) await this.#dev.reset();
     const rises = status & ~this.#status;
     if (rises & VIRTIO_CONFIG_S_DRIVER_OK && !(status & VIRTIO_CONFIG_S_FAILED)) {
       const { guestStart, guestBytes } = this.shared;
@@ -98,19 +99,19 @@ class LoopbackTransport implements Transport {
   }
 
   kick(index: number): void {
-    this.#dev.kick(index);
+    this.#dev.worker.kick(index);
   }
 
   callSequence(): number {
-    return this.#dev.doorbell.callSequence();
+    return this.#dev.worker.doorbell.callSequence();
   }
 
   waitCall(seen: number, timeoutMs: number): Promise<void> {
-    return this.#dev.doorbell.waitCall(seen, timeoutMs);
+    return this.#dev.worker.doorbell.waitCall(seen, timeoutMs);
   }
 
   onDeath(listener: (error: VhostError) => void): void {
-    this.#dev.onDeath(listener);
+    this.#dev.worker.onDeath(listener);
   }
 }
 
@@ -135,7 +136,7 @@ export class OpenDevice<Kind extends keyof Drivers> implements AsyncDisposable {
 
   /** The worker's task: `vhost-<pid>`, made from the owner. */
   get workerTask(): Task {
-    return this.#dev.workerTask;
+    return this.#dev.worker.task.task;
   }
 
   /**
@@ -175,7 +176,7 @@ export class OpenDevice<Kind extends keyof Drivers> implements AsyncDisposable {
 
   /** Calls `listener` once, when the worker ends, with ENODEV and the cause. */
   onDeath(listener: (error: VhostError) => void): void {
-    this.#dev.onDeath(listener);
+    this.#dev.worker.onDeath(listener);
   }
 
   /** Closes its driver, ends the worker, gives everything back. Idempotent. */

@@ -1,17 +1,7 @@
 import type { Kernel } from "../kernel/kernel.js";
 import type { Task } from "../kernel/task.js";
-import type { ThreadExit } from "../kernel/thread.js";
-
-import {
-  type VhostTask,
-  vhostTaskCreate,
-  vhostTaskStart,
-  vhostTaskStop,
-  vhostTaskWake,
-} from "../kernel/vhost-task.js";
 import { GuestMemory, type MemoryRegion } from "../memory/guest-memory.js";
 import { SharedMemory } from "../memory/shared-memory.js";
-import type { RingKind } from "../ring/load.js";
 import { VhostError } from "../spec/errno.js";
 import {
   VIRTIO_F_EVENT_IDX,
@@ -19,11 +9,10 @@ import {
   VIRTIO_F_VERSION_1,
 } from "../spec/virtio-config.js";
 import { takeClaims } from "./claims.js";
-import { ControlClient, type WorkerControl } from "./control.js";
 import type { DeviceInfo, DeviceSpec } from "./device.js";
 import { Doorbell } from "./notify.js";
 import { Vring, type VringAddresses } from "./vring.js";
-import { VhostWorker } from "./worker.js";
+import { WorkerHandle, type WorkerOptions } from "./worker-handle.js";
 
 /** Features that the rings bring to every device, as a mask. */
 export const RING_FEATURES =
@@ -31,25 +20,11 @@ export const RING_FEATURES =
   (1n << BigInt(VIRTIO_F_EVENT_IDX)) |
   (1n << BigInt(VIRTIO_F_VERSION_1));
 
-/** How a device is run. */
-export interface VhostDevOptions {
-  /** Which ring implementation the worker uses. Default "wasm". */
-  ring?: RingKind;
-  /** A real thread, or none: then the caller works by `runPending`. Default "thread". */
-  run?: "thread" | "inline";
-  /** Microseconds the worker goes on looking at the rings before it sleeps. Default 50. */
-  pollMicroseconds?: number;
-}
-
-/** The worker and what we reach it by; exists while there is an owner. */
-interface Running {
+/** Who owns the device, in what memory it works, and by which worker; fixed together. */
+interface Owned {
   owner: Task;
   shared: SharedMemory;
-  task: VhostTask;
-  doorbell: Doorbell;
-  control: WorkerControl;
-  /** In "inline" mode: the worker itself. */
-  inline: VhostWorker | undefined;
+  worker: WorkerHandle;
 }
 
 /**
@@ -59,9 +34,8 @@ interface Running {
  */
 export class VhostDev {
   readonly #kernel: Kernel;
-  readonly #options: Required<VhostDevOptions>;
-  readonly #onDeath = new Set<(error: VhostError) => void>();
-  #running: Running | undefined;
+  readonly #options: WorkerOptions;
+  #owned: Owned | undefined;
   #info: DeviceInfo | undefined;
   #releaseClaims = () => {};
   #memory: GuestMemory | undefined;
@@ -69,11 +43,10 @@ export class VhostDev {
   #features = 0n;
   #vrings: Vring[] = [];
   #isStarted = false;
-  #death: VhostError | undefined;
 
-  constructor(kernel: Kernel, options: VhostDevOptions = {}) {
+  constructor(kernel: Kernel, options: WorkerOptions = {}) {
     this.#kernel = kernel;
-    this.#options = { ring: "wasm", run: "thread", pollMicroseconds: 50, ...options };
+    this.#options = options;
   }
 
   /**
@@ -82,88 +55,36 @@ export class VhostDev {
    * vhost_dev_set_owner(), which reports ENOMEM for any failure to make the worker.
    */
   setOwner(owner: Task): void {
-    if (this.#running)
-      throw new VhostError("EBUSY", "the device has an owner", { pid: this.owner.pid });
+    if (this.#owned) {
+      throw new VhostError("EBUSY", "the device has an owner", { pid: this.#owned.owner.pid });
+    }
     if (!owner.mm) throw new VhostError("EINVAL", "the owner has no memory", { pid: owner.pid });
     const shared = SharedMemory.of(owner.mm.memory);
-    const doorbell = new Doorbell();
-    const setup = {
-      memory: shared.memory,
-      doorbell: doorbell.buffer,
-      ringKind: this.#options.ring,
-      pollMicroseconds: this.#options.pollMicroseconds,
-    };
-    const isInline = this.#options.run === "inline";
-    const client = new ControlClient(() => {
-      doorbell.ringControl();
-      vhostTaskWake(task);
-    });
-    const task = vhostTaskCreate(this.#kernel, owner, {
-      fn: { module: new URL("./worker.js", import.meta.url).href, name: "vhostWorker" },
-      arg: { ...setup, control: client.remote },
-      transfer: [client.remote],
-      name: `vhost-${owner.pid}`,
-      run: this.#options.run,
-    });
-    const inline = isInline ? new VhostWorker(setup) : undefined;
-    const control = inline ?? client.worker;
-    this.#running = { owner, shared, task, doorbell, control, inline };
-    task.exited.then((exit) => this.#exited(exit, client));
-    vhostTaskStart(task);
+    const worker = new WorkerHandle(this.#kernel, owner, shared.memory, this.#options);
+    this.#owned = { owner, shared, worker };
   }
 
-  #exited(exit: ThreadExit, client: ControlClient): void {
-    const why = exit.error ? `: ${exit.error.message}` : ` (exit code ${exit.code})`;
-    const error = exit.stopped
-      ? new VhostError("ENODEV", "the device is closed")
-      : new VhostError(
-          "ENODEV",
-          `the device's worker died${why}`,
-          { exitCode: exit.code },
-          exit.error,
-        );
-    this.#death = error;
-    client.fail(error);
-    for (const listener of this.#onDeath) listener(error);
-    this.#onDeath.clear();
+  /** Owner, memory and worker. Throws EPERM when there is no owner, ENODEV when the worker died. */
+  get #alive(): Owned {
+    if (!this.#owned) throw new VhostError("EPERM", "the device has no owner yet: setOwner first");
+    if (this.#owned.worker.death) throw this.#owned.worker.death;
+    return this.#owned;
   }
 
-  /** Calls `listener` once, when the worker ends: with ENODEV, also after a plain close. */
-  onDeath(listener: (error: VhostError) => void): void {
-    if (this.#death) listener(this.#death);
-    else this.#onDeath.add(listener);
-  }
-
-  #alive(): Running {
-    if (this.#death) throw this.#death;
-    if (!this.#running)
-      throw new VhostError("EPERM", "the device has no owner yet: setOwner first");
-    return this.#running;
-  }
-
-  /** The owner. Throws EPERM when there is none. */
-  get owner(): Task {
-    return this.#alive().owner;
-  }
-
-  /** The worker's task. Throws EPERM when there is no owner. */
-  get workerTask(): Task {
-    return this.#alive().task.task;
-  }
-
-  /** Notifications of this device. Throws EPERM when there is no owner. */
-  get doorbell(): Doorbell {
-    return this.#alive().doorbell;
+  /** The worker. Throws EPERM when there is no owner. */
+  get worker(): WorkerHandle {
+    if (!this.#owned) throw new VhostError("EPERM", "the device has no owner yet: setOwner first");
+    return this.#owned.worker;
   }
 
   /** The owner's memory. Throws EPERM when there is no owner. */
   get sharedMemory(): SharedMemory {
-    return this.#alive().shared;
+    return this.#alive.shared;
   }
 
   /** Makes the device in the worker. Rejects with EBUSY when there is one, and with its own error. */
   async setBackend(spec: DeviceSpec): Promise<void> {
-    const { control } = this.#alive();
+    const { control } = this.#alive.worker;
     if (this.#info) throw new VhostError("EBUSY", "the device has a back-end already");
     const release = takeClaims(spec.claims?.() ?? []);
     try {
@@ -247,7 +168,7 @@ export class VhostDev {
    * EFAULT when an area is not in it, EINVAL when one is misaligned, ENOMEM; nothing is kept then.
    */
   async start(): Promise<void> {
-    const { control, shared } = this.#alive();
+    const { shared, worker } = this.#alive;
     this.#mustBeStopped();
     const memory = this.#memory;
     if (!memory) throw new VhostError("EINVAL", "the memory table is not set");
@@ -261,7 +182,7 @@ export class VhostDev {
         lastAvail: vring.base,
       }));
       this.#isStarted = true;
-      await control.start(this.#features, rings);
+      await worker.control.start(this.#features, rings);
     } catch (error) {
       this.#release();
       throw error;
@@ -270,7 +191,7 @@ export class VhostDev {
 
   /** Stops every queue, and remembers where each goes on. No request is in flight after it. */
   async stop(): Promise<void> {
-    const { control } = this.#alive();
+    const { control } = this.#alive.worker;
     if (!this.#isStarted) return;
     for (const { index, lastAvail } of await control.stop()) this.#vring(index).setBase(lastAvail);
     this.#release();
@@ -278,7 +199,7 @@ export class VhostDev {
 
   /** Back to before the driver came: queues, features and memory table forgotten. */
   async reset(): Promise<void> {
-    const { control } = this.#alive();
+    const { control } = this.#alive.worker;
     await control.reset();
     this.#release();
     this.#features = 0n;
@@ -289,26 +210,18 @@ export class VhostDev {
   #release(): void {
     this.#isStarted = false;
     for (const vring of this.#vrings) vring.release();
-    if (this.#regionTable !== 0) this.#running?.shared.host.free(this.#regionTable);
+    if (this.#regionTable !== 0) this.#owned?.shared.host.free(this.#regionTable);
     this.#regionTable = 0;
   }
 
   /** The configuration space. */
   readConfig(): Promise<Uint8Array> {
-    return this.#alive().control.readConfig();
+    return this.#alive.worker.control.readConfig();
   }
 
   /** A write to the configuration space. */
   writeConfig(offset: number, bytes: Uint8Array): Promise<void> {
-    return this.#alive().control.writeConfig(offset, bytes);
-  }
-
-  /** Entries of `queue` are available. From this thread; others use `doorbell` and the task's words. */
-  kick(queue: number): void {
-    const running = this.#running;
-    if (!running || this.#death) return; // kicks to a dead worker vanish
-    running.doorbell.kick(queue);
-    vhostTaskWake(running.task);
+    return this.#alive.worker.control.writeConfig(offset, bytes);
   }
 
   /**
@@ -316,7 +229,7 @@ export class VhostDev {
    * A turn of each queue is bounded, so call it until it returns false. Throws EINVAL with a thread.
    */
   runPending(): boolean {
-    const { inline } = this.#alive();
+    const { inline } = this.#alive.worker;
     if (!inline)
       throw new VhostError("EINVAL", 'runPending is for devices opened with run: "inline"');
     const worked = inline.runWorkList();
@@ -331,12 +244,11 @@ export class VhostDev {
 
   /** Ends the worker and gives everything back. Requests in flight are not waited for. Idempotent. */
   async close(): Promise<void> {
-    const running = this.#running;
-    if (!running) return;
-    await running.inline?.detach();
-    await vhostTaskStop(running.task);
+    const owned = this.#owned;
+    if (!owned) return;
+    await owned.worker.stop();
     this.#release();
-    this.#running = undefined;
+    this.#owned = undefined;
     this.#releaseClaims();
   }
 }

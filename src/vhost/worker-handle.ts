@@ -1,0 +1,125 @@
+import type { Kernel } from "../kernel/kernel.js";
+import type { Task } from "../kernel/task.js";
+import type { ThreadExit } from "../kernel/thread.js";
+import {
+  type VhostTask,
+  vhostTaskCreate,
+  vhostTaskStart,
+  vhostTaskStop,
+  vhostTaskWake,
+} from "../kernel/vhost-task.js";
+import type { RingKind } from "../ring/load.js";
+import { VhostError } from "../spec/errno.js";
+import { ControlClient, type WorkerControl } from "./control.js";
+import { Doorbell } from "./notify.js";
+import { VhostWorker, type WorkerSetup } from "./worker.js";
+
+/** How a worker is run. */
+export interface WorkerOptions {
+  /** Which ring implementation it uses. Default "wasm". */
+  ring?: RingKind;
+  /** A real thread, or none: then the caller works by `runPending`. Default "thread". */
+  run?: "thread" | "inline";
+  /** Microseconds it goes on looking at the rings before it sleeps. Default 50. */
+  pollMicroseconds?: number;
+}
+
+const POLL_MICROSECONDS_DEFAULT = 50;
+
+/** A worker as its owner's thread has it: to ask, to kick, to stop. Linux: vhost_worker_create(). */
+export class WorkerHandle {
+  /** The task in the kernel's table. */
+  readonly task: VhostTask;
+  /** Notifications between the driver and the worker. */
+  readonly doorbell = new Doorbell();
+  /** What can be asked of it. After its end every call rejects. */
+  readonly control: WorkerControl;
+  /** The worker itself when it has no thread. */
+  readonly inline: VhostWorker | undefined;
+  readonly #onDeath = new Set<(error: VhostError) => void>();
+  #death: VhostError | undefined;
+
+  /** Makes and starts it. Throws what copyProcess throws, with nothing kept. */
+  constructor(kernel: Kernel, owner: Task, memory: WebAssembly.Memory, options: WorkerOptions) {
+    const name = `vhost-${owner.pid}`;
+    const setup = {
+      memory,
+      doorbell: this.doorbell.buffer,
+      ringKind: options.ring ?? "wasm",
+      pollMicroseconds: options.pollMicroseconds ?? POLL_MICROSECONDS_DEFAULT,
+    };
+    if (options.run === "inline") {
+      this.task = vhostTaskCreate(kernel, owner, { name, run: "inline" });
+      this.inline = new VhostWorker(setup);
+      this.control = this.inline;
+    } else {
+      const client = new ControlClient(() => {
+        this.doorbell.ringControl();
+        vhostTaskWake(this.task);
+      });
+      this.task = createThread(kernel, owner, name, setup, client);
+      this.control = client.worker;
+      this.onDeath((error) => client.fail(error));
+    }
+    this.task.exited.then((exit) => this.#exited(exit));
+    vhostTaskStart(this.task);
+  }
+
+  #exited(exit: ThreadExit): void {
+    this.#death = deathOf(exit);
+    for (const listener of this.#onDeath) listener(this.#death);
+    this.#onDeath.clear();
+  }
+
+  /** Why it ended, by itself or by `stop`. */
+  get death(): VhostError | undefined {
+    return this.#death;
+  }
+
+  /** Calls `listener` once, when it ends or at once if it has. */
+  onDeath(listener: (error: VhostError) => void): void {
+    if (this.#death) listener(this.#death);
+    else this.#onDeath.add(listener);
+  }
+
+  /** Entries of `queue` are available. Kicks to a dead worker vanish. */
+  kick(queue: number): void {
+    if (this.#death) return;
+    this.doorbell.kick(queue);
+    vhostTaskWake(this.task);
+  }
+
+  /** Ends it and waits for that. */
+  async stop(): Promise<void> {
+    if (!this.#death) await this.inline?.detach();
+    await vhostTaskStop(this.task);
+  }
+}
+
+/** The error that everyone who waits for the worker gets. */
+function deathOf({ stopped, error, code }: ThreadExit): VhostError {
+  if (stopped) return new VhostError("ENODEV", "the device is closed");
+  const why = error ? `: ${error.message}` : ` (exit code ${code})`;
+  return new VhostError("ENODEV", `the device's worker died${why}`, { exitCode: code }, error);
+}
+
+/** The client's other end goes with the thread, or is closed when that can't be made. */
+function createThread(
+  kernel: Kernel,
+  owner: Task,
+  name: string,
+  setup: WorkerSetup,
+  client: ControlClient,
+): VhostTask {
+  try {
+    return vhostTaskCreate(kernel, owner, {
+      fn: { module: new URL("./worker.js", import.meta.url).href, name: "vhostWorker" },
+      arg: { ...setup, control: client.remote },
+      transfer: [client.remote],
+      name,
+    });
+  } catch (error) {
+    client.fail(new VhostError("ENODEV", "the worker was not made", {}, error));
+    throw error;
+  }
+}
