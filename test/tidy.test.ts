@@ -1,7 +1,5 @@
-import { execFile } from "node:child_process";
 import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
-import { promisify } from "node:util";
 import { describe, expect, test } from "vitest";
 import {
   functionsOf,
@@ -12,7 +10,8 @@ import {
   undocumentedExports,
 } from "./helpers/source.js";
 
-const run = promisify(execFile);
+import { runTool } from "./helpers/tool.js";
+
 const read = (path: string) => readFileSync(join(ROOT, path), "utf8");
 const manifest = JSON.parse(read("package.json"));
 
@@ -128,28 +127,17 @@ describe("files", () => {
 
 describe("tools", () => {
   test("biome finds nothing to say on style and mistakes", { timeout: 60_000 }, async () => {
-    await expect(npx("biome", "check", "--error-on-warnings")).resolves.toBeDefined();
+    await expect(runTool("biome", ["check", "--error-on-warnings"])).resolves.toBeDefined();
   });
 
   test("knip finds no dead file, export or dependency", { timeout: 60_000 }, async () => {
-    await expect(npx("knip", "--no-progress")).resolves.toBeDefined();
+    await expect(runTool("knip", ["--no-progress"])).resolves.toBeDefined();
   });
 
   test("tests and benches are sound by type", { timeout: 60_000 }, async () => {
-    await expect(npx("tsc", "-p", "test/tsconfig.json")).resolves.toBeDefined();
+    await expect(runTool("tsc", ["-p", "test/tsconfig.json"])).resolves.toBeDefined();
   });
 });
-
-/** Runs a tool of the project; what it prints is the message of its failure. */
-async function npx(tool: string, ...args: string[]): Promise<string> {
-  try {
-    const { stdout } = await run(join(ROOT, "node_modules/.bin", tool), args, { cwd: ROOT });
-    return stdout;
-  } catch (error) {
-    const { stdout, stderr } = error as { stdout: string; stderr: string };
-    throw new Error(`${tool}:\n${stdout}${stderr}`);
-  }
-}
 
 describe("the module", () => {
   const shared = read("dist/wasm/shared.wat");
