@@ -182,8 +182,11 @@ export class OpenDevice<Kind extends keyof Drivers> implements AsyncDisposable {
   /** Closes its driver, ends the worker, gives everything back. Idempotent. */
   async close(): Promise<void> {
     const driver = this.#driver;
-    if (driver && driver !== "probing") await driver.close();
-    await this.#dev.close();
+    try {
+      if (driver && driver !== "probing") await driver.close();
+    } finally {
+      await this.#dev.close();
+    }
   }
 
   [Symbol.asyncDispose](): Promise<void> {

@@ -32,6 +32,8 @@ import {
   capacitySectors,
 } from "./blk-config.js";
 
+/** Data segments of one request, however large the queue is: a bound on the work of one. */
+const SEGMENTS_MAX = 254;
 /** Descriptors that header and status take beside the data. */
 const OVERHEAD_SEGMENTS = 2;
 const MAX_SECTOR = Number.MAX_SAFE_INTEGER / VIRTIO_BLK_SECTOR_BYTES;
@@ -69,7 +71,7 @@ export class BlkDevice implements VirtioDevice {
     this.features = blkFeatures(backend.isReadOnly, queueCount);
     this.queueCount = queueCount;
     this.queueSizeMax = queueSizeMax;
-    this.#segMax = Math.max(1, queueSizeMax - OVERHEAD_SEGMENTS);
+    this.#segMax = Math.min(SEGMENTS_MAX, Math.max(1, queueSizeMax - OVERHEAD_SEGMENTS));
     this.#id = new Uint8Array(VIRTIO_BLK_ID_BYTES);
     new TextEncoder().encodeInto(id, this.#id);
   }
@@ -91,10 +93,9 @@ export class BlkDevice implements VirtioDevice {
     if (!this.#isWriteback) this.#backend.flush();
   }
 
-  /** Without FLUSH and without a switch, every write is made stable at once: see 5.2.6.2. */
+  /** Without FLUSH, every write is made stable at once, until the driver switches: see 5.2.5.2. */
   start(features: bigint): void {
     this.#accepted = features;
-    if (has(features, VIRTIO_BLK_F_CONFIG_WCE)) return;
     this.#isWriteback = has(features, VIRTIO_BLK_F_FLUSH);
   }
 
@@ -145,17 +146,18 @@ export class BlkDevice implements VirtioDevice {
       default:
         status = VIRTIO_BLK_S_UNSUPP;
     }
-    return this.#answer(writable, statusAt, status);
+    const isFilled = type === VIRTIO_BLK_T_IN || type === VIRTIO_BLK_T_GET_ID;
+    return this.#answer(writable, statusAt, status, isFilled);
   }
 
   /**
    * Writes the status and returns the used length. A length vouches for every byte before it (2.7.8.2
-   * The Virtqueue Used Ring), and the status is the last byte: so data that was not read is zeroed.
+   * The Virtqueue Used Ring), and the status is the last byte: so what no data was read to is zeroed.
    */
-  #answer(writable: ChainSide, statusAt: number, status: number): number {
+  #answer(writable: ChainSide, statusAt: number, status: number, isFilled: boolean): number {
     this.#status[0] = status;
     writable.write(statusAt, this.#status);
-    if (status === VIRTIO_BLK_S_OK) return statusAt + 1;
+    if (status === VIRTIO_BLK_S_OK && isFilled) return statusAt + 1;
     if (statusAt > this.#segMax * BLK_SEGMENT_BYTES_MAX) return 0;
     writable.fill(0, statusAt, 0);
     return statusAt + 1;

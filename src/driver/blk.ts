@@ -64,16 +64,25 @@ export class BlkDriver implements AsyncDisposable {
   readonly #view: DataView;
   #next = 0;
 
-  private constructor(probed: Probed) {
+  private constructor(probed: Probed, requests: BlkRequests[]) {
     this.#probed = probed;
+    this.#requests = requests;
     const { config } = probed;
     this.#view = new DataView(config.buffer, config.byteOffset, config.byteLength);
-    this.#requests = probed.queues.map((queue) => new BlkRequests(probed.transport.shared, queue));
   }
 
   /** Brings the device up. Rejects with what `probe` rejects with. */
   static async probe(transport: Transport, options: ProbeOptions = {}): Promise<BlkDriver> {
-    return new BlkDriver(await probe(transport, KNOWN_FEATURES, options));
+    const probed = await probe(transport, KNOWN_FEATURES, options);
+    const requests: BlkRequests[] = [];
+    try {
+      for (const queue of probed.queues) requests.push(new BlkRequests(transport.shared, queue));
+      return new BlkDriver(probed, requests);
+    } catch (error) {
+      await remove(probed);
+      for (const made of requests) made.release();
+      throw error;
+    }
   }
 
   /** Negotiated feature bits, as a mask. */
@@ -219,8 +228,11 @@ export class BlkDriver implements AsyncDisposable {
 
   /** Resets the device and gives the memory back; what is in flight rejects with ENODEV. */
   async close(): Promise<void> {
-    await remove(this.#probed);
-    for (const requests of this.#requests) requests.release();
+    try {
+      await remove(this.#probed);
+    } finally {
+      for (const requests of this.#requests) requests.release();
+    }
   }
 
   [Symbol.asyncDispose](): Promise<void> {

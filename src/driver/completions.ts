@@ -58,6 +58,6 @@ export class Completions {
     const live = this.#queues.filter((queue) => !queue.isFailed);
     const isBusy = live.map((queue) => queue.enableCall()).includes(true);
     if (!isBusy) await this.#transport.waitCall(seen, SLEEP_MS);
-    for (const queue of live) queue.disableCall();
+    for (const queue of live) if (!queue.isFailed) queue.disableCall(); // it may be gone by now
   }
 }

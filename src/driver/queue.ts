@@ -34,7 +34,7 @@ export class Queue {
   readonly #transport: Transport;
   readonly #ring: DriverRing;
   readonly #tables: RingTables;
-  readonly #state: StateBlock;
+  #state: StateBlock | undefined;
   readonly #areas: DmaBuffer[];
   readonly #pending: (Request | undefined)[];
   readonly #onSubmit: () => void;
@@ -81,7 +81,7 @@ export class Queue {
         device: guest(device),
       });
     } catch (error) {
-      for (const buffer of this.#areas) buffer.free();
+      this.release();
       throw error;
     }
     this.#pending = new Array(num);
@@ -118,6 +118,7 @@ export class Queue {
 
   #flush(): void {
     this.#isFlushDue = false;
+    if (this.#failure) return; // the ring may be gone by now
     while (this.#backlog.length > 0 && this.#addBurst() > 0) {}
     this.#ring.publish();
     if (this.#ring.kickNeeded()) this.#transport.kick(this.index);
@@ -201,6 +202,7 @@ export class Queue {
   /** Gives its memory back, after the device was reset. */
   release(): void {
     for (const buffer of this.#areas) buffer.free();
-    this.#state.release();
+    this.#state?.release();
+    this.#state = undefined;
   }
 }

@@ -32,7 +32,8 @@ function check(regions: readonly MemoryRegion[], linearStart: number, linearEnd:
     if (sizeBytes <= 0n || guestAddress < 0n || guestAddress + sizeBytes > END_OF_ADDRESSES) {
       throw new VhostError("EINVAL", `region ${index} is empty or goes past 2^64`, facts);
     }
-    if (linearAddress < linearStart || BigInt(linearAddress) + sizeBytes > BigInt(linearEnd)) {
+    const isAddress = Number.isInteger(linearAddress) && linearAddress >= linearStart;
+    if (!isAddress || BigInt(linearAddress) + sizeBytes > BigInt(linearEnd)) {
       throw new VhostError(
         "EINVAL",
         `region ${index} is not within the guest's part of memory`,
@@ -60,18 +61,17 @@ export class GuestMemory {
 
   /**
    * Linear address of `lengthBytes` bytes at a guest address, which must lie in one region as a
-   * whole and be aligned; for ring areas, not for buffers. Throws EFAULT or EINVAL, with `what`.
+   * whole and be aligned, there and here; for ring areas, not for buffers. Throws EFAULT or EINVAL,
+   * with `what`.
    */
   translate(guestAddress: bigint, lengthBytes: number, align: number, what: string): number {
-    if (guestAddress % BigInt(align) !== 0n) {
-      throw new VhostError("EINVAL", `the ${what} must be aligned to ${align} bytes`, {
-        guestAddress,
-      });
-    }
     for (const region of this.regions) {
       const offset = guestAddress - region.guestAddress;
       if (offset < 0n || offset + BigInt(lengthBytes) > region.sizeBytes) continue;
-      return region.linearAddress + Number(offset);
+      const address = region.linearAddress + Number(offset);
+      if (guestAddress % BigInt(align) === 0n && address % align === 0) return address;
+      const facts = { guestAddress, address };
+      throw new VhostError("EINVAL", `the ${what} must be aligned to ${align} bytes`, facts);
     }
     throw new VhostError("EFAULT", `the ${what} is not in the memory table`, {
       guestAddress,

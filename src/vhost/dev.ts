@@ -246,9 +246,12 @@ export class VhostDev {
   async close(): Promise<void> {
     const owned = this.#owned;
     if (!owned) return;
-    await owned.worker.stop();
-    this.#release();
-    this.#owned = undefined;
-    this.#releaseClaims();
+    try {
+      await owned.worker.stop();
+    } finally {
+      this.#release();
+      this.#owned = undefined;
+      this.#releaseClaims();
+    }
   }
 }

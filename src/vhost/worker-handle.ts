@@ -89,10 +89,13 @@ export class WorkerHandle {
     vhostTaskWake(this.task);
   }
 
-  /** Ends it and waits for that. */
+  /** Ends it and waits for that. Without a thread, rejects with what the device's close threw. */
   async stop(): Promise<void> {
-    if (!this.#death) await this.inline?.detach();
-    await vhostTaskStop(this.task);
+    try {
+      if (!this.#death) await this.inline?.detach();
+    } finally {
+      await vhostTaskStop(this.task);
+    }
   }
 }
 
