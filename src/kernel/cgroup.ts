@@ -58,7 +58,9 @@ export class Cgroup {
     for (const group of this.#counted()) group.#pidsCurrent--;
   }
 
-  /** As `charge`; EAGAIN, and nothing counted, when a group of the path is full: nobody is exempt. */
+  /**
+   * As `charge`; EAGAIN, and nothing counted, when a group of the path is full: nobody is exempt.
+   */
   tryCharge(): void {
     for (const { path, pidsCurrent, pidsMax } of this.#counted()) {
       if (pidsCurrent + 1 <= pidsMax) continue;
@@ -93,8 +95,8 @@ export function cgroupNames(path: string): string[] {
 }
 
 /**
- * Moves the whole process of `task` to `group`; no limit holds that up. Tasks of other thread groups
- * (children, user workers of this epoch) stay where they are. Linux: cgroup_attach_task().
+ * Moves the whole process of `task` to `group`; no limit holds that up. Tasks of other thread
+ * groups (children, user workers of this epoch) stay where they are. Linux: cgroup_attach_task().
  */
 export function cgroupAttachTask(group: Cgroup, task: Task): void {
   for (const thread of task.signal.threads) {

@@ -24,7 +24,9 @@ export class Ucounts {
     return this.#nproc.get(uid) ?? 0;
   }
 
-  /** Counts one more task of `uid`; the limit is the caller's to test. Linux: inc_rlimit_ucounts(). */
+  /**
+   * Counts one more task of `uid`; the limit is the caller's to test. Linux: inc_rlimit_ucounts().
+   */
   inc(uid: number): void {
     this.#nproc.set(uid, this.nproc(uid) + 1);
   }

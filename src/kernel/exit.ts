@@ -6,9 +6,9 @@ import { mmput } from "./mm.js";
 import { type Task, threadGroupEmpty } from "./task.js";
 
 /**
- * Ends one task: its thread (if it still runs), its hold on mm and files, its children's parent. Its
- * counts go when it is released: at once, or when its parent waits for it. Nothing happens to a task
- * that has exited. EINVAL: init and kthreadd, which never exit. Linux: do_exit().
+ * Ends one task: its thread (if it still runs), its hold on mm and files, its children's parent.
+ * Its counts go when it is released: at once, or when its parent waits for it. Nothing happens to a
+ * task that has exited. EINVAL: init and kthreadd, which never exit. Linux: do_exit().
  */
 export function doExit(kernel: Kernel, task: Task, code: number): void {
   if (task.exitState !== 0) return;

@@ -45,15 +45,15 @@ export interface KernelCloneArgs {
   /** Its comm; without it, the caller's. Linux: name. */
   readonly name?: string;
   /**
-   * Makes what will run it, asleep; called once. Without it the caller's own code acts for the task.
-   * Linux: fn and fn_arg (a closure is both).
+   * Makes what will run it, asleep; called once. Without it the caller's own code acts for the
+   * task. Linux: fn and fn_arg (a closure is both).
    */
   readonly fn?: (task: Task) => Thread;
 }
 
 /**
- * Makes a task from `current`: with its credentials, limits and cgroup, and what the flags say shared
- * or copied. It is in the tables and in TASK_NEW: `wakeUpNewTask` starts it.
+ * Makes a task from `current`: with its credentials, limits and cgroup, and what the flags say
+ * shared or copied. It is in the tables and in TASK_NEW: `wakeUpNewTask` starts it.
  *
  * Refusals, in this order; nothing is left behind by any: ESRCH `current` has exited; EOPNOTSUPP
  * flags not modelled; EINVAL THREAD without SIGHAND, SIGHAND without VM; EAGAIN RLIMIT_NPROC,

@@ -20,7 +20,9 @@ import { killPid } from "./signal.js";
 import { type SpawnOptions, spawnProcess } from "./spawn.js";
 import { Task } from "./task.js";
 
-/** The two sysctls: kernel.threads-max (20 and up) and kernel.pid_max (301 and up; pids are below). */
+/**
+ * The two sysctls: kernel.threads-max (20 and up) and kernel.pid_max (301 and up; pids are below).
+ */
 export interface KernelOptions {
   readonly threadsMax?: number;
   readonly pidMax?: number;

@@ -3,7 +3,9 @@ import { CAP_SYS_RESOURCE } from "../spec/sched.js";
 import { capable } from "./cred.js";
 import type { Task } from "./task.js";
 
-/** One limit: `cur` is the soft one, which counts; `max` the hard one, how far `cur` may be raised. */
+/**
+ * One limit: `cur` is the soft one, which counts; `max` the hard one, how far `cur` may be raised.
+ */
 export interface Rlimit {
   readonly cur: number;
   readonly max: number;
@@ -15,9 +17,9 @@ export interface Rlimits {
 }
 
 /**
- * Sets a limit of `task`'s process as `current` asks. It counts from the next test on; threads share
- * it, children made before keep theirs. EINVAL: not whole numbers of 0 or more (or Infinity), or
- * `cur` > `max`. EPERM: another user's process, or `max` raised, without CAP_SYS_RESOURCE.
+ * Sets a limit of `task`'s process as `current` asks. It counts from the next test on; threads
+ * share it, children made before keep theirs. EINVAL: not whole numbers of 0 or more (or Infinity),
+ * or `cur` > `max`. EPERM: another user's process, or `max` raised, without CAP_SYS_RESOURCE.
  * Linux: prlimit64(), do_prlimit().
  */
 export function doPrlimit(

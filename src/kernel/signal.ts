@@ -25,9 +25,9 @@ export function ignoreSignals(sighand: SighandStruct): void {
 
 /**
  * Sends a signal to the process of `pid`: SIGKILL, or 0 to ask whether there is one. SIGKILL is
- * dropped when the target ignores it (a vhost worker of this epoch, a kernel thread) or is init; else
- * every thread of the process exits. ESRCH: no such task. EOPNOTSUPP: another signal: nothing here
- * could handle it. Linux: kill(), sig_task_ignored(), complete_signal().
+ * dropped when the target ignores it (a vhost worker of this epoch, a kernel thread) or is init;
+ * else every thread of the process exits. ESRCH: no such task. EOPNOTSUPP: another signal: nothing
+ * here could handle it. Linux: kill(), sig_task_ignored(), complete_signal().
  */
 export function killPid(kernel: Kernel, pid: number, sig: number): void {
   const task = kernel.task(pid);

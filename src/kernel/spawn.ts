@@ -27,8 +27,9 @@ export interface SpawnOptions {
 }
 
 /**
- * Makes a user process as a service manager does: fork from init, join the cgroup (which no pids.max
- * holds up), become the user, execute the program in a fresh mm; then init sets the limits.
+ * Makes a user process as a service manager does: fork from init, join the cgroup (which no
+ * pids.max holds up), become the user, execute the program in a fresh mm; then init sets the
+ * limits.
  *
  * EINVAL: an option out of range; EAGAIN: threads-max, pid_max; nothing was done. ENOMEM: no room
  * for the mm; the process is gone again, a cgroup made for it stays.

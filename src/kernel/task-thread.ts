@@ -5,11 +5,11 @@ import { WORD_FLAGS, WORD_STATE, WORD_WAKE } from "./wait.js";
  * What a task knows of itself, in its own thread. Linux: current.
  *
  * The sleeping loop is "state first, then test": `setState(TASK_INTERRUPTIBLE)`; look for work and
- * `shouldStop()`; nothing: `schedule()`; something: `setState(TASK_RUNNING)` and do it. No wake-up is
- * lost, by two pairs (all accesses are sequentially consistent):
+ * `shouldStop()`; nothing: `schedule()`; something: `setState(TASK_RUNNING)` and do it. No wake-up
+ * is lost, by two pairs (all accesses are sequentially consistent):
  *
- * - S1: the waker stores work, then bumps WAKE; the task reads WAKE, then looks for work. A bump that
- *   the task has read stands for work that it will find.
+ * - S1: the waker stores work, then bumps WAKE; the task reads WAKE, then looks for work. A bump
+ *   that the task has read stands for work that it will find.
  * - S2: the task stores STATE, then sleeps only if WAKE is what it read; the waker bumps WAKE, then
  *   reads STATE. A bump that came before the sleep stops it; one that came after finds the state.
  */

@@ -40,8 +40,9 @@ export interface TaskFields {
 }
 
 /**
- * A process, or a thread of one. Kept by the kernel's own thread; other threads see `words` alone.
- * Change nothing here by hand: the functions of this room do, and keep the counts. Linux: task_struct.
+ * A process, or a thread of one. Kept by the kernel's own thread; other threads see `words`
+ * alone. Change nothing here by hand: the functions of this room do, and keep the counts. Linux:
+ * task_struct.
  */
 export class Task {
   readonly pid: number;
@@ -107,7 +108,9 @@ export class Task {
   }
 }
 
-/** A name as a task keeps it: up to the first NUL, 15 bytes, whole characters. Linux: strscpy_pad(). */
+/**
+ * A name as a task keeps it: up to the first NUL, 15 bytes, whole characters. Linux: strscpy_pad().
+ */
 export function truncateComm(name: string): string {
   const text = name.replace(/\0.*$/s, "");
   const { read } = new TextEncoder().encodeInto(text, new Uint8Array(TASK_COMM_LEN - 1));
@@ -119,5 +122,7 @@ export function mustLive({ exitState, pid }: Task): void {
   if (exitState !== 0) throw new VhostError("ESRCH", `task ${pid} has exited`, { pid });
 }
 
-/** Whether the task is the last of its process that is not released. Linux: thread_group_empty(). */
+/**
+ * Whether the task is the last of its process that is not released. Linux: thread_group_empty().
+ */
 export const threadGroupEmpty = (task: Task): boolean => task.signal.threads.size === 1;

@@ -25,7 +25,9 @@ export interface Thread {
   start(): void;
   /** Always resolves, never rejects. */
   readonly exited: Promise<ThreadExit>;
-  /** Waits for the end it was asked for by other means; after `graceMs`, enforces it (ETIMEDOUT). */
+  /**
+   * Waits for the end it was asked for by other means; after `graceMs`, enforces it (ETIMEDOUT).
+   */
   stop(graceMs: number): Promise<void>;
   /** Ends it now, with `reason` as its error. Resolves when it has ended. */
   terminate(reason: Error): Promise<void>;
@@ -40,7 +42,9 @@ export interface WorkerThreadOptions {
   readonly name: string;
   /** The task's shared words. */
   readonly words: SharedArrayBuffer;
-  /** Size of the thread's JavaScript heap and stack; passing them ends the thread, not the process. */
+  /**
+   * Size of the thread's JavaScript heap and stack; passing them ends the thread, not the process.
+   */
   readonly resourceLimits?: ResourceLimits;
 }
 
@@ -142,11 +146,14 @@ function makeWorker(options: WorkerThreadOptions): Worker {
   });
 }
 
+/** Longest time of a Node timer, 24 days; a longer one would fire at once. */
+const TIMER_MS_MAX = 2 ** 31 - 1;
+
 /** `false` when `promise` takes longer; leaves no timer behind. */
 async function withinMs(promise: Promise<boolean>, ms: number): Promise<boolean> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<boolean>((resolve) => {
-    timer = setTimeout(resolve, ms, false);
+    timer = setTimeout(resolve, Math.min(ms, TIMER_MS_MAX), false);
   });
   try {
     return await Promise.race([promise, late]);

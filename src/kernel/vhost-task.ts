@@ -74,9 +74,9 @@ export class VhostTask implements AsyncDisposable {
 }
 
 /**
- * Makes a worker of `owner`: a child process in its memory, with its credentials, limits and cgroup,
- * counted and limited as its own; without files, deaf to signals. Not started. Errors: copyProcess.
- * Linux 6.4-rc1: vhost_task_create().
+ * Makes a worker of `owner`: a child process in its memory, with its credentials, limits and
+ * cgroup, counted and limited as its own; without files, deaf to signals. Not started. Errors:
+ * copyProcess. Linux 6.4-rc1: vhost_task_create().
  */
 export function vhostTaskCreate(kernel: Kernel, owner: Task, options: VhostTaskOptions): VhostTask {
   let thread!: Thread;
@@ -106,9 +106,10 @@ export function vhostTaskWake(vtsk: VhostTask): void {
 }
 
 /**
- * Asks it to end, wakes it, waits for that and reaps it. A thread that has not ended after `graceMs`
- * is terminated, and its exit carries ETIMEDOUT. Any number of calls, also of one never started:
- * all wait for the same end, with the grace of the first. Never rejects. Linux: vhost_task_stop().
+ * Asks it to end, wakes it, waits for that and reaps it. A thread that has not ended after
+ * `graceMs` is terminated, and its exit carries ETIMEDOUT. Any number of calls, also of one never
+ * started: all wait for the same end, with the grace of the first. Never rejects. Linux:
+ * vhost_task_stop().
  */
 export function vhostTaskStop(vtsk: VhostTask, graceMs = STOP_GRACE_MS): Promise<void> {
   return vtsk.stop(graceMs);

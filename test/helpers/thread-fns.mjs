@@ -72,9 +72,14 @@ export function postsBack({ port }) {
 
 export const notAFunction = 1;
 
+/** Lets the other thread act between two steps: 0 to some 20 µs, another length each time. */
+function pause(word, round) {
+  for (let left = (round * 7919) % 2000; left > 0; left--) Atomics.load(word, 0);
+}
+
 /**
- * Sleeps until `turn` is `mine`, then gives it to the other and wakes that; `rounds` times. Returns 0,
- * or 1 when a sleep took longer than any wake-up can: a lost one.
+ * Sleeps until `turn` is `mine`, then gives it to the other and wakes that; `rounds` times.
+ * Returns 0, or 1 when a sleep took longer than any wake-up can: a lost one.
  */
 export function pingPong({ turn, mine, rounds, other, timeoutMs }, current) {
   const word = new Int32Array(turn);
@@ -82,11 +87,14 @@ export function pingPong({ turn, mine, rounds, other, timeoutMs }, current) {
   for (let round = 0; round < rounds; round++) {
     for (;;) {
       current.setState(TASK_INTERRUPTIBLE);
+      pause(word, round);
       if (Atomics.load(word, 0) === mine) break;
+      pause(word, round + 1);
       if (!current.schedule(timeoutMs)) return 1;
     }
     current.setState(TASK_RUNNING);
     Atomics.store(word, 0, 1 - mine);
+    pause(word, round + 2);
     waker.wake();
   }
   return 0;
@@ -99,7 +107,7 @@ export function producer({ jobs, rounds, sleeper }) {
   for (let round = 0; round < rounds; round++) {
     Atomics.add(word, 0, 1);
     waker.wake();
-    for (let pause = (round * 7919) % 1000; pause > 0; pause--) Atomics.load(word, 0);
+    pause(word, round);
   }
 }
 

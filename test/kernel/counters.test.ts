@@ -67,7 +67,7 @@ function attempt(action: () => unknown): void {
   }
 }
 
-test("whatever happens, every counter equals a recount; in the end everything is given back", () => {
+test("every counter equals a recount, always; in the end everything is given back", () => {
   fc.assert(
     fc.property(fc.array(step, { maxLength: 60 }), (steps) => {
       const kernel = new Kernel({ threadsMax: 24 });

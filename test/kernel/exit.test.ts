@@ -172,7 +172,7 @@ describe("kill", () => {
     expect(thread.exitState).toBe(EXIT_DEAD);
   });
 
-  test("SIGKILL to a vhost worker of this epoch is dropped; its owner's death does not reach it", () => {
+  test("SIGKILL to a vhost worker is dropped; its owner's death is not its own", () => {
     const { kernel, owner } = boot();
     const task = worker(kernel, owner);
     kernel.kill(task.pid, SIGKILL);

@@ -44,7 +44,9 @@ interface Side {
   arg: (all: VhostTask[]) => object;
 }
 
-/** Runs the sides' functions at once; all are made first, since one's `arg` needs another's words. */
+/**
+ * Runs the sides' functions at once; all are made first, since one's `arg` needs another's words.
+ */
 async function runTogether(sides: Side[]): Promise<number[]> {
   const kernel = new Kernel();
   const owner = kernel.spawn({ memoryBytes: 65536 });

@@ -1,23 +1,26 @@
 import { describe, expect, test } from "vitest";
 import { kernelWait4 } from "#dist/kernel/exit.js";
+import { fdInstall, OpenFile } from "#dist/kernel/files.js";
 import { copyProcess, type KernelCloneArgs } from "#dist/kernel/fork.js";
 import { Kernel, type KernelOptions } from "#dist/kernel/kernel.js";
 import { doPrlimit } from "#dist/kernel/rlimit.js";
 import type { Task } from "#dist/kernel/task.js";
 import { vhostTaskCreate } from "#dist/kernel/vhost-task.js";
 import type { Errno } from "#dist/spec/errno.js";
-import { __WCLONE, CLONE_SIGHAND, CLONE_THREAD, CLONE_VM } from "#dist/spec/sched.js";
+import { __WCLONE, CLONE_FILES, CLONE_SIGHAND, CLONE_THREAD, CLONE_VM } from "#dist/spec/sched.js";
 import { counted, recounted, refused } from "../helpers/kernel-counts.js";
 
 const boot = (options: KernelOptions = {}) => {
   const kernel = new Kernel(options);
   const owner = kernel.spawn({ uid: 1000, cgroup: "/a/b", memoryBytes: 65536 });
+  if (owner.files) fdInstall(owner.files, new OpenFile(() => {}));
   return { kernel, owner };
 };
 
 /** The fork is refused, and the kernel is as it was. */
 function refusedWhole(kernel: Kernel, owner: Task, code: Errno, args: KernelCloneArgs) {
   const { mm, files, cgroup, children } = owner;
+  const file = files?.fds.get(0);
   const seen = {
     uids: [0, 1000],
     cgroups: ["/", "/a", "/a/b"].map((path) => kernel.cgroup(path)),
@@ -26,7 +29,7 @@ function refusedWhole(kernel: Kernel, owner: Task, code: Errno, args: KernelClon
   const state = () => [
     counted(kernel, seen),
     kernel.tasks().map(({ pid }) => pid),
-    [owner.mm === mm, owner.files === files, files?.users, owner.cgroup === cgroup],
+    [owner.mm === mm, owner.files === files, files?.users, file?.count, owner.cgroup === cgroup],
     [children.size, owner.signal.threads.size],
   ];
   const before = structuredClone(state());
@@ -40,7 +43,7 @@ const limitNproc = (kernel: Kernel, task: Task, cur: number) =>
   doPrlimit(kernel.init, task, "NPROC", { cur, max: Number.POSITIVE_INFINITY });
 
 describe("copyProcess refuses, with nothing left behind", () => {
-  const THREAD = CLONE_THREAD | CLONE_SIGHAND | CLONE_VM;
+  const THREAD = CLONE_THREAD | CLONE_SIGHAND | CLONE_VM | CLONE_FILES;
 
   test.each([
     ["THREAD without SIGHAND", "EINVAL", CLONE_THREAD | CLONE_VM],

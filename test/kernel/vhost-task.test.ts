@@ -194,10 +194,19 @@ describe("vhostTaskStop", () => {
   test("twice, at once and later: all wait for the one end", async () => {
     const { kernel, owner } = boot();
     const vtsk = start(kernel, owner, "sleeper", { rounds: new SharedArrayBuffer(8) });
-    await Promise.all([vhostTaskStop(vtsk), vhostTaskStop(vtsk)]);
+    const stop = vhostTaskStop(vtsk);
+    expect(vhostTaskStop(vtsk, 1)).toBe(stop); // the grace of the first holds
+    await stop;
     expectGone(kernel, owner, vtsk);
     await vhostTaskStop(vtsk);
     expectGone(kernel, owner, vtsk);
+  });
+
+  test("with a grace without end waits, and does not terminate at once", async () => {
+    const { kernel, owner } = boot();
+    const vtsk = start(kernel, owner, "sleeper", { rounds: new SharedArrayBuffer(8) });
+    await vhostTaskStop(vtsk, Number.POSITIVE_INFINITY);
+    expect(await vtsk.exited).toEqual({ code: 0, stopped: true });
   });
 
   test("of a worker never started", async () => {
