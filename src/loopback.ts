@@ -2,6 +2,7 @@ import { orAbort } from "./driver/abort.js";
 import { type Drivers, probeDriver } from "./driver/drivers.js";
 import type { ProbeOptions } from "./driver/probe.js";
 import type { QueueAddresses, Transport } from "./driver/transport.js";
+import { fdClose, fdInstall, OpenFile } from "./kernel/files.js";
 import type { Kernel } from "./kernel/kernel.js";
 import type { Task } from "./kernel/task.js";
 import { GUEST_BASE, type SharedMemory } from "./memory/shared-memory.js";
@@ -121,6 +122,7 @@ export class OpenDevice<Kind extends keyof Drivers> implements AsyncDisposable {
   readonly #dev: VhostDev;
   readonly #ring: RingKind;
   #driver: Drivers[Kind] | "probing" | undefined;
+  #closed: Promise<void> | undefined;
 
   /** Made by `Process.open`. */
   constructor(kind: Kind, dev: VhostDev, ring: RingKind) {
@@ -179,8 +181,13 @@ export class OpenDevice<Kind extends keyof Drivers> implements AsyncDisposable {
     this.#dev.worker.onDeath(listener);
   }
 
-  /** Closes its driver, ends the worker, gives everything back. Idempotent. */
-  async close(): Promise<void> {
+  /** Closes its driver, ends the worker, gives everything back. Idempotent: one close for all. */
+  close(): Promise<void> {
+    this.#closed ??= this.#close();
+    return this.#closed;
+  }
+
+  async #close(): Promise<void> {
     const driver = this.#driver;
     try {
       if (driver && driver !== "probing") await driver.close();
@@ -194,13 +201,17 @@ export class OpenDevice<Kind extends keyof Drivers> implements AsyncDisposable {
   }
 }
 
-/** A process of the model that opens devices; made by `Kernel.spawn`. */
+/**
+ * A process of the model that opens devices; made by `Kernel.spawn`. An open device is an open file of
+ * the process: it closes when the process exits or is killed.
+ */
 export class Process implements AsyncDisposable {
   readonly #kernel: Kernel;
-  readonly #open = new Set<OpenDevice<keyof Drivers>>();
+  readonly #devices = new Set<OpenDevice<keyof Drivers>>();
   /** The process in the task table. */
   readonly task: Task;
 
+  /** `task`: a process that lives. */
   constructor(kernel: Kernel, task: Task) {
     this.#kernel = kernel;
     this.task = task;
@@ -214,7 +225,8 @@ export class Process implements AsyncDisposable {
   /**
    * Opens a device: the process becomes its owner, and a worker is made from the process. Rejects
    * with EAGAIN at a limit of the owner (RLIMIT_NPROC, pids.max), with what the device's module
-   * throws (ENOENT for a missing file …), EBUSY when something it needs is taken; nothing is kept.
+   * throws (ENOENT for a missing file …), EBUSY when something it needs is taken, ESRCH when the
+   * process has exited; nothing is kept.
    */
   async open<Kind extends keyof Drivers>(
     spec: DeviceSpec<Kind>,
@@ -225,21 +237,35 @@ export class Process implements AsyncDisposable {
     const device = new OpenDevice(spec.kind, dev, options.ring ?? "wasm");
     try {
       dev.setOwner(this.task);
+      this.#install(device as unknown as OpenDevice<keyof Drivers>, dev);
       await orAbort(dev.setBackend(spec), signal);
     } catch (error) {
-      await dev.close();
+      await device.close();
       throw error;
     }
-    const entry = device as unknown as OpenDevice<keyof Drivers>;
-    this.#open.add(entry);
-    device.onDeath(() => this.#open.delete(entry));
     return device;
   }
 
-  /** Closes its devices, then exits with `code`. Idempotent. */
+  /** Puts the device in the process's table of open files until its worker ends. */
+  #install(device: OpenDevice<keyof Drivers>, dev: VhostDev): void {
+    const { files } = this.task;
+    if (!files) return;
+    const file = new OpenFile(() => {
+      device.close().catch(() => {}); // whoever calls close() hears what the device's own threw
+    });
+    const fd = fdInstall(files, file);
+    this.#devices.add(device);
+    dev.worker.onDeath(() => {
+      this.#devices.delete(device);
+      if (files.fds.get(fd) === file) fdClose(files, fd);
+    });
+  }
+
+  /** Exits with `code`, and waits until its devices are closed. Idempotent. */
   async exit(code = 0): Promise<void> {
-    await Promise.all([...this.#open].map((device) => device.close()));
+    const devices = [...this.#devices];
     if (this.task.exitState === 0) this.#kernel.exitTask(this.task, code << 8);
+    await Promise.all(devices.map((device) => device.close()));
   }
 
   [Symbol.asyncDispose](): Promise<void> {

@@ -1,3 +1,4 @@
+import { VhostError } from "../spec/errno.js";
 import { CLONE_FILES } from "../spec/sched.js";
 import type { KernelCloneArgs } from "./fork.js";
 import type { Task } from "./task.js";
@@ -33,6 +34,14 @@ export function fdInstall(files: Files, file: OpenFile): number {
   while (files.fds.has(fd)) fd++;
   files.fds.set(fd, file);
   return fd;
+}
+
+/** Takes a descriptor out of the table; the last reference closes the file. EBADF: none such. */
+export function fdClose(files: Files, fd: number): void {
+  const file = files.fds.get(fd);
+  if (!file) throw new VhostError("EBADF", `${fd} is not open`, { fd });
+  files.fds.delete(fd);
+  file.put();
 }
 
 /**

@@ -62,9 +62,10 @@ const DESC_TAIL = VIRTQ_DESC_FLAGS >>> 2;
 const TWO_32 = 0x1_0000_0000;
 
 /**
- * The walk over one descriptor chain, for `getDescs` of the TypeScript twin. Its fields are scratch:
- * they say what the last `follow` found and mean nothing between two calls of the ring; what lasts
- * is in the state block. Addresses of the guest are u64 in two halves, `lo` and `hi`. Worker thread.
+ * The walk over one descriptor chain, for `getDescs` of the TypeScript twin. Its fields are
+ * scratch: they say what the last `follow` found and mean nothing between two calls of the ring;
+ * what lasts is in the state block. Guest addresses are u64 in two halves, `lo` and `hi`. Worker
+ * thread.
  */
 export class TsChain {
   /** Descriptors read since it was last set to 0, indirect tables' included. */
@@ -130,7 +131,7 @@ export class TsChain {
     }
   }
 
-  /** A descriptor with INDIRECT. virtio 1.3, 2.7.5.3 Indirect Descriptors. Linux: get_indirect(). */
+  /** virtio 1.3, 2.7.5.3 Indirect Descriptors: one that names a table. Linux: get_indirect(). */
   private indirect(lo: number, hi: number, len: number, tail: number): number {
     if ((this.u32[this.w + FLAGS] & VQ_F_INDIRECT) === 0) return VRING_E_INDIRECT_UNNEGOTIATED;
     if ((tail & VIRTQ_DESC_F_NEXT) !== 0) return VRING_E_INDIRECT_NEXT;
@@ -194,7 +195,7 @@ export class TsChain {
     return 0;
   }
 
-  /** Puts a range, which does not wrap, into the iovec table: a piece for each region it crosses. */
+  /** Puts a range, which does not wrap, into the iovec table: a piece for each region it meets. */
   private pieces(lo: number, hi: number, len: number): number {
     const { u32, w } = this;
     const iovecs = u32[w + IOV] >>> 2;

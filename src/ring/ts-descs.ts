@@ -1,5 +1,5 @@
 // The driver's descriptors: the free list, and what the shadow table remembers of each chain. What
-// is written to the ring is for the device alone and never read back: the device may scribble on it.
+// is written to the ring is for the device alone, never read back: the device may scribble on it.
 
 import {
   CHAIN_IN_COUNT,
@@ -58,8 +58,8 @@ const DESC_TAIL = VIRTQ_DESC_FLAGS >>> 2;
 const TWO_32 = 0x1_0000_0000;
 
 /**
- * Writes and frees a driver's chains, for the TypeScript twin. It holds views only; what lasts is in
- * the state block and the shadow table. The driver's thread.
+ * Writes and frees a driver's chains, for the TypeScript twin. It holds views only; what lasts is
+ * in the state block and the shadow table. The driver's thread.
  */
 export class TsDescs {
   private readonly u16: Uint16Array;

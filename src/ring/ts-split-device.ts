@@ -139,7 +139,9 @@ export class TsSplitDevice implements DeviceRing {
     return good > 0 || error === 0 ? good : -error;
   }
 
-  /** See `DeviceRing.addUsed`. virtio 1.3, 2.7.8 The Virtqueue Used Ring. Linux: vhost_add_used(). */
+  /**
+   * See `DeviceRing.addUsed`. virtio 1.3, 2.7.8 The Virtqueue Used Ring. Linux: vhost_add_used().
+   */
   addUsed(head: number, usedBytes: number): number {
     const { u32, w } = this;
     const inFlight = u32[w + IN_FLIGHT];
@@ -151,7 +153,10 @@ export class TsSplitDevice implements DeviceRing {
     return 0;
   }
 
-  /** See `DeviceRing.addUsedN`. virtio 1.3, 2.7.8 The Virtqueue Used Ring. Linux: vhost_add_used_n(). */
+  /**
+   * See `DeviceRing.addUsedN`. virtio 1.3, 2.7.8 The Virtqueue Used Ring. Linux:
+   * vhost_add_used_n().
+   */
   addUsedN(count: number): number {
     const { u32, w } = this;
     const limit = Math.min(count, u32[w + CHAIN_CAPACITY]);
@@ -165,7 +170,9 @@ export class TsSplitDevice implements DeviceRing {
     return 0;
   }
 
-  /** See `DeviceRing.publish`. virtio 1.3, 2.7.8 The Virtqueue Used Ring. Linux: vhost_add_used_n(). */
+  /**
+   * See `DeviceRing.publish`. virtio 1.3, 2.7.8 The Virtqueue Used Ring. Linux: vhost_add_used_n().
+   */
   publish(): void {
     const { u16, u32, w } = this;
     const next = u32[w + USED_NEXT];

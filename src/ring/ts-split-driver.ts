@@ -76,7 +76,9 @@ export class TsSplitDriver implements DriverRing {
     this.descs = new TsDescs(memory, vq);
   }
 
-  /** See `DriverRing.reset`. virtio 1.3, 2.7 Split Virtqueues. Linux: vring_virtqueue_init_split(). */
+  /**
+   * See `DriverRing.reset`. virtio 1.3, 2.7 Split Virtqueues. Linux: vring_virtqueue_init_split().
+   */
   reset(): void {
     const { u16, u32, w } = this;
     this.descs.reset();

@@ -1,5 +1,5 @@
 import type { Kernel } from "../kernel/kernel.js";
-import type { Task } from "../kernel/task.js";
+import { mustLive, type Task } from "../kernel/task.js";
 import { GuestMemory, type MemoryRegion } from "../memory/guest-memory.js";
 import { SharedMemory } from "../memory/shared-memory.js";
 import { VhostError } from "../spec/errno.js";
@@ -58,6 +58,7 @@ export class VhostDev {
     if (this.#owned) {
       throw new VhostError("EBUSY", "the device has an owner", { pid: this.#owned.owner.pid });
     }
+    mustLive(owner);
     if (!owner.mm) throw new VhostError("EINVAL", "the owner has no memory", { pid: owner.pid });
     const shared = SharedMemory.of(owner.mm.memory);
     const worker = new WorkerHandle(this.#kernel, owner, shared.memory, this.#options);
