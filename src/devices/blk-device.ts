@@ -95,6 +95,7 @@ export class BlkDevice implements VirtioDevice {
 
   /** Without FLUSH, every write is made stable at once, until the driver switches: see 5.2.5.2. */
   start(features: bigint): void {
+    if (features === this.#accepted) return; // stopped and started again: the mode stays
     this.#accepted = features;
     this.#isWriteback = has(features, VIRTIO_BLK_F_FLUSH);
   }

@@ -7,7 +7,7 @@ import type { DeviceInfo, DeviceModule, VirtioDevice } from "./device.js";
 import { Doorbell } from "./notify.js";
 import { Virtqueue } from "./virtqueue.js";
 
-/** How often a queue that was refused is looked at again without a kick. */
+/** How often, at most, refused queues are looked at again without a kick. */
 const REFUSED_RECHECK_MS = 10;
 
 /** What a worker needs to begin with; structured-cloneable except for the port, which is moved. */
@@ -29,6 +29,7 @@ export class VhostWorker implements WorkerControl {
   readonly #workList: Virtqueue[] = [];
   #queues: Virtqueue[] = [];
   #device: VirtioDevice | undefined;
+  #recheckAt = 0;
 
   constructor(setup: WorkerSetup) {
     this.#setup = setup;
@@ -117,8 +118,10 @@ export class VhostWorker implements WorkerControl {
     return this.#queues.some((queue) => queue.isRefused);
   }
 
-  /** Looks at refused queues again, in case they were repaired without a kick. */
-  recheckRefused(): void {
+  /** At times, looks at refused queues again: they may have been repaired without a kick. */
+  recheckRefused(now: number): void {
+    if (now < this.#recheckAt || !this.hasRefused) return;
+    this.#recheckAt = now + REFUSED_RECHECK_MS;
     this.queueAll((queue) => queue.isRefused);
   }
 }
@@ -127,8 +130,11 @@ export class VhostWorker implements WorkerControl {
 function poll(worker: VhostWorker, doorbell: Doorbell, task: CurrentTask, forMs: number): void {
   let until = performance.now() + forMs;
   while (!task.shouldStop() && !doorbell.isControlPending()) {
-    if (worker.runWorkList()) until = performance.now() + forMs;
-    else if (performance.now() >= until) return;
+    const hasWorked = worker.runWorkList();
+    const now = performance.now();
+    worker.recheckRefused(now);
+    if (hasWorked) until = now + forMs;
+    else if (now >= until) return;
   }
 }
 
@@ -140,9 +146,7 @@ function park(worker: VhostWorker, doorbell: Doorbell, task: CurrentTask): void 
   task.setState(TASK_INTERRUPTIBLE);
   const isBusy = worker.enableKicks();
   if (!isBusy && !doorbell.isPending() && !task.shouldStop()) {
-    const refused = worker.hasRefused;
-    task.schedule(refused ? REFUSED_RECHECK_MS : undefined);
-    if (refused) worker.recheckRefused();
+    task.schedule(worker.hasRefused ? REFUSED_RECHECK_MS : undefined);
   }
   task.setState(TASK_RUNNING);
 }

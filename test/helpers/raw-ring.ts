@@ -131,7 +131,7 @@ export abstract class RawRing {
     this.view.setUint32(this.usedElement(slot) + VIRTQ_USED_ELEM_LEN, len, true);
   }
 
-  /** What a raw driver does to offer a chain: writes the head behind avail.idx, then moves it on. */
+  /** What a raw driver does to offer a chain: writes the head at avail.idx, then moves it on. */
   offer(head: number): void {
     this.setAvailHead(this.availIdx % this.num, head);
     this.availIdx = this.availIdx + 1;

@@ -158,7 +158,7 @@ export class RingFixture extends RawRing {
 
     this.driver = this.takeSide();
     this.device = this.takeSide();
-    this.shadow = this.take(num * SHADOW_BYTES);
+    this.shadow = this.take((num + 1) * SHADOW_BYTES);
     const regionTable = this.take((1 + this.shape.more.length) * REGION_BYTES);
     this.guestStart = this.top;
     const more = this.takeRegions();
@@ -174,6 +174,8 @@ export class RingFixture extends RawRing {
     if (this.end > memory.buffer.byteLength) throw new RangeError(`needs ${this.end} bytes`);
 
     this.bytes.fill(0, this.shape.base, this.end);
+    // Who looks one entry too far finds a chain there.
+    this.bytes.fill(1, this.shadow + num * SHADOW_BYTES, this.shadow + (num + 1) * SHADOW_BYTES);
     this.regions = this.placeRegions(ringEnd - this.desc, more);
     this.writeRegions(regionTable);
     this.writeSide(this.driver);

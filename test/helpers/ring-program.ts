@@ -7,7 +7,8 @@ import type { OtherRegion, RingShape } from "./ring-fixture.js";
 /** A guest address, relative to the regions of whatever fixture it meets. */
 export interface Place {
   region: number;
-  anchor: "start" | "end" | "middle" | "top";
+  /** `border`: the first multiple of 4 GiB behind the region's start; `top`: 2^64. */
+  anchor: "start" | "end" | "middle" | "border" | "top";
   delta: number;
 }
 
@@ -55,7 +56,7 @@ export type Step =
   | { op: "hoard"; place: Place }
   | { op: "pass"; chain: Chain; usedBytes: number }
   | { op: "availIdx"; from: "self" | "last" | "seen"; delta: number }
-  | { op: "availHead"; slot: number; head: number }
+  | { op: "availHead"; ahead: number; head: number }
   | { op: "usedIdx"; from: "self" | "last"; delta: number }
   | { op: "usedElem"; ahead: number; id: number; len: number; publish: boolean }
   | { op: "words"; availFlags: number; usedFlags: number; usedEvent: number; availEvent: number };
@@ -64,7 +65,7 @@ export type Step =
 
 const TOP = 1n << 64n;
 
-/** Where regions lie: neighbours, 4 GiB borders, odd addresses, the two ends of the address space. */
+/** Where regions lie: neighbours, 4 GiB borders, odd addresses, both ends of the address space. */
 const LAYOUTS: readonly { guest: bigint; more: readonly OtherRegion[] }[] = [
   { guest: 1n << 32n, more: [] },
   { guest: 0n, more: [{ bytes: 256 }, { bytes: 40 }, { bytes: 4096 }] },
@@ -103,7 +104,7 @@ export const shapeArb: fc.Arbitrary<{ shape: Partial<RingShape>; start: number }
 
 const placeArb: fc.Arbitrary<Place> = fc.record({
   region: fc.nat(9),
-  anchor: fc.constantFrom("start", "start", "end", "end", "middle", "middle", "middle", "top"),
+  anchor: fc.constantFrom("start", "start", "end", "end", "middle", "middle", "border", "top"),
   delta: fc.oneof(fc.constant(0), fc.integer({ min: -40, max: 40 })),
 });
 
@@ -152,7 +153,11 @@ function endingArb(weight: number): fc.Arbitrary<Ending> {
 }
 
 const tableArb: fc.Arbitrary<Table> = fc.record({
-  place: fc.oneof({ weight: 2, arbitrary: insideArb }, { weight: 3, arbitrary: placeArb }),
+  place: fc.oneof(
+    { weight: 4, arbitrary: insideArb },
+    { weight: 5, arbitrary: placeArb },
+    { weight: 1, arbitrary: fc.constant<Place>({ region: 0, anchor: "border", delta: -16 }) },
+  ),
   entries: fc.oneof(buffersArb(mildBuffer, 1, 3), buffersArb(bufferArb, 1)),
   ending: endingArb(2),
   lenDelta: fc.oneof(
@@ -171,6 +176,8 @@ const chainArb: fc.Arbitrary<Chain> = fc.record({
 });
 
 const u16Arb = fc.oneof(fc.nat(0xffff), fc.constantFrom(0, 1, 0xffff, 65530));
+/** -1 stands for the queue size. */
+const headArb = fc.oneof(u16Arb, fc.constant(-1));
 const maxArb = fc.oneof(fc.nat(5), fc.constantFrom(1000, 0xffff_ffff));
 const smallDelta = fc.oneof(
   { weight: 3, arbitrary: fc.integer({ min: -3, max: 3 }) },
@@ -180,7 +187,7 @@ const noArgs = <T extends string>(...ops: T[]): fc.Arbitrary<{ op: T }> =>
   fc.record({ op: fc.constantFrom(...ops) });
 const op = <T extends string>(name: T): fc.Arbitrary<T> => fc.constant(name);
 
-/** One random step: mostly a driver and a device at work, now and then somebody who breaks things. */
+/** One random step: mostly a driver and a device at work, now and then somebody breaks things. */
 export const stepArb: fc.Arbitrary<Step> = fc.oneof(
   {
     weight: 8,
@@ -277,7 +284,7 @@ export const stepArb: fc.Arbitrary<Step> = fc.oneof(
   },
   {
     weight: 2,
-    arbitrary: fc.record({ op: op("availHead"), slot: fc.nat(1023), head: u16Arb }),
+    arbitrary: fc.record({ op: op("availHead"), ahead: fc.nat(2), head: headArb }),
   },
   {
     weight: 2,
@@ -292,7 +299,7 @@ export const stepArb: fc.Arbitrary<Step> = fc.oneof(
     arbitrary: fc.record({
       op: op("usedElem"),
       ahead: fc.nat(3),
-      id: fc.oneof(fc.nat(16), u16Arb, fc.constantFrom(0x1_0000, 0xffff_ffff)),
+      id: fc.oneof(fc.nat(16), headArb, fc.constantFrom(0x1_0000, 0xffff_ffff)),
       len: lenArb,
       publish: fc.boolean(),
     }),

@@ -28,7 +28,8 @@ function resolve(fixture: RingFixture, { region, anchor, delta }: Place): bigint
     start: guest,
     end: guest + BigInt(bytes),
     middle: guest + BigInt(bytes >> 1),
-    top: 0n,
+    border: ((guest >> 32n) + 1n) << 32n,
+    top: 1n << 64n,
   };
   return BigInt.asUintN(64, base[anchor] + BigInt(delta));
 }
@@ -198,7 +199,10 @@ function scribble(fixture: RingFixture, step: Step): void {
       return;
     }
     case "availHead":
-      fixture.setAvailHead(step.slot % fixture.num, step.head);
+      fixture.setAvailHead(
+        (fixture.word("device", VQ_LAST_AVAIL) + step.ahead) % fixture.num,
+        step.head < 0 ? fixture.num : step.head,
+      );
       return;
     case "usedIdx": {
       const last = fixture.word("driver", VQ_LAST_USED);
@@ -207,7 +211,7 @@ function scribble(fixture: RingFixture, step: Step): void {
     }
     case "usedElem": {
       const next = fixture.word("driver", VQ_LAST_USED) + step.ahead;
-      fixture.setUsedElem(next % fixture.num, step.id, step.len);
+      fixture.setUsedElem(next % fixture.num, step.id < 0 ? fixture.num : step.id, step.len);
       if (step.publish) fixture.usedIdx = next + 1;
       return;
     }

@@ -1,5 +1,5 @@
-// One program, two rings, equal bytes: the WebAssembly virtqueues and their TypeScript twins run the
-// same random program, each over its own memory. After each step the answers and the memory agree.
+// One program, two rings, equal bytes: the WebAssembly virtqueues and their TypeScript twins run
+// the same random program, each over its own memory. After each step answers and memory agree.
 // FC_SEED=<number> npx vitest run test/ring/differential.test.ts replays a run; FC_TIMES=<number>
 // makes a run so many times longer.
 
