@@ -23,7 +23,6 @@ import {
   VQ_WALK_MAX,
   VRING_E_AVAIL_INDEX,
   VRING_E_COMPLETION,
-  VRING_E_COUNT,
   VRING_E_HEAD,
   VRING_E_IN_FLIGHT,
   VRING_E_IOV,
@@ -42,8 +41,8 @@ import { followChain } from "./chain";
 import { needEvent } from "./event";
 import { countError, next16, refuse } from "./state";
 
-/** What `nextHead` answers, beside heads and negative codes, when the ring is empty. */
-const EMPTY: i32 = -VRING_E_COUNT;
+/** What `nextHead` answers when there is no head to take. */
+const NONE: i32 = -1;
 
 /** DeviceRing.start */
 export function deviceStart(vq: usize, lastAvail: u32): void {
@@ -65,23 +64,29 @@ function loadAvailIdx(vq: usize): u32 {
   return <u32>atomic.load<u16>(load<usize>(vq, VQ_DRIVER), VIRTQ_RING_IDX);
 }
 
-/** The head at VQ_LAST_AVAIL, checked; EMPTY; or a refusal, negative. */
+/** Sets the standing refusal, for `nextHead`. */
+function refused(vq: usize, code: u32): i32 {
+  refuse(vq, code);
+  return NONE;
+}
+
+/** The head at VQ_LAST_AVAIL, checked; or NONE, with VQ_ERROR saying whether that is a refusal. */
 function nextHead(vq: usize): i32 {
   const num = load<u32>(vq, VQ_NUM);
   const last = load<u32>(vq, VQ_LAST_AVAIL);
   if (last == load<u32>(vq, VQ_AVAIL_SEEN)) {
     const idx = loadAvailIdx(vq);
-    if (((idx - last) & 0xffff) > num) return refuse(vq, VRING_E_AVAIL_INDEX);
+    if (((idx - last) & 0xffff) > num) return refused(vq, VRING_E_AVAIL_INDEX);
     store<u32>(vq, idx, VQ_AVAIL_SEEN);
     if (idx == last) {
       store<u32>(vq, 0, VQ_ERROR);
-      return EMPTY;
+      return NONE;
     }
   }
-  if (load<u32>(vq, VQ_IN_FLIGHT) == num) return refuse(vq, VRING_E_IN_FLIGHT);
+  if (load<u32>(vq, VQ_IN_FLIGHT) == num) return refused(vq, VRING_E_IN_FLIGHT);
   const slot = load<usize>(vq, VQ_DRIVER) + (last & (num - 1)) * VIRTQ_AVAIL_ELEM_BYTES;
   const head = <u32>load<u16>(slot, VIRTQ_RING_ELEMENTS);
-  return head < num ? <i32>head : refuse(vq, VRING_E_HEAD);
+  return head < num ? <i32>head : refused(vq, VRING_E_HEAD);
 }
 
 /** Moves past the entry that `nextHead` showed: it is in flight now, and no refusal stands. */
@@ -99,10 +104,10 @@ export function getDescs(vq: usize, max: u32): i32 {
   let walked: u32 = 0;
   for (let left = min(max, load<u32>(vq, VQ_CHAIN_CAPACITY)); left > 0; left--) {
     const head = nextHead(vq);
-    if (head < 0) return got == 0 && head != EMPTY ? head : got;
+    if (head < 0) break;
     const outcome = followChain(vq, chain, iovNext, <u32>head);
     const code = outcome & 0xff;
-    if (code == VRING_E_IOV && iovNext > 0) return got;
+    if (code == VRING_E_IOV && iovNext > 0) break;
     consume(vq);
     if (code == 0) {
       iovNext += load<u32>(chain, CHAIN_OUT_COUNT) + load<u32>(chain, CHAIN_IN_COUNT);
@@ -115,7 +120,7 @@ export function getDescs(vq: usize, max: u32): i32 {
     walked += outcome >> 8;
     if (walked >= <u32>VQ_WALK_MAX) break;
   }
-  return got;
+  return got > 0 ? got : -(<i32>load<u32>(vq, VQ_ERROR));
 }
 
 /** DeviceRing.addUsed */

@@ -7,8 +7,8 @@
  * to the code and, only when it was not that code before, the code's count goes up by one. A later
  * call that gets past the place clears `VQ_ERROR`. All other errors are counted each time.
  *
- * Every field of the rings is read once. Index and event words are read and written atomically
- * (sequentially consistent), the rest plainly.
+ * Every field of the rings is read once. Index, event and flags words are read and written atomically
+ * (sequentially consistent), the rest plainly. Counts and maxima are whole numbers from 0.
  */
 
 /** The driver's half of a virtqueue. One thread at a time. Linux: virtio_ring.c. */
@@ -17,8 +17,9 @@ export interface DriverRing {
   readonly vq: number;
 
   /**
-   * Empties the ring and forgets what was in flight: free list 0, 1, 2 …; every index 0; writes zero
-   * to flags, idx and event word of both rings. Error counts stay.
+   * Empties the ring and forgets what was in flight: free list 0, 1, 2 …, its last link 0; shadow
+   * counts and bytes 0; every index 0; writes zero to flags, idx and event word of both rings. Error
+   * counts stay.
    */
   reset(): void;
 

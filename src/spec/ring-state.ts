@@ -29,7 +29,7 @@ export const VQ_CHAIN_CAPACITY = 32;
 export const VQ_IN_FLIGHT = 36;
 /** The refusal that stands (VRING_E_…), 0 when there is none. See `getDescs`, `getBufs`. */
 export const VQ_ERROR = 40;
-/** 1 while the other side was told not to notify us. Not used with EVENT_IDX on the driver side. */
+/** 1 while the other side was told not to notify us. */
 export const VQ_NOTIFY_DISABLED = 44;
 
 // ── device side ─────────────────────────────────────────────────────────────────────────────────
@@ -47,7 +47,7 @@ export const VQ_SIGNALLED = 64;
 export const VQ_SIGNALLED_VALID = 68;
 /** Address of the region table, REGION_BYTES an entry. */
 export const VQ_REGIONS = 72;
-/** Entries of the region table. */
+/** Entries of the region table, which do not overlap. */
 export const VQ_REGION_COUNT = 76;
 
 // ── driver side ─────────────────────────────────────────────────────────────────────────────────

@@ -1,0 +1,129 @@
+// Device modules for tests, made in the worker's thread by `createDevice(options, environment)`.
+// `options.how` names the device.
+import { BlkDevice } from "#dist/devices/blk-device.js";
+import { MemoryBackend } from "#dist/devices/blk-memory.js";
+
+const plain = (queueCount = 1) => ({
+  deviceId: 42,
+  features: 0n,
+  queueCount,
+  queueSizeMax: 64,
+  readConfig: () => new Uint8Array([1, 2, 3, 4]),
+  handleKick: (vq) => vq.drain(() => 0),
+});
+
+/** Writes back what it reads, as far as there is room; upper case when bit 0 was accepted. */
+function echo({ queues = 1, features = 0n }) {
+  const config = new Uint8Array([0xec, 0x40]);
+  let accepted = 0n;
+  return {
+    ...plain(queues),
+    features,
+    start: (mask) => {
+      accepted = mask;
+    },
+    readConfig: () => config,
+    writeConfig: (offset, bytes) => config.set(bytes, offset),
+    handleKick: (vq) =>
+      vq.drain(({ readable, writable }) => {
+        const bytes = new Uint8Array(readable.bytes);
+        readable.read(0, bytes);
+        if (accepted & 1n) bytes.set(Buffer.from(Buffer.from(bytes).toString().toUpperCase()));
+        return writable.write(0, bytes);
+      }),
+  };
+}
+
+/** Takes no request, ever: all that is sent stays in flight. `ignores` leaves it in the ring. */
+const hangs = () => ({ ...plain(2), handleKick: () => {} });
+
+/** Answers with more than it wrote, as `drain` must cut. */
+const boasts = () => ({ ...plain(), handleKick: (vq) => vq.drain(() => 0xffffffff) });
+
+const dies = (how) => ({ ...plain(), handleKick: how });
+
+function eatsMemory() {
+  const kept = [];
+  for (;;) kept.push(new Array(10_000).fill(kept.length));
+}
+
+/** A disk whose back-end counts flushes and fails when told, in `options.words` (Int32, shared). */
+function countingBlk({ sizeBytes, words }, { memory }) {
+  const counts = new Int32Array(words); // 0: flushes, 1: fail all but the next n, 2: closed
+  const inner = new MemoryBackend(sizeBytes, false, memory);
+  const unlessFailing =
+    (method) =>
+    (...args) => {
+      if (Atomics.load(counts, 1) !== 0) return -5;
+      return inner[method](...args);
+    };
+  const backend = {
+    sizeBytes,
+    isReadOnly: false,
+    read: unlessFailing("read"),
+    readv: unlessFailing("readv"),
+    write: unlessFailing("write"),
+    writev: unlessFailing("writev"),
+    writeZeroes: unlessFailing("writeZeroes"),
+    discard: unlessFailing("discard"),
+    flush: () => {
+      Atomics.add(counts, 0, 1);
+      return Atomics.load(counts, 1) !== 0 ? -5 : 0;
+    },
+    close: () => void Atomics.add(counts, 2, 1),
+  };
+  return new BlkDevice(backend, "counting", 1, 64);
+}
+
+const devices = {
+  echo,
+  plain: () => plain(),
+  hangs,
+  boasts,
+  countingBlk,
+  throws: () =>
+    dies(() => {
+      throw new TypeError("the device met a bug of its own");
+    }),
+  exits: () => dies(() => process.exit(3)),
+  spins: () =>
+    dies(() => {
+      for (;;);
+    }),
+  eatsMemory: () => dies(eatsMemory),
+  tooManyQueues: () => plain(33),
+  noQueues: () => plain(0),
+  closeThrows: () => ({
+    ...plain(),
+    close: () => {
+      throw new Error("close failed");
+    },
+  }),
+  resetThrows: () => ({
+    ...plain(),
+    reset: resetThrowsSecond(),
+  }),
+  createThrows: () => {
+    throw new RangeError("no such device today");
+  },
+  createRejects: async () => {
+    await null;
+    throw new RangeError("not later either");
+  },
+  /** Nothing in the thread's event loop: it can only end. */
+  createNeverResolves: () => new Promise(() => {}),
+  /** Something in its event loop: it goes on waiting. */
+  createWaits: () => new Promise((resolve) => setInterval(resolve, 1 << 30, plain())),
+};
+
+/** The reset before the first start works. */
+function resetThrowsSecond() {
+  let count = 0;
+  return () => {
+    if (++count > 1) throw new Error("reset failed");
+  };
+}
+
+export function createDevice(options, environment) {
+  return devices[options.how](options, environment);
+}

@@ -1,0 +1,96 @@
+// A driver's way to a device, for tests: it sleeps for ever unless it is called, and remembers what
+// passes through it.
+
+import type { QueueAddresses, Transport } from "#dist/driver/transport.js";
+import { GUEST_BASE, type SharedMemory } from "#dist/memory/shared-memory.js";
+import { loadRings, type RingKind } from "#dist/ring/load.js";
+import type { DriverRing } from "#dist/ring/ring.js";
+import type { VhostError } from "#dist/spec/errno.js";
+import { VIRTIO_CONFIG_S_DRIVER_OK } from "#dist/spec/virtio-config.js";
+import type { VhostDev } from "#dist/vhost/dev.js";
+
+export class TestTransport implements Transport {
+  status = 0;
+  /** Kicks sent. */
+  kicks = 0;
+  /** Times the driver went to sleep. */
+  sleeps = 0;
+  readonly queues: QueueAddresses[] = [];
+
+  constructor(
+    readonly dev: VhostDev,
+    readonly ring: RingKind = "wasm",
+  ) {}
+
+  get shared(): SharedMemory {
+    return this.dev.sharedMemory;
+  }
+
+  get deviceId(): number {
+    return this.dev.info.deviceId;
+  }
+
+  get deviceFeatures(): bigint {
+    return this.dev.offeredFeatures;
+  }
+
+  get queueCount(): number {
+    return this.dev.info.queueCount;
+  }
+
+  get queueSizeMax(): number {
+    return this.dev.info.queueSizeMax;
+  }
+
+  async setStatus(status: number): Promise<void> {
+    if (status === 0) await this.dev.reset();
+    if (status & ~this.status & VIRTIO_CONFIG_S_DRIVER_OK) {
+      const { guestStart, guestBytes } = this.shared;
+      const sizeBytes = BigInt(guestBytes);
+      this.dev.setMemTable([{ guestAddress: GUEST_BASE, sizeBytes, linearAddress: guestStart }]);
+      await this.dev.start();
+    }
+    this.status = status;
+  }
+
+  setFeatures(features: bigint): void {
+    this.dev.setFeatures(features);
+  }
+
+  setupQueue(index: number, addresses: QueueAddresses): void {
+    const { num, ...areas } = addresses;
+    this.queues[index] = addresses;
+    this.dev.setVringNum(index, num);
+    this.dev.setVringAddr(index, areas);
+  }
+
+  readConfig(): Promise<Uint8Array> {
+    return this.dev.readConfig();
+  }
+
+  writeConfig(offset: number, bytes: Uint8Array): Promise<void> {
+    return this.dev.writeConfig(offset, bytes);
+  }
+
+  driverRing(vq: number): DriverRing {
+    return loadRings(this.shared.memory, this.ring).driver(vq);
+  }
+
+  kick(index: number): void {
+    this.kicks++;
+    this.dev.worker.kick(index);
+  }
+
+  callSequence(): number {
+    return this.dev.worker.doorbell.callSequence();
+  }
+
+  waitCall(seen: number): Promise<void> {
+    this.sleeps++;
+    return this.dev.worker.doorbell.waitCall(seen, Number.POSITIVE_INFINITY);
+  }
+
+  onDeath(listener: (error: VhostError) => void): void {
+    this.dev.worker.onDeath(listener);
+  }
+}
