@@ -1,11 +1,9 @@
 import {
-  CHAIN_HEAD,
   CHAIN_IN_BYTES,
   CHAIN_IN_COUNT,
   CHAIN_IOV_START,
   CHAIN_OUT_BYTES,
   CHAIN_OUT_COUNT,
-  CHAIN_USED_BYTES,
   INDIRECT_ENTRIES_MAX,
   IOV_BYTES,
   IOV_LENGTH,
@@ -15,6 +13,7 @@ import {
   VQ_IOV,
   VQ_IOV_CAPACITY,
   VQ_NUM,
+  VQ_REGION_COUNT,
   VQ_REGIONS,
   VRING_E_ADDRESS_WRAP,
   VRING_E_INDIRECT_ADDRESS,
@@ -64,13 +63,14 @@ function entryAddress(vq: usize, addr: u64): usize {
 
 /**
  * Follows the chain at `head` (below VQ_NUM), writes its pieces to the iovec table from entry
- * `iovStart` on, and its record to `chain`. Each descriptor is read once, then checked, then used.
- * Returns `outcome`: the record holds only when its code is 0.
+ * `iovStart` on, and its counts to the record at `chain`. Each descriptor is read once, then
+ * checked, then used. Returns `outcome`: the record holds only when its code is 0.
  */
 export function followChain(vq: usize, chain: usize, iovStart: u32, head: u32): u32 {
   const iovs = load<usize>(vq, VQ_IOV);
   const iovCapacity = load<u32>(vq, VQ_IOV_CAPACITY);
-  let region = load<usize>(vq, VQ_REGIONS); // where the last buffer was: the next is often there too
+  // Where the last buffer was: the next one is often there too.
+  let region = load<u32>(vq, VQ_REGION_COUNT) != 0 ? load<usize>(vq, VQ_REGIONS) : 0;
   let iovNext = iovStart;
   let outCount: u32 = 0;
   let outBytes: u64 = 0;
@@ -88,13 +88,10 @@ export function followChain(vq: usize, chain: usize, iovStart: u32, head: u32): 
       return outcome(walked, isIndirect ? VRING_E_INDIRECT_INDEX : VRING_E_NEXT);
     if (followed == limit) return outcome(walked, limit == entries ? VRING_E_LOOP : VRING_E_IOV);
     followed++;
-    let desc: usize;
-    if (isIndirect) {
-      desc = entryAddress(vq, tableGuest + <u64>index * VIRTQ_DESC_BYTES);
-      if (desc == 0) return outcome(walked, VRING_E_INDIRECT_ADDRESS);
-    } else {
-      desc = load<usize>(vq, VQ_DESC) + <usize>index * VIRTQ_DESC_BYTES;
-    }
+    const desc = isIndirect
+      ? entryAddress(vq, tableGuest + <u64>index * VIRTQ_DESC_BYTES)
+      : load<usize>(vq, VQ_DESC) + <usize>index * VIRTQ_DESC_BYTES;
+    if (desc == 0) return outcome(walked, VRING_E_INDIRECT_ADDRESS);
     walked++;
     const addr = load<u64>(desc);
     const len = load<u32>(desc, VIRTQ_DESC_LEN);
@@ -123,7 +120,7 @@ export function followChain(vq: usize, chain: usize, iovStart: u32, head: u32): 
       else outBytes = sum;
       const iov = iovs + <usize>iovNext * IOV_BYTES;
       let pieces = 1;
-      if (iovNext < iovCapacity && inRegion(region, addr, len)) {
+      if (iovNext < iovCapacity && region != 0 && inRegion(region, addr, len)) {
         store<u32>(iov, linear(region, addr));
         store<u32>(iov, len, IOV_LENGTH);
       } else {
@@ -137,12 +134,10 @@ export function followChain(vq: usize, chain: usize, iovStart: u32, head: u32): 
     if ((flags & VIRTQ_DESC_F_NEXT) == 0) break;
     index = flagsNext >> 16;
   }
-  store<u32>(chain, head, CHAIN_HEAD);
   store<u32>(chain, iovStart, CHAIN_IOV_START);
   store<u32>(chain, outCount, CHAIN_OUT_COUNT);
   store<u32>(chain, iovNext - iovStart - outCount, CHAIN_IN_COUNT);
   store<u32>(chain, <u32>outBytes, CHAIN_OUT_BYTES);
   store<u32>(chain, <u32>inBytes, CHAIN_IN_BYTES);
-  store<u32>(chain, 0, CHAIN_USED_BYTES);
   return outcome(walked, 0);
 }

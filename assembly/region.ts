@@ -38,7 +38,9 @@ export function wraps(addr: u64, len: u32): bool {
   return <u64>(len - 1) > ~addr;
 }
 
-/** Whether all of `len` bytes (not 0) from `addr` are mapped, by one region or by adjoining ones. */
+/**
+ * Whether all of `len` bytes (not 0) from `addr` are mapped, by one region or by adjoining ones.
+ */
 export function isMapped(vq: usize, addr: u64, len: u32): bool {
   let left = <u64>len;
   while (left > 0) {

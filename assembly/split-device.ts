@@ -110,6 +110,8 @@ export function getDescs(vq: usize, max: u32): i32 {
     if (code == VRING_E_IOV && iovNext > 0) break;
     consume(vq);
     if (code == 0) {
+      store<u32>(chain, <u32>head, CHAIN_HEAD);
+      store<u32>(chain, 0, CHAIN_USED_BYTES);
       iovNext += load<u32>(chain, CHAIN_OUT_COUNT) + load<u32>(chain, CHAIN_IN_COUNT);
       chain += CHAIN_BYTES;
       got++;
@@ -180,7 +182,9 @@ export function callNeeded(vq: usize): bool {
   return needEvent(atomic.load<u16>(usedEvent, VIRTQ_RING_ELEMENTS), new_, old);
 }
 
-/** DeviceRing.enableKick. Order A2: mirror of `callNeeded`, with `kickNeeded` in split-driver.ts. */
+/**
+ * DeviceRing.enableKick. Order A2: mirror of `callNeeded`, with `kickNeeded` in split-driver.ts.
+ */
 export function enableKick(vq: usize): bool {
   const deviceArea = load<usize>(vq, VQ_DEVICE);
   store<u32>(vq, 0, VQ_NOTIFY_DISABLED);

@@ -233,8 +233,9 @@ export function driverPublish(vq: usize): void {
 }
 
 /**
- * DriverRing.kickNeeded. Order A2: `driverPublish` stored avail.idx, then we load the device's wish;
- * the device's `enableKick` stores its wish, then loads avail.idx. One of the two sees the other.
+ * DriverRing.kickNeeded. Order A2: `driverPublish` stored avail.idx, then we load the device's
+ * wish; the device's `enableKick` stores its wish, then loads avail.idx. One of the two sees the
+ * other.
  */
 export function kickNeeded(vq: usize): bool {
   const old = load<u32>(vq, VQ_KICKED);

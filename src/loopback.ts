@@ -202,8 +202,8 @@ export class OpenDevice<Kind extends keyof Drivers> implements AsyncDisposable {
 }
 
 /**
- * A process of the model that opens devices; made by `Kernel.spawn`. An open device is an open file of
- * the process: it closes when the process exits or is killed.
+ * A process of the model that opens devices; made by `Kernel.spawn`. An open device is an open file
+ * of the process: it closes when the process exits or is killed.
  */
 export class Process implements AsyncDisposable {
   readonly #kernel: Kernel;

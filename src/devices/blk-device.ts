@@ -152,8 +152,9 @@ export class BlkDevice implements VirtioDevice {
   }
 
   /**
-   * Writes the status and returns the used length. A length vouches for every byte before it (2.7.8.2
-   * The Virtqueue Used Ring), and the status is the last byte: so what no data was read to is zeroed.
+   * Writes the status and returns the used length. A length vouches for every byte before it
+   * (2.7.8.2 The Virtqueue Used Ring), and the status is the last byte: so what no data was read to
+   * is zeroed.
    */
   #answer(writable: ChainSide, statusAt: number, status: number, isFilled: boolean): number {
     this.#status[0] = status;

@@ -54,9 +54,9 @@ function checkSource(options: BlkOptions): BlkSource {
 }
 
 /**
- * A block device to open: `await process.open(blk({ file: "disk.img" }))`. Throws EINVAL for options
- * that make no disk; that a file is missing or taken shows when it is opened. virtio 1.3, 5.2 Block
- * Device.
+ * A block device to open: `await process.open(blk({ file: "disk.img" }))`. Throws EINVAL for
+ * options that make no disk; that a file is missing or taken shows when it is opened. virtio 1.3,
+ * 5.2 Block Device.
  */
 export function blk(options: BlkOptions): DeviceSpec<"blk"> {
   const source = checkSource(options);
@@ -88,7 +88,9 @@ function makeBackend(settings: BlkSettings, memory: WebAssembly.Memory): BlkBack
   return new MemoryBackend(source.memoryBytes, readOnly, memory);
 }
 
-/** Makes the device, in the worker's thread. For `DeviceModule`. Throws what the back-end throws. */
+/**
+ * Makes the device, in the worker's thread. For `DeviceModule`. Throws what the back-end throws.
+ */
 export function createDevice(options: unknown, environment: DeviceEnvironment): VirtioDevice {
   const settings = options as BlkSettings;
   const backend = makeBackend(settings, environment.memory);

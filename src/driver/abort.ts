@@ -5,8 +5,8 @@ export interface Abortable {
 }
 
 /**
- * `work`, or the signal's reason if that comes first. The work is not stopped by it: a device that was
- * handed memory keeps it until it answers.
+ * `work`, or the signal's reason if that comes first. The work is not stopped by it: a device that
+ * was handed memory keeps it until it answers.
  */
 export async function orAbort<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
   if (!signal) return work;

@@ -35,8 +35,8 @@ export class BlkRequests {
 
   /**
    * One request: `out` is what the device reads after the header, `in` what it writes before the
-   * status. Rejects by status: EIO, EOPNOTSUPP; and as `Queue.submit` does. virtio 1.3, 5.2.6 Device
-   * Operation.
+   * status. Rejects by status: EIO, EOPNOTSUPP; and as `Queue.submit` does. virtio 1.3, 5.2.6
+   * Device Operation.
    */
   async send(
     type: number,

@@ -53,10 +53,10 @@ const COPY_BYTES_MAX = 1 << 20;
 export type DiskOffset = number | bigint;
 
 /**
- * The driver of a virtio disk, with promises. Any number of requests at a time; those the ring has no
- * room for wait. Offsets and lengths are in bytes, multiples of 512. Every request may reject with
- * EINVAL (misaligned, past the end), EIO (the disk failed), EOPNOTSUPP (the disk can't), ENODEV (the
- * device is gone). virtio 1.3, 5.2 Block Device.
+ * The driver of a virtio disk, with promises. Any number of requests at a time; those the ring has
+ * no room for wait. Offsets and lengths are in bytes, multiples of 512. Every request may reject
+ * with EINVAL (misaligned, past the end), EIO (the disk failed), EOPNOTSUPP (the disk can't),
+ * ENODEV (the device is gone). virtio 1.3, 5.2 Block Device.
  */
 export class BlkDriver implements AsyncDisposable {
   readonly #probed: Probed;

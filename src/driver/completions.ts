@@ -8,8 +8,8 @@ const POLL_MS = 0.1;
 const SLEEP_MS = 1000;
 
 /**
- * Fetches what the device has used, for all queues of a driver: polls a while, then waits for a call.
- * Runs only while requests are in flight. The event loop goes on between two looks.
+ * Fetches what the device has used, for all queues of a driver: polls a while, then waits for a
+ * call. Runs only while requests are in flight. The event loop goes on between two looks.
  */
 export class Completions {
   readonly #transport: Transport;

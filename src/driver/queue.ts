@@ -43,8 +43,8 @@ export class Queue {
   #failure: VhostError | undefined;
 
   /**
-   * Lays the queue out in guest memory and tells the device of it. `onSubmit` is called when requests
-   * were published. Throws ENOMEM with nothing kept.
+   * Lays the queue out in guest memory and tells the device of it. `onSubmit` is called when
+   * requests were published. Throws ENOMEM with nothing kept.
    */
   constructor(
     transport: Transport,

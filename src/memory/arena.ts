@@ -6,8 +6,8 @@ interface Span {
 }
 
 /**
- * Hands out byte ranges of [start, end): first fit, neighbours merged when freed. It keeps its lists
- * outside the memory that it hands out, so nothing written there can mislead it. One thread.
+ * Hands out byte ranges of [start, end): first fit, neighbours merged when freed. It keeps its
+ * lists outside the memory that it hands out, so nothing written there can mislead it. One thread.
  */
 export class Arena {
   readonly #name: string;

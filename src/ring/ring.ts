@@ -7,8 +7,9 @@
  * to the code and, only when it was not that code before, the code's count goes up by one. A later
  * call that gets past the place clears `VQ_ERROR`. All other errors are counted each time.
  *
- * Every field of the rings is read once. Index, event and flags words are read and written atomically
- * (sequentially consistent), the rest plainly. Counts and maxima are whole numbers from 0.
+ * Every field of the rings is read once. Index, event and flags words are read and written
+ * atomically (sequentially consistent), the rest plainly. Counts and maxima are whole numbers from
+ * 0.
  */
 
 /** The driver's half of a virtqueue. One thread at a time. Linux: virtio_ring.c. */
@@ -18,8 +19,8 @@ export interface DriverRing {
 
   /**
    * Empties the ring and forgets what was in flight: free list 0, 1, 2 …, its last link 0; shadow
-   * counts and bytes 0; every index 0; writes zero to flags, idx and event word of both rings. Error
-   * counts stay.
+   * counts and bytes 0; every index 0; writes zero to flags, idx and event word of both rings.
+   * Error counts stay.
    */
   reset(): void;
 
@@ -29,16 +30,17 @@ export interface DriverRing {
    * it in the available ring; nothing is visible to the device before `publish`.
    *
    * One piece, or no VQ_F_INDIRECT, or more pieces than VQ_INDIRECT_CAPACITY, or VQ_INDIRECT 0: a
-   * direct chain from the free list, in its order. Otherwise one descriptor (len = 16 × pieces, flags
-   * INDIRECT, next 0) for table `VQ_INDIRECT + head × VQ_INDIRECT_CAPACITY × 16`, whose entry i goes
-   * on at i + 1. Where NEXT is not set, `next` is written as 0. Address = linear + VQ_GUEST_DELTA.
+   * direct chain from the free list, in its order. Otherwise one descriptor (len = 16 × pieces,
+   * flags INDIRECT, next 0) for table `VQ_INDIRECT + head × VQ_INDIRECT_CAPACITY × 16`, whose entry
+   * i goes on at i + 1. Where NEXT is not set, `next` is written as 0. Address = linear +
+   * VQ_GUEST_DELTA.
    *
    * @returns how many were added: fewer than `count` when descriptors run out (0 is not an error);
    * or, when the first one is a mistake (no piece, pieces past VQ_IOV_CAPACITY, bytes in and out
-   * together of 2^32 or more, more descriptors than VQ_NUM), -VRING_E_CHAIN. A later mistake ends the
-   * burst before it. Each mistake met is counted. A chain not added changes nothing else. `count` is
-   * cut to VQ_CHAIN_CAPACITY.
-   * virtio 1.3, 2.7.13 Supplying Buffers to The Device. Linux: virtqueue_add_sgs().
+   * together of 2^32 or more, more descriptors than VQ_NUM), -VRING_E_CHAIN. A later mistake ends
+   * the burst before it. Each mistake met is counted. A chain not added changes nothing else.
+   * `count` is cut to VQ_CHAIN_CAPACITY. virtio 1.3, 2.7.13 Supplying Buffers to The Device. Linux:
+   * virtqueue_add_sgs().
    */
   addBufs(count: number): number;
 
@@ -50,8 +52,8 @@ export interface DriverRing {
 
   /**
    * Whether the device asked to be kicked for what was published since the last question. Side
-   * effect: the question counts as answered (VQ_KICKED = VQ_AVAIL_PUBLISHED). False when nothing was
-   * published. virtio 1.3, 2.7.10 Available Buffer Notification Suppression. Linux:
+   * effect: the question counts as answered (VQ_KICKED = VQ_AVAIL_PUBLISHED). False when nothing
+   * was published. virtio 1.3, 2.7.10 Available Buffer Notification Suppression. Linux:
    * virtqueue_kick_prepare().
    */
   kickNeeded(): boolean;
@@ -115,18 +117,18 @@ export interface DeviceRing {
    *    ends.
    *
    * Following a chain, per descriptor, first failure counts: `next` ≥ VQ_NUM: VRING_E_NEXT. Already
-   * VQ_NUM descriptors followed in the ring: VRING_E_LOOP. INDIRECT: not negotiated, NEXT set, length
-   * (0, no multiple of 16, more than INDIRECT_ENTRIES_MAX entries), address + length past 2^64
-   * (VRING_E_ADDRESS_WRAP), table not wholly mapped (VRING_E_INDIRECT_ADDRESS), each with its own
-   * code and in this order; WRITE on it is ignored; then its entries from 0: `next` not in the table
-   * VRING_E_INDIRECT_INDEX; already min(entries, VQ_IOV_CAPACITY) followed: VRING_E_LOOP when that is
-   * all entries, else VRING_E_IOV; an entry that lies across two regions VRING_E_INDIRECT_ADDRESS;
-   * INDIRECT VRING_E_INDIRECT_NESTED. The chain ends with the table.
+   * VQ_NUM descriptors followed in the ring: VRING_E_LOOP. INDIRECT: not negotiated, NEXT set,
+   * length (0, no multiple of 16, more than INDIRECT_ENTRIES_MAX entries), address + length past
+   * 2^64 (VRING_E_ADDRESS_WRAP), table not wholly mapped (VRING_E_INDIRECT_ADDRESS), each with its
+   * own code and in this order; WRITE on it is ignored; then its entries from 0: `next` not in the
+   * table VRING_E_INDIRECT_INDEX; already min(entries, VQ_IOV_CAPACITY) followed: VRING_E_LOOP when
+   * that is all entries, else VRING_E_IOV; an entry that lies across two regions
+   * VRING_E_INDIRECT_ADDRESS; INDIRECT VRING_E_INDIRECT_NESTED. The chain ends with the table.
    *
    * Each buffer: readable after writable (by flag, whatever the length) VRING_E_ORDER; length 0: no
-   * piece, no further check; address + length past 2^64 VRING_E_ADDRESS_WRAP; bytes of its direction
-   * 2^32 or more VRING_E_LENGTH; then piece by piece: unmapped VRING_E_ADDRESS, table full
-   * VRING_E_IOV. A range may span regions that adjoin in guest addresses: a piece for each.
+   * piece, no further check; address + length past 2^64 VRING_E_ADDRESS_WRAP; bytes of its
+   * direction 2^32 or more VRING_E_LENGTH; then piece by piece: unmapped VRING_E_ADDRESS, table
+   * full VRING_E_IOV. A range may span regions that adjoin in guest addresses: a piece for each.
    *
    * @returns good chains; when there is none and a refusal stands, its code, negative. 0 with
    * `availLen() > 0` and no refusal: call again.
@@ -135,14 +137,15 @@ export interface DeviceRing {
   getDescs(max: number): number;
 
   /**
-   * Stages one used entry; not visible before `publish`. @returns 0, or -VRING_E_COMPLETION, counted,
-   * when `head` is not below VQ_NUM or nothing is in flight. Linux: vhost_add_used().
+   * Stages one used entry; not visible before `publish`. @returns 0, or -VRING_E_COMPLETION,
+   * counted, when `head` is not below VQ_NUM or nothing is in flight. Linux: vhost_add_used().
    */
   addUsed(head: number, usedBytes: number): number;
 
   /**
-   * Stages CHAIN_HEAD and CHAIN_USED_BYTES of the first `count` records (cut to VQ_CHAIN_CAPACITY), in
-   * order. @returns 0 or, at the first that `addUsed` refuses, its answer. Linux: vhost_add_used_n().
+   * Stages CHAIN_HEAD and CHAIN_USED_BYTES of the first `count` records (cut to VQ_CHAIN_CAPACITY),
+   * in order. @returns 0 or, at the first that `addUsed` refuses, its answer. Linux:
+   * vhost_add_used_n().
    */
   addUsedN(count: number): number;
 
@@ -151,10 +154,10 @@ export interface DeviceRing {
 
   /**
    * Whether the driver asked to be called for what was published since the last question; false,
-   * with no side effect, when nothing was (VQ_SIGNALLED = VQ_USED_PUBLISHED). Otherwise the question
-   * counts as answered: VQ_SIGNALLED = VQ_USED_PUBLISHED, VQ_SIGNALLED_VALID = 1. With
-   * VQ_F_EVENT_IDX: true while VQ_SIGNALLED_VALID was 0, else by used_event; without: by avail.flags.
-   * virtio 1.3, 2.7.7 Used Buffer Notification Suppression. Linux: vhost_notify().
+   * with no side effect, when nothing was (VQ_SIGNALLED = VQ_USED_PUBLISHED). Otherwise the
+   * question counts as answered: VQ_SIGNALLED = VQ_USED_PUBLISHED, VQ_SIGNALLED_VALID = 1. With
+   * VQ_F_EVENT_IDX: true while VQ_SIGNALLED_VALID was 0, else by used_event; without: by
+   * avail.flags. virtio 1.3, 2.7.7 Used Buffer Notification Suppression. Linux: vhost_notify().
    */
   callNeeded(): boolean;
 

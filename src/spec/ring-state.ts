@@ -174,7 +174,9 @@ export const VRING_E_USED_ID = 19;
 export const VRING_E_USED_LENGTH = 20;
 /** Driver side: `addBufs` of a chain with no piece, or one that the queue can never hold. */
 export const VRING_E_CHAIN = 21;
-/** Device side, counted by the device's own code: a chain whose request can't be read or answered. */
+/**
+ * Device side, counted by the device's own code: a chain whose request can't be read or answered.
+ */
 export const VRING_E_REQUEST = 22;
 /** Errors, and the unused number 0. */
 export const VRING_E_COUNT = 23;

@@ -9,13 +9,17 @@ export interface RingStart {
   lastAvail: number;
 }
 
-/** What the owner can ask of the worker: by message when it is a thread, directly when it is not. */
+/**
+ * What the owner can ask of the worker: by message when it is a thread, directly when it is not.
+ */
 export interface WorkerControl {
   /** Makes the device. Throws what its module throws. */
   attach(module: string, options: unknown): Promise<DeviceInfo>;
   /** Starts queues under the accepted features. */
   start(features: bigint, rings: RingStart[]): Promise<void>;
-  /** Stops all queues; gives the next entry of each that was started. Linux: VHOST_GET_VRING_BASE. */
+  /**
+   * Stops all queues; gives the next entry of each that was started. Linux: VHOST_GET_VRING_BASE.
+   */
   stop(): Promise<{ index: number; lastAvail: number }[]>;
   /** Device reset, queues stopped. */
   reset(): Promise<void>;

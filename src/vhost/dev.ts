@@ -28,9 +28,9 @@ interface Owned {
 }
 
 /**
- * The control side of one device, in its owner's thread: who owns it, what was negotiated, where its
- * memory and its rings are; the worker does the rest. Methods reject or throw `VhostError` and leave
- * the state as it was. Linux: struct vhost_dev and vhost_dev_ioctl().
+ * The control side of one device, in its owner's thread: who owns it, what was negotiated, where
+ * its memory and its rings are; the worker does the rest. Methods reject or throw `VhostError` and
+ * leave the state as it was. Linux: struct vhost_dev and vhost_dev_ioctl().
  */
 export class VhostDev {
   readonly #kernel: Kernel;
@@ -50,8 +50,8 @@ export class VhostDev {
   }
 
   /**
-   * Makes `owner` the owner for good, and a worker `vhost-<pid>` from it. Throws EBUSY when there is
-   * an owner, and what copyProcess throws (EAGAIN at a limit), with nothing kept. Linux:
+   * Makes `owner` the owner for good, and a worker `vhost-<pid>` from it. Throws EBUSY when there
+   * is an owner, and what copyProcess throws (EAGAIN at a limit), with nothing kept. Linux:
    * vhost_dev_set_owner(), which reports ENOMEM for any failure to make the worker.
    */
   setOwner(owner: Task): void {
@@ -83,7 +83,9 @@ export class VhostDev {
     return this.#alive.shared;
   }
 
-  /** Makes the device in the worker. Rejects with EBUSY when there is one, and with its own error. */
+  /**
+   * Makes the device in the worker. Rejects with EBUSY when there is one, and with its own error.
+   */
   async setBackend(spec: DeviceSpec): Promise<void> {
     const { control } = this.#alive.worker;
     if (this.#info) throw new VhostError("EBUSY", "the device has a back-end already");
@@ -198,14 +200,14 @@ export class VhostDev {
     this.#release();
   }
 
-  /** Back to before the driver came: queues, features and memory table forgotten. */
+  /** Back to before the driver came: queues, features, memory table forgotten; counts stay. */
   async reset(): Promise<void> {
     const { control } = this.#alive.worker;
     await control.reset();
     this.#release();
     this.#features = 0n;
     this.#memory = undefined;
-    this.#vrings = this.#vrings.map(() => new Vring(this.info.queueSizeMax));
+    for (const vring of this.#vrings) vring.reset();
   }
 
   #release(): void {
@@ -227,7 +229,8 @@ export class VhostDev {
 
   /**
    * Without a thread: does all that is pending, in this thread. Returns whether there was anything.
-   * A turn of each queue is bounded, so call it until it returns false. Throws EINVAL with a thread.
+   * A turn of each queue is bounded, so call it until it returns false. Throws EINVAL with a
+   * thread.
    */
   runPending(): boolean {
     const { inline } = this.#alive.worker;
@@ -243,7 +246,9 @@ export class VhostDev {
     return Object.fromEntries(counts.filter(([, errors]) => Object.keys(errors).length > 0));
   }
 
-  /** Ends the worker and gives everything back. Requests in flight are not waited for. Idempotent. */
+  /**
+   * Ends the worker and gives everything back. Requests in flight are not waited for. Idempotent.
+   */
   async close(): Promise<void> {
     const owned = this.#owned;
     if (!owned) return;

@@ -75,8 +75,9 @@ export interface DeviceInfo {
 }
 
 /**
- * A device of the user's own, to open: `process.open(custom(new URL("./mine.js", import.meta.url)))`.
- * `options` reach `createDevice` in the worker's thread, so they must be structured-cloneable.
+ * A device of the user's own, to open: `process.open(custom(new URL("./mine.js",
+ * import.meta.url)))`. `options` reach `createDevice` in the worker's thread, so they must be
+ * structured-cloneable.
  */
 export function custom(module: URL | string, options?: unknown): DeviceSpec<"custom"> {
   return { kind: "custom", module: String(module), options };

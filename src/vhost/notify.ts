@@ -12,8 +12,8 @@ const BYTES = 16;
 
 /**
  * The notifications between a driver and a worker: a pending bit for each queue and direction, in
- * memory of its own that neither the owner nor a guest can write. Usable from any thread. Bits stand
- * in for eventfds: setting one twice is setting it once.
+ * memory of its own that neither the owner nor a guest can write. Usable from any thread. Bits
+ * stand in for eventfds: setting one twice is setting it once.
  */
 export class Doorbell {
   /** Send this to the other thread and make a `Doorbell` of it there. */

@@ -36,8 +36,8 @@ export class Virtqueue {
   }
 
   /**
-   * Handles what is available, in bursts: `handle` gets each chain and returns the bytes it wrote to
-   * the writable side. Used entries are published, and the driver called if it asked, after each
+   * Handles what is available, in bursts: `handle` gets each chain and returns the bytes it wrote
+   * to the writable side. Used entries are published, and the driver called if it asked, after each
    * burst. A bounded amount: when it is used up the worker comes back after the other queues.
    */
   drain(handle: (chain: Chain) => number): void {
@@ -65,7 +65,9 @@ export class Virtqueue {
     return bytes;
   }
 
-  /** Counts a request that could not be read or answered; `drain`'s handler returns what it gives. */
+  /**
+   * Counts a request that could not be read or answered; `drain`'s handler returns what it gives.
+   */
   badRequest(): number {
     this.#tables.countError(VRING_E_REQUEST);
     return 0;

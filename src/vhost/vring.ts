@@ -82,6 +82,13 @@ export class Vring {
     return counts;
   }
 
+  /** Forgets what the driver has said; errors stay counted. Only when it is released. */
+  reset(): void {
+    this.#num = this.#sizeMax;
+    this.#base = 0;
+    this.addresses = undefined;
+  }
+
   /** Gives the state block back; the queue must not run any more. */
   release(): void {
     this.#pastErrors = this.errorCounts();

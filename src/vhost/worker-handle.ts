@@ -26,7 +26,9 @@ export interface WorkerOptions {
 
 const POLL_MICROSECONDS_DEFAULT = 50;
 
-/** A worker as its owner's thread has it: to ask, to kick, to stop. Linux: vhost_worker_create(). */
+/**
+ * A worker as its owner's thread has it: to ask, to kick, to stop. Linux: vhost_worker_create().
+ */
 export class WorkerHandle {
   /** The task in the kernel's table. */
   readonly task: VhostTask;
