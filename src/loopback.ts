@@ -29,11 +29,17 @@ export interface OpenOptions extends WorkerOptions {
 class LoopbackTransport implements Transport {
   readonly #dev: VhostDev;
   readonly #ring: RingKind;
+  readonly #onDetach: () => void;
   #status = 0;
 
-  constructor(dev: VhostDev, ring: RingKind) {
+  constructor(dev: VhostDev, ring: RingKind, onDetach: () => void) {
     this.#dev = dev;
     this.#ring = ring;
+    this.#onDetach = onDetach;
+  }
+
+  detach(): void {
+    this.#onDetach();
   }
 
   get shared(): SharedMemory {
@@ -121,7 +127,7 @@ export class OpenDevice<Kind extends keyof Drivers> implements AsyncDisposable {
   readonly #kind: Kind;
   readonly #dev: VhostDev;
   readonly #ring: RingKind;
-  #driver: Drivers[Kind] | "probing" | undefined;
+  #driver: Promise<Drivers[Kind]> | undefined;
   #closed: Promise<void> | undefined;
 
   /** Made by `Process.open`. */
@@ -146,24 +152,16 @@ export class OpenDevice<Kind extends keyof Drivers> implements AsyncDisposable {
    * first one is closed.
    */
   async driver(options: ProbeOptions = {}): Promise<Drivers[Kind]> {
-    if (this.#driver)
+    if (this.#driver) {
       throw new VhostError("EBUSY", "the device has a driver; close that one first");
-    this.#driver = "probing";
-    try {
-      const transport = new LoopbackTransport(this.#dev, this.#ring);
-      const driver = await probeDriver(this.#kind, transport, options);
-      this.#driver = driver;
-      const close = driver.close.bind(driver);
-      driver.close = async () => {
-        if (this.#driver !== driver) return;
-        this.#driver = undefined;
-        await close();
-      };
-      return driver;
-    } catch (error) {
-      this.#driver = undefined;
-      throw error;
     }
+    const free = () => {
+      this.#driver = undefined;
+    };
+    const transport = new LoopbackTransport(this.#dev, this.#ring, free);
+    this.#driver = probeDriver(this.#kind, transport, options);
+    this.#driver.catch(free);
+    return this.#driver;
   }
 
   /** With `run: "inline"`: does what is pending, in this thread. See `VhostDev.runPending`. */
@@ -188,9 +186,9 @@ export class OpenDevice<Kind extends keyof Drivers> implements AsyncDisposable {
   }
 
   async #close(): Promise<void> {
-    const driver = this.#driver;
     try {
-      if (driver && driver !== "probing") await driver.close();
+      const driver = await this.#driver?.catch(() => undefined); // its caller hears why it failed
+      await driver?.close();
     } finally {
       await this.#dev.close();
     }

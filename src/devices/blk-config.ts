@@ -25,8 +25,8 @@ import {
   VIRTIO_BLK_SECTOR_BYTES,
 } from "../spec/virtio-blk.js";
 
-/** Bytes of one data segment. With `segMax` of them, the most that a request may move. */
-export const BLK_SEGMENT_BYTES_MAX = 1 << 20;
+/** Bytes of one data segment. With `segMax` of them, the most that a request may move: 16 MiB. */
+export const BLK_SEGMENT_BYTES_MAX = 1 << 16;
 /** Sectors of one discard segment: the hint costs nothing, so it may be large. */
 export const BLK_DISCARD_SECTORS_MAX = 1 << 22;
 /** Sectors of one write-zeroes segment: 1 MiB, so that a request stays a bounded amount of work. */

@@ -23,7 +23,7 @@ export class BlkRequests {
   readonly #shared: SharedMemory;
   readonly #memory: DmaBuffer;
   readonly #free: number[] = [];
-  readonly #waiting: ((slot: number) => void)[] = [];
+  readonly #waiting: { resolve(slot: number): void; reject(error: VhostError): void }[] = [];
 
   /** Throws ENOMEM. */
   constructor(shared: SharedMemory, queue: Queue) {
@@ -62,16 +62,21 @@ export class BlkRequests {
   }
 
   #wait(): Promise<number> {
-    return new Promise((resolve) => this.#waiting.push(resolve));
+    return new Promise((resolve, reject) => this.#waiting.push({ resolve, reject }));
   }
 
   #put(slot: number): void {
     const next = this.#waiting.shift();
-    if (next) next(slot);
+    if (next) next.resolve(slot);
     else this.#free.push(slot);
   }
 
-  /** Gives its memory back. Only when nothing is in flight. */
+  /** Rejects what waits for a slot with `error`; what has one is the queue's to reject. */
+  fail(error: VhostError): void {
+    for (const waiting of this.#waiting.splice(0)) waiting.reject(error);
+  }
+
+  /** Gives its memory back. Only when nothing is in flight, and nothing comes any more. */
   release(): void {
     this.#memory.free();
   }

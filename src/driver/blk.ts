@@ -228,6 +228,8 @@ export class BlkDriver implements AsyncDisposable {
 
   /** Resets the device and gives the memory back; what is in flight rejects with ENODEV. */
   async close(): Promise<void> {
+    const gone = new VhostError("ENODEV", "the driver is closed");
+    for (const requests of this.#requests) requests.fail(gone);
     try {
       await remove(this.#probed);
     } finally {

@@ -45,6 +45,9 @@ export class CustomDriver implements AsyncDisposable {
     options.signal?.throwIfAborted();
     const queue = this.#probed.queues[index];
     if (!queue) throw new VhostError("ENOBUFS", `there is no queue ${index}`);
+    if (!Number.isSafeInteger(writableBytes) || writableBytes < 0) {
+      throw new VhostError("EINVAL", "writableBytes is a whole number from 0", { writableBytes });
+    }
     if (readable.length + writableBytes === 0) throw new VhostError("EINVAL", "an empty request");
     return orAbort(this.#send(queue, readable, writableBytes), options.signal);
   }

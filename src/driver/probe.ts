@@ -27,6 +27,8 @@ export interface Probed {
   readonly features: bigint;
   readonly config: Uint8Array;
   readonly queues: readonly Queue[];
+  /** Set by `remove`, which is done once. */
+  removal?: Promise<void>;
 }
 
 const bit = (number: number) => 1n << BigInt(number);
@@ -85,15 +87,19 @@ export async function probe(
   }
 }
 
-/** Resets the device, rejects what is in flight with ENODEV, and gives the memory back. */
-export async function remove({ transport, queues }: Probed): Promise<void> {
+/** Resets the device, rejects what is in flight with ENODEV, gives the memory back. Idempotent. */
+export function remove(probed: Probed): Promise<void> {
+  probed.removal ??= removeOnce(probed);
+  return probed.removal;
+}
+
+async function removeOnce({ transport, queues }: Probed): Promise<void> {
   const gone = new VhostError("ENODEV", "the driver is closed");
+  for (const queue of queues) queue.fail(gone);
   try {
     await transport.setStatus(0);
   } finally {
-    for (const queue of queues) {
-      queue.fail(gone);
-      queue.release();
-    }
+    for (const queue of queues) queue.release();
+    transport.detach();
   }
 }

@@ -10,7 +10,7 @@ import { DmaBuffer } from "./dma.js";
 import type { Transport } from "./transport.js";
 
 /** Pieces that go into an indirect table; longer chains are direct. */
-const INDIRECT_CAPACITY = 16;
+const INDIRECT_CAPACITY = 32;
 
 /** A run of guest memory: linear address and length in bytes. */
 export interface Piece {

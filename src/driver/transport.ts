@@ -42,6 +42,8 @@ export interface Transport {
   callSequence(): number;
   /** Resolves at the first call since `seen` was read, or after `timeoutMs`. */
   waitCall(seen: number, timeoutMs: number): Promise<void>;
+  /** The driver is gone; another may come. */
+  detach(): void;
   /** Calls `listener` once, when the device is gone. */
   onDeath(listener: (error: VhostError) => void): void;
 }

@@ -55,13 +55,17 @@ const METHODS: readonly (keyof WorkerControl)[] = [
   "detach",
 ];
 
-/** Any thrown thing, as it can cross threads. What is no `VhostError` becomes EIO. */
-function toFailure(error: unknown): Failure {
-  if (error instanceof VhostError) {
-    const message = error.message.slice(error.code.length + 2);
-    return { code: error.code, message, facts: { ...error.facts } };
-  }
-  return { code: "EIO", message: `the device failed: ${String(error)}`, facts: {} };
+/** Any thrown thing as a `VhostError`: what is none becomes EIO. */
+export function asVhostError(error: unknown): VhostError {
+  if (error instanceof VhostError) return error;
+  return new VhostError("EIO", `the device failed: ${String(error)}`, {}, error);
+}
+
+/** Any thrown thing as it can cross threads. */
+function toFailure(thrown: unknown): Failure {
+  const error = asVhostError(thrown);
+  const message = error.message.slice(error.code.length + 2);
+  return { code: error.code, message, facts: { ...error.facts } };
 }
 
 /** Worker thread: answers the owner's calls. */

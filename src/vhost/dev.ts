@@ -9,8 +9,8 @@ import {
   VIRTIO_F_VERSION_1,
 } from "../spec/virtio-config.js";
 import { takeClaims } from "./claims.js";
+import { asVhostError } from "./control.js";
 import type { DeviceInfo, DeviceSpec } from "./device.js";
-import { Doorbell } from "./notify.js";
 import { Vring, type VringAddresses } from "./vring.js";
 import { WorkerHandle, type WorkerOptions } from "./worker-handle.js";
 
@@ -43,6 +43,7 @@ export class VhostDev {
   #features = 0n;
   #vrings: Vring[] = [];
   #isStarted = false;
+  #isAttaching = false;
 
   constructor(kernel: Kernel, options: WorkerOptions = {}) {
     this.#kernel = kernel;
@@ -88,17 +89,21 @@ export class VhostDev {
    */
   async setBackend(spec: DeviceSpec): Promise<void> {
     const { control } = this.#alive.worker;
-    if (this.#info) throw new VhostError("EBUSY", "the device has a back-end already");
+    if (this.#info || this.#isAttaching) {
+      throw new VhostError("EBUSY", "the device has a back-end already");
+    }
     const release = takeClaims(spec.claims?.() ?? []);
+    this.#isAttaching = true;
     try {
       const info = await control.attach(spec.module, spec.options);
-      Doorbell.checkQueueCount(info.queueCount);
       this.#info = info;
       this.#vrings = Array.from({ length: info.queueCount }, () => new Vring(info.queueSizeMax));
       this.#releaseClaims = release;
     } catch (error) {
       release();
-      throw error;
+      throw asVhostError(error);
+    } finally {
+      this.#isAttaching = false;
     }
   }
 
@@ -218,12 +223,12 @@ export class VhostDev {
   }
 
   /** The configuration space. */
-  readConfig(): Promise<Uint8Array> {
+  async readConfig(): Promise<Uint8Array> {
     return this.#alive.worker.control.readConfig();
   }
 
   /** A write to the configuration space. */
-  writeConfig(offset: number, bytes: Uint8Array): Promise<void> {
+  async writeConfig(offset: number, bytes: Uint8Array): Promise<void> {
     return this.#alive.worker.control.writeConfig(offset, bytes);
   }
 
@@ -256,8 +261,8 @@ export class VhostDev {
       await owned.worker.stop();
     } finally {
       this.#release();
-      this.#owned = undefined;
       this.#releaseClaims();
+      this.#releaseClaims = () => {};
     }
   }
 }

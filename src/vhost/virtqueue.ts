@@ -9,7 +9,7 @@ export const VHOST_WEIGHT_REQUESTS_MAX = 256;
 /** Bytes that one turn of a queue may move. Linux: VHOST_..._WEIGHT, 0x80000. */
 export const VHOST_WEIGHT_BYTES_MAX = 0x80000;
 /** Chains popped at once by `drain`: what they cost is published together. */
-const DRAIN_BURST = Math.min(32, BURST_MAX);
+const DRAIN_BURST_MAX = Math.min(32, BURST_MAX);
 
 /** The device's half of a queue, as a device sees it. Worker thread. Linux: vhost_virtqueue. */
 export class Virtqueue {
@@ -19,7 +19,14 @@ export class Virtqueue {
   readonly #tables: RingTables;
   readonly #chain: Chain;
   readonly #call: (queue: number) => void;
+  /** How many chains to pop at once: one while they are so large that one is a turn's worth. */
+  #burstCount = DRAIN_BURST_MAX;
   #isUnfinished = false;
+  /** Where the ring was, and how many entries it had, when the present or last turn began. */
+  #begunAt = 0;
+  #begunCount = 0;
+  /** Entries that the device left in the ring on purpose: it took none at its last turn. */
+  #leftCount = 0;
 
   /** `call` notifies the driver that entries of a queue were used. */
   constructor(
@@ -44,11 +51,12 @@ export class Virtqueue {
     let requests = 0;
     let bytes = 0;
     while (requests < VHOST_WEIGHT_REQUESTS_MAX && bytes < VHOST_WEIGHT_BYTES_MAX) {
-      const got = this.#ring.getDescs(DRAIN_BURST);
+      const asked = this.#burstCount;
+      const got = this.#ring.getDescs(asked);
       if (got > 0) bytes += this.#burst(got, handle);
       this.signal();
-      if (!this.hasWork()) return;
-      requests += DRAIN_BURST; // malformed chains count like good ones
+      if (this.#ring.availLen() === 0 || this.isRefused) return;
+      requests += asked; // malformed chains count like good ones
     }
     this.#isUnfinished = true;
   }
@@ -62,6 +70,8 @@ export class Virtqueue {
       this.#tables.setUsedBytes(i, Math.min(handle(chain), writable.bytes));
     }
     this.#ring.addUsedN(count);
+    const isHeavy = bytes >= VHOST_WEIGHT_BYTES_MAX;
+    this.#burstCount = isHeavy ? 1 : Math.min(this.#burstCount * 2, DRAIN_BURST_MAX);
     return bytes;
   }
 
@@ -79,11 +89,24 @@ export class Virtqueue {
     if (this.#ring.callNeeded()) this.#call(this.index);
   }
 
-  /** Whether `drain` stopped at its limit since the last question. */
-  takeUnfinished(): boolean {
-    const unfinished = this.#isUnfinished;
+  /** Begins the queue's turn: no kicks meanwhile, the worker looks at the ring by itself. */
+  begin(): void {
+    this.#ring.disableKick();
+    this.#begunAt = this.lastAvail;
+    this.#begunCount = this.#ring.availLen();
+  }
+
+  /**
+   * Ends the queue's turn: publishes what is left, and remembers what the device did not want yet.
+   * What was made available meanwhile is not among it. True when `drain` stopped at its limit, so
+   * that the queue must have another turn.
+   */
+  settle(): boolean {
+    this.signal();
+    const isUnfinished = this.#isUnfinished;
     this.#isUnfinished = false;
-    return unfinished;
+    this.#leftCount = this.lastAvail === this.#begunAt ? this.#begunCount : 0;
+    return isUnfinished;
   }
 
   /** The next available entry to pop, u16. Linux: last_avail_idx. */
@@ -91,9 +114,9 @@ export class Virtqueue {
     return this.#tables.word(VQ_LAST_AVAIL);
   }
 
-  /** Whether entries wait that may be popped: none do while a refusal stands. */
+  /** Whether entries came since the last turn. While a refusal stands, none that may be popped. */
   hasWork(): boolean {
-    return this.#ring.availLen() !== 0 && !this.isRefused;
+    return this.#ring.availLen() !== this.#leftCount && !this.isRefused;
   }
 
   /** Whether the driver's index or head can't be trusted until it is repaired. */
@@ -103,11 +126,6 @@ export class Virtqueue {
 
   /** Asks for kicks, then looks again: true when there is work and the worker must not sleep. */
   enableKick(): boolean {
-    return this.#ring.enableKick() && !this.isRefused;
-  }
-
-  /** Asks for no kicks while the worker looks at the ring by itself. */
-  disableKick(): void {
-    this.#ring.disableKick();
+    return this.#ring.enableKick() && this.hasWork();
   }
 }

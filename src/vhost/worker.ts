@@ -1,6 +1,8 @@
 import type { MessagePort } from "node:worker_threads";
 import type { CurrentTask } from "../kernel/task-thread.js";
+import { checkQueueSize } from "../memory/vring.js";
 import { loadRings, type RingKind } from "../ring/load.js";
+import { VhostError } from "../spec/errno.js";
 import { TASK_INTERRUPTIBLE, TASK_RUNNING } from "../spec/sched.js";
 import { ControlServer, type RingStart, type WorkerControl } from "./control.js";
 import type { DeviceInfo, DeviceModule, VirtioDevice } from "./device.js";
@@ -37,10 +39,13 @@ export class VhostWorker implements WorkerControl {
   }
 
   async attach(module: string, options: unknown): Promise<DeviceInfo> {
-    const loaded = (await import(module)) as DeviceModule;
-    const device = await loaded.createDevice(options, { memory: this.#setup.memory });
-    this.#device = device;
+    const { createDevice } = (await import(module)) as Partial<DeviceModule>;
+    if (!createDevice) throw new VhostError("EINVAL", `${module} exports no createDevice`);
+    const device = await createDevice(options, { memory: this.#setup.memory });
     const { deviceId, features, queueCount, queueSizeMax } = device;
+    Doorbell.checkQueueCount(queueCount);
+    checkQueueSize(queueSizeMax);
+    this.#device = device;
     return { deviceId, features, queueCount, queueSizeMax };
   }
 
@@ -98,10 +103,9 @@ export class VhostWorker implements WorkerControl {
     this.queueAll((queue) => (kicks & (1 << queue.index)) !== 0 || queue.hasWork());
     const batch = this.#workList.splice(0);
     for (const queue of batch) {
-      queue.disableKick();
+      queue.begin();
       this.#device?.handleKick(queue);
-      queue.signal();
-      if (queue.takeUnfinished()) this.#workList.push(queue);
+      if (queue.settle()) this.#workList.push(queue);
     }
     return batch.length > 0;
   }
