@@ -67,7 +67,7 @@ class LoopbackTransport implements Transport {
   }
 
   async setStatus(status: number): Promise<void> {
-    if (status === 0 && !this.#dev.worker.death) await this.#dev.reset();
+    if (status === 0) await this.#reset();
     const rises = status & ~this.#status;
     if (rises & VIRTIO_CONFIG_S_DRIVER_OK && !(status & VIRTIO_CONFIG_S_FAILED)) {
       const { guestStart, guestBytes } = this.shared;
@@ -76,6 +76,15 @@ class LoopbackTransport implements Transport {
       await this.#dev.start();
     }
     this.#status = status;
+  }
+
+  /** A device whose worker has ended, or ends meanwhile, needs no reset. */
+  async #reset(): Promise<void> {
+    try {
+      await this.#dev.reset();
+    } catch (error) {
+      if (!this.#dev.worker.death) throw error;
+    }
   }
 
   /** Refused features leave FEATURES_OK unset: see `setStatus`'s caller, which reads it back. */

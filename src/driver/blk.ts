@@ -1,10 +1,5 @@
 import { VhostError } from "../spec/errno.js";
 import {
-  VIRTIO_BLK_CONFIG_CAPACITY,
-  VIRTIO_BLK_CONFIG_MAX_DISCARD_SECTORS,
-  VIRTIO_BLK_CONFIG_MAX_WRITE_ZEROES_SECTORS,
-  VIRTIO_BLK_CONFIG_SEG_MAX,
-  VIRTIO_BLK_CONFIG_SIZE_MAX,
   VIRTIO_BLK_F_BLK_SIZE,
   VIRTIO_BLK_F_CONFIG_WCE,
   VIRTIO_BLK_F_DISCARD,
@@ -27,6 +22,7 @@ import {
   VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP,
 } from "../spec/virtio-blk.js";
 import { type Abortable, orAbort } from "./abort.js";
+import { BlkLimits } from "./blk-limits.js";
 import { BlkRequests } from "./blk-requests.js";
 import { DmaBuffer } from "./dma.js";
 import { type Probed, type ProbeOptions, probe, remove } from "./probe.js";
@@ -61,14 +57,13 @@ export type DiskOffset = number | bigint;
 export class BlkDriver implements AsyncDisposable {
   readonly #probed: Probed;
   readonly #requests: BlkRequests[];
-  readonly #view: DataView;
+  readonly #limits: BlkLimits;
   #next = 0;
 
-  private constructor(probed: Probed, requests: BlkRequests[]) {
+  private constructor(probed: Probed, limits: BlkLimits, requests: BlkRequests[]) {
     this.#probed = probed;
+    this.#limits = limits;
     this.#requests = requests;
-    const { config } = probed;
-    this.#view = new DataView(config.buffer, config.byteOffset, config.byteLength);
   }
 
   /** Brings the device up. Rejects with what `probe` rejects with. */
@@ -76,8 +71,10 @@ export class BlkDriver implements AsyncDisposable {
     const probed = await probe(transport, KNOWN_FEATURES, options);
     const requests: BlkRequests[] = [];
     try {
+      const queueSize = Math.min(...probed.queues.map((queue) => queue.num));
+      const limits = new BlkLimits(probed.config, probed.features, queueSize);
       for (const queue of probed.queues) requests.push(new BlkRequests(transport.shared, queue));
-      return new BlkDriver(probed, requests);
+      return new BlkDriver(probed, limits, requests);
     } catch (error) {
       await remove(probed);
       for (const made of requests) made.release();
@@ -96,9 +93,7 @@ export class BlkDriver implements AsyncDisposable {
 
   /** Bytes of the disk. */
   get sizeBytes(): number {
-    return (
-      Number(this.#view.getBigUint64(VIRTIO_BLK_CONFIG_CAPACITY, true)) * VIRTIO_BLK_SECTOR_BYTES
-    );
+    return this.#limits.sizeBytes;
   }
 
   /** Whether writes are refused. */
@@ -132,7 +127,7 @@ export class BlkDriver implements AsyncDisposable {
           VIRTIO_BLK_T_IN,
           sector + at / VIRTIO_BLK_SECTOR_BYTES,
           [],
-          this.#cut(piece),
+          this.#limits.cut(piece),
         );
         result.set(buffer.bytes.subarray(0, piece.length), at);
       },
@@ -154,7 +149,7 @@ export class BlkDriver implements AsyncDisposable {
         await this.#move(
           VIRTIO_BLK_T_OUT,
           sector + at / VIRTIO_BLK_SECTOR_BYTES,
-          this.#cut(piece),
+          this.#limits.cut(piece),
           [],
         );
       },
@@ -172,7 +167,7 @@ export class BlkDriver implements AsyncDisposable {
   ): Promise<void> {
     const sector = this.#sector(offset, lengthBytes);
     const piece = { address: buffer.address, length: checkFits(buffer, lengthBytes) };
-    await this.#move(VIRTIO_BLK_T_IN, sector, [], this.#cut(piece));
+    await this.#move(VIRTIO_BLK_T_IN, sector, [], this.#limits.cut(piece));
   }
 
   /** Writes straight from `buffer`, `lengthBytes` of it or all; no copy. */
@@ -184,7 +179,7 @@ export class BlkDriver implements AsyncDisposable {
     this.#mustBeWritable();
     const sector = this.#sector(offset, lengthBytes);
     const piece = { address: buffer.address, length: checkFits(buffer, lengthBytes) };
-    await this.#move(VIRTIO_BLK_T_OUT, sector, this.#cut(piece), []);
+    await this.#move(VIRTIO_BLK_T_OUT, sector, this.#limits.cut(piece), []);
   }
 
   /** Makes stable what was written before. Nothing to do when the disk has no cache to flush. */
@@ -207,7 +202,7 @@ export class BlkDriver implements AsyncDisposable {
   /** Says that these bytes are not needed any more; what they read as is undefined then. */
   async discard(offset: DiskOffset, lengthBytes: number, options: Abortable = {}): Promise<void> {
     this.#mustHave(VIRTIO_BLK_F_DISCARD, "discard");
-    const most = this.#view.getUint32(VIRTIO_BLK_CONFIG_MAX_DISCARD_SECTORS, true);
+    const most = this.#limits.discardSectorsMax;
     const sector = this.#sector(offset, lengthBytes);
     await orAbort(this.#ranges(VIRTIO_BLK_T_DISCARD, sector, lengthBytes, most, 0), options.signal);
   }
@@ -219,7 +214,7 @@ export class BlkDriver implements AsyncDisposable {
     options: Abortable & { unmap?: boolean } = {},
   ): Promise<void> {
     this.#mustHave(VIRTIO_BLK_F_WRITE_ZEROES, "write zeroes");
-    const most = this.#view.getUint32(VIRTIO_BLK_CONFIG_MAX_WRITE_ZEROES_SECTORS, true);
+    const most = this.#limits.writeZeroesSectorsMax;
     const sector = this.#sector(offset, lengthBytes);
     const flags = options.unmap ? VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP : 0;
     const work = this.#ranges(VIRTIO_BLK_T_WRITE_ZEROES, sector, lengthBytes, most, flags);
@@ -268,23 +263,6 @@ export class BlkDriver implements AsyncDisposable {
     return at / VIRTIO_BLK_SECTOR_BYTES;
   }
 
-  /** A run of memory as pieces that the device takes. */
-  #cut({ address, length }: Piece): Piece[] {
-    const isLimited = this.#has(VIRTIO_BLK_F_SIZE_MAX);
-    const most = isLimited ? this.#view.getUint32(VIRTIO_BLK_CONFIG_SIZE_MAX, true) : length;
-    const pieces: Piece[] = [];
-    for (let at = 0; at < length; at += most) {
-      pieces.push({ address: address + at, length: Math.min(most, length - at) });
-    }
-    const limit = this.#has(VIRTIO_BLK_F_SEG_MAX)
-      ? this.#view.getUint32(VIRTIO_BLK_CONFIG_SEG_MAX, true)
-      : 1;
-    if (pieces.length <= limit) return pieces;
-    throw new VhostError("EINVAL", `a request moves at most ${limit * most} bytes here`, {
-      length,
-    });
-  }
-
   /** One request, on the queues in turn. */
   #move(type: number, sector: number, out: readonly Piece[], in_: readonly Piece[]): Promise<void> {
     const requests = this.#requests[this.#next++ % this.#requests.length] as BlkRequests;
@@ -298,9 +276,10 @@ export class BlkDriver implements AsyncDisposable {
     signal: AbortSignal | undefined,
   ): Promise<void> {
     if (length === 0) return;
-    using buffer = this.alloc(Math.min(length, COPY_BYTES_MAX));
-    for (let at = 0; at < length && !signal?.aborted; at += COPY_BYTES_MAX) {
-      const partBytes = Math.min(COPY_BYTES_MAX, length - at);
+    const most = Math.min(COPY_BYTES_MAX, this.#limits.requestBytesMax);
+    using buffer = this.alloc(Math.min(length, most));
+    for (let at = 0; at < length && !signal?.aborted; at += most) {
+      const partBytes = Math.min(most, length - at);
       await use(buffer, at, { address: buffer.address, length: partBytes });
     }
   }

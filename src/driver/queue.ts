@@ -31,6 +31,8 @@ interface Request {
  */
 export class Queue {
   readonly index: number;
+  /** Entries of the ring. */
+  readonly num: number;
   readonly #transport: Transport;
   readonly #ring: DriverRing;
   readonly #tables: RingTables;
@@ -55,6 +57,7 @@ export class Queue {
   ) {
     const { shared } = transport;
     this.index = index;
+    this.num = num;
     this.#transport = transport;
     this.#onSubmit = onSubmit;
     this.#areas = [];
