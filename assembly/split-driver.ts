@@ -101,36 +101,27 @@ function bytesOf(iov: usize, count: u32): u64 {
   return sum;
 }
 
-/** Writes one descriptor; `linear` is an address in our memory. */
-function writeDesc(vq: usize, desc: usize, linear: u32, len: u32, flags: u32, next: u32): void {
-  store<u64>(desc, <u64>linear + load<u64>(vq, VQ_GUEST_DELTA));
+/** Writes one descriptor of guest address `addr`. */
+function writeDesc(desc: usize, addr: u64, len: u32, flagsNext: u32): void {
+  store<u64>(desc, addr);
   store<u32>(desc, len, VIRTQ_DESC_LEN);
-  store<u32>(desc, flags | (next << 16), VIRTQ_DESC_FLAGS);
-}
-
-/** Flags of piece `i` of `total`, of which the first `outCount` are readable. */
-function pieceFlags(i: u32, total: u32, outCount: u32): u32 {
-  const write: u32 = i < outCount ? 0 : VIRTQ_DESC_F_WRITE;
-  return i + 1 < total ? write | VIRTQ_DESC_F_NEXT : write;
+  store<u32>(desc, flagsNext, VIRTQ_DESC_FLAGS);
 }
 
 /** Writes the pieces along the free list from `head` on; returns the free list's new head. */
 function writeDirect(vq: usize, head: u32, iov: usize, outCount: u32, total: u32): u32 {
   const table = load<usize>(vq, VQ_DESC);
+  const delta = load<u64>(vq, VQ_GUEST_DELTA);
+  const shadows = load<usize>(vq, VQ_SHADOW);
   let index = head;
-  for (let i: u32 = 0; i < total; i++) {
-    const next = <u32>load<u16>(shadow(vq, index), SHADOW_NEXT); // our link, never the ring's
-    const flags = pieceFlags(i, total, outCount);
+  for (let i: u32 = 1; ; i++) {
+    const next = <u32>load<u16>(shadows + <usize>index * SHADOW_BYTES, SHADOW_NEXT);
+    const write: u32 = i <= outCount ? 0 : VIRTQ_DESC_F_WRITE;
+    const flags = i < total ? write | VIRTQ_DESC_F_NEXT | (next << 16) : write;
     const desc = table + <usize>index * VIRTQ_DESC_BYTES;
-    writeDesc(
-      vq,
-      desc,
-      load<u32>(iov),
-      load<u32>(iov, IOV_LENGTH),
-      flags,
-      i + 1 < total ? next : 0,
-    );
+    writeDesc(desc, <u64>load<u32>(iov) + delta, load<u32>(iov, IOV_LENGTH), flags);
     index = next;
+    if (i == total) break;
     iov += IOV_BYTES;
   }
   return index;
@@ -140,88 +131,78 @@ function writeDirect(vq: usize, head: u32, iov: usize, outCount: u32, total: u32
 function writeIndirect(vq: usize, head: u32, iov: usize, outCount: u32, total: u32): u32 {
   const tableBytes = load<u32>(vq, VQ_INDIRECT_CAPACITY) * VIRTQ_DESC_BYTES;
   const table = load<u32>(vq, VQ_INDIRECT) + head * tableBytes;
+  const delta = load<u64>(vq, VQ_GUEST_DELTA);
   let entry = <usize>table;
-  for (let i: u32 = 0; i < total; i++) {
-    const flags = pieceFlags(i, total, outCount);
-    writeDesc(
-      vq,
-      entry,
-      load<u32>(iov),
-      load<u32>(iov, IOV_LENGTH),
-      flags,
-      i + 1 < total ? i + 1 : 0,
-    );
+  for (let i: u32 = 1; ; i++) {
+    const write: u32 = i <= outCount ? 0 : VIRTQ_DESC_F_WRITE;
+    const flags = i < total ? write | VIRTQ_DESC_F_NEXT | (i << 16) : write;
+    writeDesc(entry, <u64>load<u32>(iov) + delta, load<u32>(iov, IOV_LENGTH), flags);
+    if (i == total) break;
     entry += VIRTQ_DESC_BYTES;
     iov += IOV_BYTES;
   }
   const desc = load<usize>(vq, VQ_DESC) + <usize>head * VIRTQ_DESC_BYTES;
-  writeDesc(vq, desc, table, total * VIRTQ_DESC_BYTES, VIRTQ_DESC_F_INDIRECT, 0);
+  writeDesc(desc, <u64>table + delta, total * VIRTQ_DESC_BYTES, VIRTQ_DESC_F_INDIRECT);
   return <u32>load<u16>(shadow(vq, head), SHADOW_NEXT);
-}
-
-/** What `addChain` answers. */
-const ADDED: i32 = 0;
-const FULL: i32 = 1;
-
-/** Adds the chain of one record: ADDED, FULL, or -VRING_E_CHAIN with nothing changed. */
-function addChain(vq: usize, chain: usize): i32 {
-  const iovStart = load<u32>(chain, CHAIN_IOV_START);
-  const outCount = load<u32>(chain, CHAIN_OUT_COUNT);
-  const inCount = load<u32>(chain, CHAIN_IN_COUNT);
-  const pieces = <u64>outCount + <u64>inCount;
-  if (pieces == 0 || <u64>iovStart + pieces > load<u32>(vq, VQ_IOV_CAPACITY)) return -VRING_E_CHAIN;
-  const total = <u32>pieces;
-  const iov = load<usize>(vq, VQ_IOV) + <usize>iovStart * IOV_BYTES;
-  const inBytes = bytesOf(iov + <usize>outCount * IOV_BYTES, inCount);
-  if ((inBytes + bytesOf(iov, outCount)) >> 32) return -VRING_E_CHAIN;
-  const isIndirect =
-    total > 1 &&
-    (load<u32>(vq, VQ_FLAGS) & VQ_F_INDIRECT) != 0 &&
-    total <= load<u32>(vq, VQ_INDIRECT_CAPACITY) &&
-    load<u32>(vq, VQ_INDIRECT) != 0;
-  const need: u32 = isIndirect ? 1 : total;
-  const num = load<u32>(vq, VQ_NUM);
-  const free = load<u32>(vq, VQ_NUM_FREE);
-  if (need > num) return -VRING_E_CHAIN;
-  if (need > free) return FULL;
-
-  const head = load<u32>(vq, VQ_FREE_HEAD);
-  const freeHead = isIndirect
-    ? writeIndirect(vq, head, iov, outCount, total)
-    : writeDirect(vq, head, iov, outCount, total);
-  store<u32>(vq, freeHead, VQ_FREE_HEAD);
-  store<u32>(vq, free - need, VQ_NUM_FREE);
-  const mine = shadow(vq, head);
-  store<u16>(mine, <u16>need, SHADOW_COUNT);
-  store<u32>(mine, <u32>inBytes, SHADOW_IN_BYTES);
-  stage(vq, head, num);
-  store<u32>(chain, head, CHAIN_HEAD);
-  return ADDED;
-}
-
-/** Puts `head` in the available ring; visible with the next publish. */
-function stage(vq: usize, head: u32, num: u32): void {
-  const next = load<u32>(vq, VQ_AVAIL_NEXT);
-  const slot = load<usize>(vq, VQ_DRIVER) + (next & (num - 1)) * VIRTQ_AVAIL_ELEM_BYTES;
-  store<u16>(slot, <u16>head, VIRTQ_RING_ELEMENTS);
-  store<u32>(vq, next16(next), VQ_AVAIL_NEXT);
-  store<u32>(vq, load<u32>(vq, VQ_IN_FLIGHT) + 1, VQ_IN_FLIGHT);
 }
 
 /** DriverRing.addBufs */
 export function addBufs(vq: usize, count: u32): i32 {
   const limit = min(count, load<u32>(vq, VQ_CHAIN_CAPACITY));
+  const num = load<u32>(vq, VQ_NUM);
+  const iovCapacity = load<u32>(vq, VQ_IOV_CAPACITY);
+  const iovs = load<usize>(vq, VQ_IOV);
+  const heads = load<usize>(vq, VQ_DRIVER) + VIRTQ_RING_ELEMENTS;
+  const shadows = load<usize>(vq, VQ_SHADOW);
+  const tables = load<u32>(vq, VQ_INDIRECT);
+  const tableMax: u32 =
+    tables != 0 && (load<u32>(vq, VQ_FLAGS) & VQ_F_INDIRECT) != 0
+      ? load<u32>(vq, VQ_INDIRECT_CAPACITY)
+      : 0;
+  let next = load<u32>(vq, VQ_AVAIL_NEXT);
+  let free = load<u32>(vq, VQ_NUM_FREE);
+  let head = load<u32>(vq, VQ_FREE_HEAD);
   let chain = load<usize>(vq, VQ_CHAINS);
-  for (let i: u32 = 0; i < limit; i++) {
-    const result = addChain(vq, chain);
-    if (result == FULL) return <i32>i;
-    if (result < 0) {
-      countError(vq, VRING_E_CHAIN);
-      return i > 0 ? <i32>i : result;
-    }
+  let added: u32 = 0;
+  let error = 0;
+  for (; added < limit; added++) {
+    const iovStart = load<u32>(chain, CHAIN_IOV_START);
+    const outCount = load<u32>(chain, CHAIN_OUT_COUNT);
+    const inCount = load<u32>(chain, CHAIN_IN_COUNT);
+    const pieces = <u64>outCount + <u64>inCount;
+    const total = <u32>pieces;
+    const isIndirect = total > 1 && total <= tableMax;
+    const need: u32 = isIndirect ? 1 : total;
+    error = VRING_E_CHAIN;
+    if (pieces == 0 || <u64>iovStart + pieces > iovCapacity) break;
+    const iov = iovs + <usize>iovStart * IOV_BYTES;
+    const inBytes = bytesOf(iov + <usize>outCount * IOV_BYTES, inCount);
+    if ((inBytes + bytesOf(iov, outCount)) >> 32) break;
+    if (need > num) break;
+    error = 0;
+    if (need > free) break;
+    const mine = shadows + <usize>head * SHADOW_BYTES;
+    const freeHead = isIndirect
+      ? writeIndirect(vq, head, iov, outCount, total)
+      : writeDirect(vq, head, iov, outCount, total);
+    free -= need;
+    store<u16>(mine, <u16>need, SHADOW_COUNT);
+    store<u32>(mine, <u32>inBytes, SHADOW_IN_BYTES);
+    store<u16>(heads + ((next & (num - 1)) << 1), <u16>head);
+    store<u32>(chain, head, CHAIN_HEAD);
+    next = next16(next);
+    head = freeHead;
     chain += CHAIN_BYTES;
   }
-  return <i32>limit;
+  store<u32>(vq, next, VQ_AVAIL_NEXT);
+  store<u32>(vq, free, VQ_NUM_FREE);
+  store<u32>(vq, head, VQ_FREE_HEAD);
+  store<u32>(vq, load<u32>(vq, VQ_IN_FLIGHT) + added, VQ_IN_FLIGHT);
+  if (error != 0) {
+    countError(vq, VRING_E_CHAIN);
+    if (added == 0) return -VRING_E_CHAIN;
+  }
+  return <i32>added;
 }
 
 /** DriverRing.publish. Release A1: the elements come first. Pairs with A1 in split-device.ts. */
@@ -255,50 +236,50 @@ function loadUsedIdx(vq: usize): u32 {
   return <u32>atomic.load<u16>(load<usize>(vq, VQ_DEVICE), VIRTQ_RING_IDX);
 }
 
-/** Gives the descriptors of the chain at `head` back, to the front of the free list. */
-function freeChain(vq: usize, head: u32): void {
-  const first = shadow(vq, head);
-  const count = <u32>load<u16>(first, SHADOW_COUNT);
-  let last = first;
-  for (let left = count; left > 1; left--) last = shadow(vq, load<u16>(last, SHADOW_NEXT));
-  store<u16>(last, <u16>load<u32>(vq, VQ_FREE_HEAD), SHADOW_NEXT);
-  store<u16>(first, 0, SHADOW_COUNT);
-  store<u32>(vq, head, VQ_FREE_HEAD);
-  store<u32>(vq, load<u32>(vq, VQ_NUM_FREE) + count, VQ_NUM_FREE);
-}
-
-/** Takes one used element into `chain`. False when its id can't be trusted: nothing has changed. */
-function takeUsed(vq: usize, chain: usize): bool {
-  const num = load<u32>(vq, VQ_NUM);
-  const last = load<u32>(vq, VQ_LAST_USED);
-  const slot = load<usize>(vq, VQ_DEVICE) + (last & (num - 1)) * VIRTQ_USED_ELEM_BYTES;
-  const id = load<u32>(slot, VIRTQ_RING_ELEMENTS);
-  const len = load<u32>(slot, VIRTQ_RING_ELEMENTS + VIRTQ_USED_ELEM_LEN);
-  if (id >= num) return false;
-  const mine = shadow(vq, id);
-  if (load<u16>(mine, SHADOW_COUNT) == 0) return false;
-  const inBytes = load<u32>(mine, SHADOW_IN_BYTES);
-  if (len > inBytes) countError(vq, VRING_E_USED_LENGTH);
-  store<u32>(chain, id, CHAIN_HEAD);
-  store<u32>(chain, min(len, inBytes), CHAIN_USED_BYTES);
-  freeChain(vq, id);
-  store<u32>(vq, next16(last), VQ_LAST_USED);
-  store<u32>(vq, load<u32>(vq, VQ_IN_FLIGHT) - 1, VQ_IN_FLIGHT);
-  return true;
-}
-
 /** DriverRing.getBufs */
 export function getBufs(vq: usize, max: u32): i32 {
   const pending = (loadUsedIdx(vq) - load<u32>(vq, VQ_LAST_USED)) & 0xffff;
-  if (pending > load<u32>(vq, VQ_IN_FLIGHT)) return refuse(vq, VRING_E_USED_INDEX);
+  const inFlight = load<u32>(vq, VQ_IN_FLIGHT);
+  if (pending > inFlight) return refuse(vq, VRING_E_USED_INDEX);
+  const num = load<u32>(vq, VQ_NUM);
+  const elements = load<usize>(vq, VQ_DEVICE) + VIRTQ_RING_ELEMENTS;
+  const shadows = load<usize>(vq, VQ_SHADOW);
   const limit = min(min(max, load<u32>(vq, VQ_CHAIN_CAPACITY)), pending);
+  let last = load<u32>(vq, VQ_LAST_USED);
+  let free = load<u32>(vq, VQ_NUM_FREE);
+  let freeHead = load<u32>(vq, VQ_FREE_HEAD);
   let chain = load<usize>(vq, VQ_CHAINS);
-  for (let i: u32 = 0; i < limit; i++) {
-    if (!takeUsed(vq, chain)) {
-      const refusal = refuse(vq, VRING_E_USED_ID);
-      return i > 0 ? <i32>i : refusal;
+  let got: u32 = 0;
+  for (; got < limit; got++) {
+    const slot = elements + (last & (num - 1)) * VIRTQ_USED_ELEM_BYTES;
+    const id = load<u32>(slot);
+    const len = load<u32>(slot, VIRTQ_USED_ELEM_LEN);
+    if (id >= num) break;
+    const mine = shadows + <usize>id * SHADOW_BYTES;
+    const count = <u32>load<u16>(mine, SHADOW_COUNT);
+    if (count == 0) break;
+    const inBytes = load<u32>(mine, SHADOW_IN_BYTES);
+    if (len > inBytes) countError(vq, VRING_E_USED_LENGTH);
+    store<u32>(chain, id, CHAIN_HEAD);
+    store<u32>(chain, min(len, inBytes), CHAIN_USED_BYTES);
+    let tail = mine;
+    for (let left = count; left > 1; left--) {
+      tail = shadows + <usize>load<u16>(tail, SHADOW_NEXT) * SHADOW_BYTES;
     }
+    store<u16>(tail, <u16>freeHead, SHADOW_NEXT);
+    store<u16>(mine, 0, SHADOW_COUNT);
+    freeHead = id;
+    free += count;
+    last = next16(last);
     chain += CHAIN_BYTES;
+  }
+  store<u32>(vq, last, VQ_LAST_USED);
+  store<u32>(vq, inFlight - got, VQ_IN_FLIGHT);
+  store<u32>(vq, free, VQ_NUM_FREE);
+  store<u32>(vq, freeHead, VQ_FREE_HEAD);
+  if (got < limit) {
+    const refusal = refuse(vq, VRING_E_USED_ID);
+    return got > 0 ? <i32>got : refusal;
   }
   if (limit > 0 || pending == 0) store<u32>(vq, 0, VQ_ERROR);
   return <i32>limit;

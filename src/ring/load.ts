@@ -29,24 +29,15 @@ function compile(target: "shared" | "unshared"): WebAssembly.Module {
   return module;
 }
 
-/** The loader wraps each function to count its arguments; `original` is the function itself. */
-function unwrap(exports: Record<string, unknown>): RingModule {
-  const functions: Record<string, unknown> = {};
-  for (const [name, value] of Object.entries(exports)) {
-    if (typeof value !== "function") continue;
-    functions[name] = (value as { original?: unknown }).original ?? value;
-  }
-  return functions as unknown as RingModule;
-}
-
 /**
  * An instance of the ring module over `memory`, of the target that fits it (shared or not). Any
  * number of instances may work on one memory. Throws what WebAssembly throws for a foreign object.
  */
 export function instantiate(memory: WebAssembly.Memory): RingModule {
   const target = memory.buffer instanceof SharedArrayBuffer ? "shared" : "unshared";
-  const { exports } = instantiateSync(compile(target), { env: { memory } });
-  return unwrap(exports);
+  const { instance } = instantiateSync(compile(target), { env: { memory } });
+  // Not the loader's `exports`: those are wrapped, and a copy made of them is a slow object.
+  return instance.exports as unknown as RingModule;
 }
 
 /** Rings of `kind` over `memory`, for the thread that calls. */

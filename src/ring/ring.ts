@@ -108,8 +108,8 @@ export interface DeviceRing {
    *    VRING_E_AVAIL_INDEX, VQ_AVAIL_SEEN stays; equal: the burst ends (VQ_ERROR is cleared).
    * 2. VQ_IN_FLIGHT = VQ_NUM: refusal VRING_E_IN_FLIGHT.
    * 3. The head is read; not below VQ_NUM: refusal VRING_E_HEAD.
-   * 4. The chain is followed (below). Good: its record is written with CHAIN_USED_BYTES 0, VQ_ERROR
-   *    cleared, VQ_LAST_AVAIL and VQ_IN_FLIGHT go up by one. Malformed: its code is counted, VQ_ERROR
+   * 4. The chain is followed (below). Good: its record is written, CHAIN_USED_BYTES 0, VQ_ERROR
+   *    cleared, VQ_LAST_AVAIL and VQ_IN_FLIGHT go up by one. Malformed: it is counted, VQ_ERROR
    *    cleared, VQ_LAST_AVAIL goes up, and the head is staged in the used ring with length 0.
    *    VRING_E_IOV while earlier chains of the burst use the iovec table: the burst ends before it,
    *    uncounted. (With the whole table to itself it is malformed like any other.)

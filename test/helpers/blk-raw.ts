@@ -19,7 +19,7 @@ export interface RawSegment {
   flags?: number;
 }
 
-/** virtio 1.3, 5.2.6 Device Operation: struct virtio_blk_discard_write_zeroes, one after another. */
+/** virtio 1.3, 5.2.6 Device Operation: struct virtio_blk_discard_write_zeroes, in a row. */
 export function blkSegments(segments: readonly RawSegment[]): Uint8Array {
   const bytes = new Uint8Array(segments.length * VIRTIO_BLK_SEGMENT_BYTES);
   const view = new DataView(bytes.buffer);

@@ -34,8 +34,24 @@ function echo({ queues = 1, features = 0n }) {
   };
 }
 
-/** Takes no request, ever: all that is sent stays in flight. `ignores` leaves it in the ring. */
-const hangs = () => ({ ...plain(2), handleKick: () => {} });
+/** Takes no request, ever: all that is sent stays in flight. */
+const hangs = ({ config = 4, queues = 2 }) => ({
+  ...plain(queues),
+  readConfig: () => new Uint8Array(config),
+  handleKick: () => {},
+});
+
+/** Leaves what it is given in the ring until told; `words` (Int32, shared): times run, told. */
+function waits({ words }) {
+  const shared = new Int32Array(words);
+  return {
+    ...plain(),
+    handleKick: (vq) => {
+      Atomics.add(shared, 0, 1);
+      if (Atomics.load(shared, 1) !== 0) vq.drain(() => 0);
+    },
+  };
+}
 
 /** Answers with more than it wrote, as `drain` must cut. */
 const boasts = () => ({ ...plain(), handleKick: (vq) => vq.drain(() => 0xffffffff) });
@@ -80,6 +96,7 @@ const devices = {
   plain: () => plain(),
   hangs,
   boasts,
+  waits,
   countingBlk,
   throws: () =>
     dies(() => {

@@ -1,6 +1,5 @@
 // Devices for tests, and ways to look at what is left of them.
 
-import { readdirSync } from "node:fs";
 import { setImmediate as nextTurn } from "node:timers/promises";
 import { expect } from "vitest";
 import type { BlkOptions } from "#dist/devices/blk.js";
@@ -29,9 +28,15 @@ export async function rejected(code: Errno, work: Promise<unknown>): Promise<Vho
   return error as VhostError;
 }
 
-/** Threads of this Node process. Linux alone can tell; elsewhere 0. */
+let liveThreads = 0;
+process.on("worker", (worker) => {
+  liveThreads++;
+  worker.once("exit", () => liveThreads--);
+});
+
+/** Worker threads of this program that were made and have not ended. */
 export function threadCount(): number {
-  return process.platform === "linux" ? readdirSync("/proc/self/task").length : 0;
+  return liveThreads;
 }
 
 /** Runs the event loop until `test` holds. */

@@ -1,5 +1,5 @@
-// A guest without a driver: it writes its rings by hand, as a hostile one would, and a device of the
-// product works on them through the whole path.
+// A guest without a driver: it writes its rings by hand, as a hostile one would, and a device of
+// the product works on them through the whole path.
 
 import { setImmediate as nextTurn } from "node:timers/promises";
 import { Kernel } from "#dist/index.js";

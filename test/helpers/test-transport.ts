@@ -90,6 +90,8 @@ export class TestTransport implements Transport {
     return this.dev.worker.doorbell.waitCall(seen, Number.POSITIVE_INFINITY);
   }
 
+  detach(): void {}
+
   onDeath(listener: (error: VhostError) => void): void {
     this.dev.worker.onDeath(listener);
   }

@@ -1,0 +1,77 @@
+import { Argument, Command } from "commander";
+import { BLK_NOTE, benchBlk } from "./blk.js";
+import type { Case } from "./harness.js";
+import { header, outcomeLine, outcomes, table } from "./report.js";
+import { benchRing, RING_NOTE } from "./ring.js";
+import { benchThreads, THREADS_NOTE } from "./threads.js";
+
+interface BenchEntry {
+  note: string;
+  full: () => Promise<Case[]>;
+  smoke: () => Promise<Case[]>;
+}
+
+const BENCHES: Record<string, BenchEntry> = {
+  ring: {
+    note: RING_NOTE,
+    full: () => benchRing({ rounds: 21, samples: 9, items: 4096 }),
+    smoke: () => benchRing({ rounds: 1, samples: 1, items: 128 }),
+  },
+  threads: {
+    note: THREADS_NOTE,
+    full: () =>
+      benchThreads({
+        rounds: 15,
+        buffers: 500_000,
+        messages: 20_000,
+        pingPongBuffers: 20_000,
+        pingPongMessages: 1_000,
+      }),
+    smoke: () =>
+      benchThreads({
+        rounds: 1,
+        buffers: 2_000,
+        messages: 100,
+        pingPongBuffers: 20,
+        pingPongMessages: 10,
+      }),
+  },
+  blk: {
+    note: BLK_NOTE,
+    full: () => benchBlk({ rounds: 9, samples: 1, items: 2_000 }),
+    smoke: () => benchBlk({ rounds: 1, samples: 1, items: 50 }),
+  },
+};
+
+interface Flags {
+  smoke?: boolean;
+  json?: boolean;
+}
+
+async function main(
+  names: readonly string[],
+  { smoke = false, json = false }: Flags,
+): Promise<void> {
+  const say = (text: string) => json || console.log(text);
+  const head = header();
+  say(`${head}${smoke ? " — SMOKE: sizes too small for the numbers to mean anything" : ""}\n`);
+  const cases: Case[] = [];
+  for (const name of names) {
+    const { note, full, smoke: small } = BENCHES[name] as BenchEntry;
+    const results = await (smoke ? small() : full());
+    cases.push(...results);
+    say(`── ${name} ──\n${note}\n${table(results)}\n`);
+  }
+  const targets = outcomes(cases);
+  for (const target of targets) say(outcomeLine(target, smoke));
+  if (json) console.log(JSON.stringify({ header: head, smoke, cases, targets }));
+}
+
+const names = Object.keys(BENCHES);
+await new Command("bench")
+  .description("Measures the rings; every ratio compares works done in turn in the same run.")
+  .addArgument(new Argument("[benches...]", "which ones").choices(names).default(names))
+  .option("--smoke", "tiny sizes, a few seconds: does it run, are the checksums equal")
+  .option("--json", "one line of JSON and nothing else")
+  .action(main)
+  .parseAsync();

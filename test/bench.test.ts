@@ -1,0 +1,77 @@
+import { execFile } from "node:child_process";
+import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
+import { beforeAll, describe, expect, test } from "vitest";
+import type { Case } from "../bench/harness.js";
+import type { Outcome } from "../bench/report.js";
+
+// The benches at their smallest: they run to their end, and what they compare did the same work. No
+// time is looked at.
+
+const RUN = fileURLToPath(new URL("../dist/bench/run.js", import.meta.url));
+
+/** Runs the command line, which ends by itself: a thread left over would keep it alive. */
+async function bench(...args: string[]): Promise<string> {
+  const options = { timeout: 60_000, maxBuffer: 1 << 24 };
+  return (await promisify(execFile)(process.execPath, [RUN, "--smoke", ...args], options)).stdout;
+}
+
+/** The checksums that have to be equal. */
+function sums({ measured, sameWork }: Case): number[] {
+  return measured.filter(({ name }) => sameWork.includes(name)).map(({ checksum }) => checksum);
+}
+
+describe("npm run bench -- --smoke --json", () => {
+  let cases: Case[];
+  let targets: Outcome[];
+
+  beforeAll(async () => {
+    ({ cases, targets } = JSON.parse(await bench("--json")));
+  }, 90_000);
+
+  test("every bench ran, with every implementation", () => {
+    const names = (of: string) =>
+      cases.filter((one) => one.bench === of).map((one) => one.measured.map(({ name }) => name));
+    expect(new Set(names("ring").map(String))).toEqual(new Set(["wasm,ts,host"]));
+    expect(names("ring")).toHaveLength(48);
+    expect(names("threads").map(String)).toEqual(Array(2).fill("wasm,ts,MessagePort"));
+    expect(names("blk").map(String)).toEqual(Array(6).fill("wasm,ts,fs.promises"));
+  });
+
+  test("those that do the same work have the same checksum, and not a trivial one", () => {
+    for (const one of cases) {
+      expect(sums(one).length, one.name).toBeGreaterThanOrEqual(2);
+      expect(new Set(sums(one)).size, `${one.name}: ${sums(one)}`).toBe(1);
+      expect(sums(one)[0], one.name).not.toBe(0);
+    }
+    const cycles = cases.filter(({ bench, facts }) => bench === "ring" && facts.part === "cycle");
+    const distinct = new Set(cycles.map((one) => sums(one)[0]));
+    expect(distinct.size).toBeGreaterThan(4); // another burst or another chain, another sum
+  });
+
+  test("every number is one", () => {
+    for (const { name, measured } of cases) {
+      for (const { nsPerItem, itemsPerSecond, timesSlower } of measured) {
+        expect(
+          [nsPerItem, itemsPerSecond, timesSlower].every((n) => n > 0),
+          name,
+        ).toBe(true);
+      }
+    }
+  });
+
+  test("every target is stated with its cases", () => {
+    expect(targets.map(({ least, of }) => [least, of])).toEqual([
+      [1.3, 18],
+      [2, 12],
+      [10, 1],
+    ]);
+  });
+});
+
+test("prints where it was measured, the table, and each target", async () => {
+  const text = await bench("threads");
+  expect(text).toContain(`Node ${process.version}`);
+  expect(text).toMatch(/wasm \/ MessagePort/);
+  expect(text.match(/not measured in this run/g)).toHaveLength(2);
+}, 90_000);

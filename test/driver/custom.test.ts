@@ -1,0 +1,154 @@
+// A device of the user's own, and the plain driver for it.
+
+import { describe, expect, test } from "vitest";
+import type { ProbeOptions } from "#dist/driver/probe.js";
+import { Kernel } from "#dist/index.js";
+import type { OpenOptions } from "#dist/loopback.js";
+import { VIRTIO_F_EVENT_IDX, VIRTIO_F_INDIRECT_DESC } from "#dist/spec/virtio-config.js";
+import { pattern } from "../helpers/blk-raw.js";
+import { custom, pump, rejected } from "../helpers/devices.js";
+import { MODES } from "../helpers/raw-guest.js";
+
+async function open(
+  how: string,
+  options: Record<string, unknown> = {},
+  openOptions: OpenOptions = {},
+  probeOptions: ProbeOptions = {},
+) {
+  const process = new Kernel().spawn({ memoryBytes: 4 << 20 });
+  const device = await process.open(custom(how, options), openOptions);
+  const driver = await device.driver(probeOptions);
+  const isInline = openOptions.run === "inline";
+  return {
+    process,
+    device,
+    driver,
+    run: <T>(work: Promise<T>) => (isInline ? pump(device, work) : work),
+    [Symbol.asyncDispose]: () => process.exit(),
+  };
+}
+
+const text = (bytes: Uint8Array) => Buffer.from(bytes).toString();
+const bytes = (value: string) => Buffer.from(value);
+
+describe.each(MODES)("$run, $ring ring", (mode) => {
+  test("what is sent comes back, of any length, on every queue", async () => {
+    await using echo = await open("echo", { queues: 4 }, mode);
+    for (let queue = 0; queue < 4; queue++) {
+      for (const length of [1, 2, 511, 4096, 100_000]) {
+        const sent = pattern(length, queue);
+        const back = await echo.run(echo.driver.request(queue, sent, length));
+        expect(Buffer.from(back).equals(sent)).toBe(true);
+      }
+    }
+  });
+
+  test("many at the same time, more than the ring holds, each gets its own", async () => {
+    await using echo = await open("echo", { queues: 2 }, mode, { queueSize: 4 });
+    const requests = Array.from({ length: 500 }, async (_, i) => {
+      const back = await echo.driver.request(i % 2, bytes(`request ${i}`), 32);
+      return text(back) === `request ${i}`;
+    });
+    expect(await echo.run(Promise.all(requests))).not.toContain(false);
+    expect(echo.device.dev.sharedMemory.guest.freeBytes).toBeGreaterThan(0);
+  });
+
+  test("less room than the answer needs: it is cut", async () => {
+    await using echo = await open("echo", {}, mode);
+    expect(text(await echo.run(echo.driver.request(0, bytes("hello"), 2)))).toBe("he");
+    expect(text(await echo.run(echo.driver.request(0, bytes("hello"), 0)))).toBe("");
+  });
+
+  test("readable alone, writable alone", async () => {
+    await using echo = await open("echo", {}, mode);
+    expect(await echo.run(echo.driver.request(0, new Uint8Array(0), 8))).toHaveLength(0);
+    expect(await echo.run(echo.driver.request(0, bytes("x"), 0))).toHaveLength(0);
+  });
+
+  test("2.2: a device's own feature is negotiated, and the device hears of it", async () => {
+    await using loud = await open("echo", { features: 1n }, mode);
+    expect(loud.driver.features & 1n).toBe(1n);
+    expect(text(await loud.run(loud.driver.request(0, bytes("hello"), 5)))).toBe("HELLO");
+    await using quiet = await open("echo", { features: 1n }, mode, { withoutFeatures: [0] });
+    expect(quiet.driver.features & 1n).toBe(0n);
+    expect(text(await quiet.run(quiet.driver.request(0, bytes("hello"), 5)))).toBe("hello");
+  });
+
+  test("2.5: the configuration space is the device's", async () => {
+    await using echo = await open("echo", {}, mode);
+    expect([...echo.driver.config]).toEqual([0xec, 0x40]);
+    await echo.device.dev.writeConfig(1, Uint8Array.of(0x41));
+    expect([...(await echo.device.dev.readConfig())]).toEqual([0xec, 0x41]);
+  });
+
+  test("a handler that claims more bytes than there is room for: they are cut", async () => {
+    await using boaster = await open("boasts", {}, mode);
+    expect(await boaster.run(boaster.driver.request(0, bytes("x"), 16))).toHaveLength(16);
+  });
+
+  test("no indirect tables, no event index: the same", async () => {
+    const withoutFeatures = [VIRTIO_F_INDIRECT_DESC, VIRTIO_F_EVENT_IDX];
+    await using echo = await open("echo", {}, mode, { withoutFeatures });
+    const requests = [1, 2, 3].map((i) => echo.driver.request(0, bytes(`${i}`), 1));
+    expect((await echo.run(Promise.all(requests))).map(text)).toEqual(["1", "2", "3"]);
+  });
+});
+
+describe("at the door", () => {
+  test("no such queue: ENOBUFS", async () => {
+    await using echo = await open("echo", {}, { run: "inline" });
+    for (const queue of [1, -1, 0.5]) {
+      await rejected("ENOBUFS", echo.driver.request(queue, bytes("x"), 1));
+    }
+  });
+
+  test("nothing to read and nothing to write: EINVAL", async () => {
+    await using echo = await open("echo", {}, { run: "inline" });
+    await rejected("EINVAL", echo.driver.request(0, new Uint8Array(0), 0));
+  });
+
+  test("more than the guest's memory: ENOMEM, and the next request goes well", async () => {
+    await using echo = await open("echo", {}, { run: "inline" });
+    const { guest } = echo.device.dev.sharedMemory;
+    const { freeBytes } = guest;
+    await rejected("ENOMEM", echo.driver.request(0, bytes("x"), freeBytes));
+    expect(text(await echo.run(echo.driver.request(0, bytes("x"), 1)))).toBe("x");
+    expect(guest.freeBytes).toBe(freeBytes);
+  });
+
+  test.each([-1, 1.5, Number.NaN])("%s bytes of room: EINVAL", async (room) => {
+    await using echo = await open("echo", {}, { run: "inline" });
+    await rejected("EINVAL", echo.driver.request(0, bytes("xyz"), room));
+  });
+});
+
+describe("a driver that can't come up keeps nothing", () => {
+  test.each([3, 0, 128, 0.5])("queue size %s: EINVAL", async (queueSize) => {
+    const process = new Kernel().spawn({ memoryBytes: 1 << 20 });
+    await using device = await process.open(custom("echo", { queues: 2 }), { run: "inline" });
+    const { host, guest } = device.dev.sharedMemory;
+    const before = [host.freeBytes, guest.freeBytes];
+    await rejected("EINVAL", device.driver({ queueSize }));
+    expect([host.freeBytes, guest.freeBytes]).toEqual(before);
+    await device.driver();
+  });
+
+  test("ENOMEM, wherever the memory ends", async () => {
+    const process = new Kernel().spawn({ memoryBytes: 1 << 20 });
+    await using device = await process.open(custom("echo", { queues: 2 }), { run: "inline" });
+    const { host, guest } = device.dev.sharedMemory;
+    const before = [host.freeBytes, guest.freeBytes];
+    for (const arena of [host, guest]) {
+      for (let left = 64, isUp = false; !isUp; left += Math.ceil(left / 8)) {
+        const hog = arena.alloc(Math.max(arena.freeBytes - left, 1), 1);
+        const driver = await device.driver().catch((error) => {
+          expect(error).toMatchObject({ code: "ENOMEM" });
+        });
+        isUp = driver !== undefined;
+        await driver?.close();
+        arena.free(hog);
+        expect([host.freeBytes, guest.freeBytes]).toEqual(before);
+      }
+    }
+  });
+});
