@@ -65,7 +65,7 @@ function indirectError(vq: usize, region: usize, addr: u64, len: u32, flags: u32
 /** Linear address of an entry of an indirect table, or 0 when it lies across two regions. */
 function entryAddress(vq: usize, addr: u64): usize {
   const region = findRegion(vq, addr);
-  return isWithin(region, addr, VIRTQ_DESC_BYTES) ? linear(region, addr) : 0;
+  return isWithin(region, addr, VIRTQ_DESC_BYTES) ? <usize>linear(region, addr) : 0;
 }
 
 /**
@@ -147,7 +147,7 @@ export function followChain(vq: usize, chain: usize, iovStart: u32, head: u32): 
       const error = indirectError(vq, region, addr, len, flags);
       if (error != 0) return outcome(walked, error);
       if (!isWithin(region, addr, len)) region = findRegion(vq, addr);
-      table = isWithin(region, addr, len) ? linear(region, addr) : 0;
+      table = isWithin(region, addr, len) ? <usize>linear(region, addr) : 0;
       tableGuest = addr;
       isIndirect = true;
       entries = len / VIRTQ_DESC_BYTES;
