@@ -120,6 +120,7 @@ async function demo(file: string, { depth }: DemoOptions): Promise<void> {
   const copy = await copyWith(vmm, file, join(folder, basename(file)), depth, progress);
   progress.stop();
 
+  console.log("What each pass took, with the hashing of what was read:");
   console.log(
     runTable({ "read, wasm ring": wasm, "read, ts ring": ts, "copy, wasm ring": copy.copied }),
   );
