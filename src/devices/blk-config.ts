@@ -27,8 +27,8 @@ import {
 
 /** Bytes of one data segment. With `segMax` of them, the most that a request may move: 16 MiB. */
 export const BLK_SEGMENT_BYTES_MAX = 1 << 16;
-/** Sectors of one discard segment: the hint costs nothing, so it may be large. */
-export const BLK_DISCARD_SECTORS_MAX = 1 << 22;
+/** Sectors of one discard segment: 4 MiB, which a disk in memory fills with zeroes. */
+export const BLK_DISCARD_SECTORS_MAX = 8192;
 /** Sectors of one write-zeroes segment: 1 MiB, so that a request stays a bounded amount of work. */
 export const BLK_WRITE_ZEROES_SECTORS_MAX = 2048;
 /** Segments of one discard or write-zeroes request. */

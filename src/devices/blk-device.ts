@@ -60,6 +60,8 @@ export class BlkDevice implements VirtioDevice {
   readonly #segments = new Uint8Array(BLK_SEGMENTS_MAX * VIRTIO_BLK_SEGMENT_BYTES);
   readonly #segmentsView = new DataView(this.#segments.buffer);
   readonly #segMax: number;
+  /** The most that one request moves. */
+  readonly #bytesMax: number;
   readonly #status = new Uint8Array(1);
   #accepted = 0n;
   #isWriteback = true;
@@ -72,6 +74,7 @@ export class BlkDevice implements VirtioDevice {
     this.queueCount = queueCount;
     this.queueSizeMax = queueSizeMax;
     this.#segMax = Math.min(SEGMENTS_MAX, Math.max(1, queueSizeMax - OVERHEAD_SEGMENTS));
+    this.#bytesMax = this.#segMax * BLK_SEGMENT_BYTES_MAX;
     this.#id = new Uint8Array(VIRTIO_BLK_ID_BYTES);
     new TextEncoder().encodeInto(id, this.#id);
   }
@@ -123,46 +126,44 @@ export class BlkDevice implements VirtioDevice {
     if (statusAt < 0 || readable.read(0, this.#header) < VIRTIO_BLK_HEADER_BYTES) {
       return vq.badRequest();
     }
-    const type = this.#headerView.getUint32(0, true);
-    const sector =
-      this.#headerView.getUint32(8, true) + this.#headerView.getUint32(12, true) * 2 ** 32;
-    let status: number;
-    switch (type) {
-      case VIRTIO_BLK_T_IN:
-        status = this.#read(sector, writable, statusAt);
-        break;
-      case VIRTIO_BLK_T_OUT:
-        status = this.#write(sector, readable);
-        break;
-      case VIRTIO_BLK_T_FLUSH:
-        status = toStatus(this.#backend.flush());
-        break;
-      case VIRTIO_BLK_T_GET_ID:
-        status = this.#getId(writable, statusAt);
-        break;
-      case VIRTIO_BLK_T_DISCARD:
-      case VIRTIO_BLK_T_WRITE_ZEROES:
-        status = this.#discardOrZero(type, readable);
-        break;
-      default:
-        status = VIRTIO_BLK_S_UNSUPP;
+    if (statusAt > this.#bytesMax) {
+      this.#setStatus(writable, statusAt, VIRTIO_BLK_S_IOERR);
+      return 0; // zeroing so much would be work without a bound: see below
     }
+    const type = this.#headerView.getUint32(0, true);
+    const status = this.#perform(type, readable, writable, statusAt);
+    // A length vouches for every byte before it (2.7.8.2 The Virtqueue Used Ring), and the status is
+    // the last one: so what no data was read to is zeroed.
     const isFilled = type === VIRTIO_BLK_T_IN || type === VIRTIO_BLK_T_GET_ID;
-    return this.#answer(writable, statusAt, status, isFilled);
+    if (status !== VIRTIO_BLK_S_OK || !isFilled) writable.fill(0, statusAt, 0);
+    this.#setStatus(writable, statusAt, status);
+    return statusAt + 1;
   }
 
-  /**
-   * Writes the status and returns the used length. A length vouches for every byte before it
-   * (2.7.8.2 The Virtqueue Used Ring), and the status is the last byte: so what no data was read to
-   * is zeroed.
-   */
-  #answer(writable: ChainSide, statusAt: number, status: number, isFilled: boolean): number {
+  #setStatus(writable: ChainSide, statusAt: number, status: number): void {
     this.#status[0] = status;
     writable.write(statusAt, this.#status);
-    if (status === VIRTIO_BLK_S_OK && isFilled) return statusAt + 1;
-    if (statusAt > this.#segMax * BLK_SEGMENT_BYTES_MAX) return 0;
-    writable.fill(0, statusAt, 0);
-    return statusAt + 1;
+  }
+
+  /** Does what the header asks for, with `length` writable bytes; returns the status. */
+  #perform(type: number, readable: ChainSide, writable: ChainSide, length: number): number {
+    const view = this.#headerView;
+    const sector = view.getUint32(8, true) + view.getUint32(12, true) * 2 ** 32;
+    switch (type) {
+      case VIRTIO_BLK_T_IN:
+        return this.#read(sector, writable, length);
+      case VIRTIO_BLK_T_OUT:
+        return this.#write(sector, readable);
+      case VIRTIO_BLK_T_FLUSH:
+        return toStatus(this.#backend.flush());
+      case VIRTIO_BLK_T_GET_ID:
+        return this.#getId(writable, length);
+      case VIRTIO_BLK_T_DISCARD:
+      case VIRTIO_BLK_T_WRITE_ZEROES:
+        return this.#discardOrZero(type, readable);
+      default:
+        return VIRTIO_BLK_S_UNSUPP;
+    }
   }
 
   #getId(writable: ChainSide, length: number): number {
@@ -174,7 +175,7 @@ export class BlkDevice implements VirtioDevice {
 
   #isWithin(sector: number, lengthBytes: number): boolean {
     const sectors = lengthBytes / VIRTIO_BLK_SECTOR_BYTES;
-    if (lengthBytes > this.#segMax * BLK_SEGMENT_BYTES_MAX) return false;
+    if (lengthBytes > this.#bytesMax) return false;
     return Number.isInteger(sectors) && sector <= MAX_SECTOR && sector + sectors <= this.#sectors;
   }
 

@@ -19,6 +19,24 @@ export interface ImageFacts {
   key: string;
 }
 
+/** What a file is, if it can be a disk. Throws EINVAL, saying how to mend it. */
+function factsOf(path: string, isReadOnly: boolean, stat: fs.Stats): ImageFacts {
+  const { size } = stat;
+  if (!stat.isFile()) throw new VhostError("EINVAL", `${path} is not a regular file`, { path });
+  if (size === 0) {
+    const how = `give it a size: truncate -s 64M ${path}`;
+    throw new VhostError("EINVAL", `${path} is empty; ${how}`, { path });
+  }
+  if (!isReadOnly && size % VIRTIO_BLK_SECTOR_BYTES !== 0) {
+    const how = `open it read-only or extend it: truncate -s %512 ${path}`;
+    throw new VhostError("EINVAL", `${path} has ${size} bytes, no multiple of 512; ${how}`, {
+      path,
+      sizeBytes: size,
+    });
+  }
+  return { sizeBytes: size, key: `file:${stat.dev}:${stat.ino}` };
+}
+
 /**
  * Looks at the file of a disk. Throws ENOENT, EACCES …, EINVAL for what is no regular file or is
  * empty, and for a writable one that is no whole number of sectors.
@@ -31,21 +49,7 @@ export function checkImage(path: string, isReadOnly: boolean): ImageFacts {
   } catch (error) {
     throw imageError(path, isReadOnly, error);
   }
-  if (!stat.isFile()) throw new VhostError("EINVAL", `${path} is not a regular file`, { path });
-  if (stat.size === 0) {
-    throw new VhostError("EINVAL", `${path} is empty; give it a size: truncate -s 64M ${path}`, {
-      path,
-    });
-  }
-  if (!isReadOnly && stat.size % VIRTIO_BLK_SECTOR_BYTES !== 0) {
-    throw new VhostError(
-      "EINVAL",
-      `${path} has ${stat.size} bytes, no multiple of 512; open it \
-read-only or extend it: truncate -s %512 ${path}`,
-      { path, sizeBytes: stat.size },
-    );
-  }
-  return { sizeBytes: stat.size, key: `file:${stat.dev}:${stat.ino}` };
+  return factsOf(path, isReadOnly, stat);
 }
 
 function imageError(path: string, isReadOnly: boolean, error: unknown): VhostError {
@@ -60,6 +64,16 @@ function imageError(path: string, isReadOnly: boolean, error: unknown): VhostErr
   );
 }
 
+/** Opens without waiting, should the name be a FIFO's by now. */
+function openImage(path: string, isReadOnly: boolean): number {
+  const { O_RDONLY, O_RDWR, O_NONBLOCK } = fs.constants;
+  try {
+    return fs.openSync(path, (isReadOnly ? O_RDONLY : O_RDWR) | O_NONBLOCK);
+  } catch (error) {
+    throw imageError(path, isReadOnly, error);
+  }
+}
+
 /** A disk in a file: `readv` and `writev` go straight between the file and the owner's memory. */
 export class FileBackend implements BlkBackend {
   readonly sizeBytes: number;
@@ -67,15 +81,28 @@ export class FileBackend implements BlkBackend {
   readonly #fd: number;
   readonly #memory: Uint8Array<ArrayBufferLike>;
 
-  /** Opens the file. Throws what `checkImage` throws. */
-  constructor(path: string, isReadOnly: boolean, memory: WebAssembly.Memory) {
-    this.sizeBytes = checkImage(path, isReadOnly).sizeBytes;
+  /**
+   * Opens the file. Throws what `checkImage` throws, and EBUSY when it is none of `claims` any more:
+   * another file took its name since they were taken.
+   */
+  constructor(
+    path: string,
+    isReadOnly: boolean,
+    memory: WebAssembly.Memory,
+    claims: readonly string[],
+  ) {
     this.isReadOnly = isReadOnly;
     this.#memory = new Uint8Array(memory.buffer);
+    this.#fd = openImage(path, isReadOnly);
     try {
-      this.#fd = fs.openSync(path, isReadOnly ? "r" : "r+");
+      const { sizeBytes, key } = factsOf(path, isReadOnly, fs.fstatSync(this.#fd));
+      if (!claims.includes(key)) {
+        throw new VhostError("EBUSY", `${path} was replaced while it was opened; open it again`);
+      }
+      this.sizeBytes = sizeBytes;
     } catch (error) {
-      throw imageError(path, isReadOnly, error);
+      fs.closeSync(this.#fd);
+      throw error;
     }
   }
 

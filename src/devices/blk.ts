@@ -81,9 +81,10 @@ function claimsOf(source: BlkSource, readOnly: boolean): Claim[] {
   return [{ key, label: source.file, mode: readOnly ? "shared" : "exclusive" }];
 }
 
-function makeBackend(settings: BlkSettings, memory: WebAssembly.Memory): BlkBackend {
+function makeBackend(settings: BlkSettings, environment: DeviceEnvironment): BlkBackend {
+  const { memory, claims } = environment;
   const { source, readOnly } = settings;
-  if ("file" in source) return new FileBackend(source.file, readOnly, memory);
+  if ("file" in source) return new FileBackend(source.file, readOnly, memory, claims);
   if ("nullBytes" in source) return new NullBackend(source.nullBytes, readOnly);
   return new MemoryBackend(source.memoryBytes, readOnly, memory);
 }
@@ -93,6 +94,6 @@ function makeBackend(settings: BlkSettings, memory: WebAssembly.Memory): BlkBack
  */
 export function createDevice(options: unknown, environment: DeviceEnvironment): VirtioDevice {
   const settings = options as BlkSettings;
-  const backend = makeBackend(settings, environment.memory);
+  const backend = makeBackend(settings, environment);
   return new BlkDevice(backend, settings.id, settings.queues, settings.queueSize);
 }

@@ -95,11 +95,14 @@ export function remove(probed: Probed): Promise<void> {
 
 async function removeOnce({ transport, queues }: Probed): Promise<void> {
   const gone = new VhostError("ENODEV", "the driver is closed");
-  for (const queue of queues) queue.fail(gone);
+  for (const queue of queues) queue.close(gone);
   try {
     await transport.setStatus(0);
   } finally {
-    for (const queue of queues) queue.release();
+    for (const queue of queues) {
+      queue.fail(gone); // not before the reset: until then the memory is the device's
+      queue.release();
+    }
     transport.detach();
   }
 }

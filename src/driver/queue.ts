@@ -42,6 +42,7 @@ export class Queue {
   readonly #onSubmit: () => void;
   #backlog: Request[] = [];
   #isFlushDue = false;
+  #closing: VhostError | undefined;
   #failure: VhostError | undefined;
 
   /**
@@ -110,7 +111,7 @@ export class Queue {
    * cause when the device dies or breaks the ring. The memory belongs to the device until then.
    */
   submit(out: readonly Piece[], in_: readonly Piece[]): Promise<number> {
-    if (this.#failure) return Promise.reject(this.#failure);
+    if (this.#closing) return Promise.reject(this.#closing);
     return new Promise((resolve, reject) => {
       this.#backlog.push({ out, in: in_, resolve, reject });
       if (this.#isFlushDue) return;
@@ -121,7 +122,7 @@ export class Queue {
 
   #flush(): void {
     this.#isFlushDue = false;
-    if (this.#failure) return; // the ring may be gone by now
+    if (this.#closing) return; // nothing new, and the ring may be gone by now
     while (this.#backlog.length > 0 && this.#addBurst() > 0) {}
     this.#ring.publish();
     if (this.#ring.kickNeeded()) this.#transport.kick(this.index);
@@ -188,12 +189,21 @@ export class Queue {
     this.#ring.disableCall();
   }
 
-  /** Rejects all that waits, and all that comes, with `error`. */
+  /** Rejects with `error` all that comes and all that the device has not been given. */
+  close(error: VhostError): void {
+    this.#closing ??= error;
+    for (const request of this.#backlog.splice(0)) request.reject(this.#closing);
+  }
+
+  /**
+   * Rejects all that waits, and all that comes, with `error`. Only when the device is dead, reset or
+   * not to be trusted: whoever waits takes the memory back.
+   */
   fail(error: VhostError): void {
     this.#failure ??= error;
-    const lost = [...this.#pending.filter((request) => request !== undefined), ...this.#backlog];
+    this.close(this.#failure);
+    const lost = this.#pending.filter((request) => request !== undefined);
     this.#pending.fill(undefined);
-    this.#backlog = [];
     for (const request of lost) request.reject(this.#failure);
   }
 

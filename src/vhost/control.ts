@@ -13,8 +13,8 @@ export interface RingStart {
  * What the owner can ask of the worker: by message when it is a thread, directly when it is not.
  */
 export interface WorkerControl {
-  /** Makes the device. Throws what its module throws. */
-  attach(module: string, options: unknown): Promise<DeviceInfo>;
+  /** Makes the device, which may use what `claims` names. Throws what its module throws. */
+  attach(module: string, options: unknown, claims: string[]): Promise<DeviceInfo>;
   /** Starts queues under the accepted features. */
   start(features: bigint, rings: RingStart[]): Promise<void>;
   /**

@@ -92,10 +92,15 @@ export class VhostDev {
     if (this.#info || this.#isAttaching) {
       throw new VhostError("EBUSY", "the device has a back-end already");
     }
-    const release = takeClaims(spec.claims?.() ?? []);
+    const claims = spec.claims?.() ?? [];
+    const release = takeClaims(claims);
     this.#isAttaching = true;
     try {
-      const info = await control.attach(spec.module, spec.options);
+      const info = await control.attach(
+        spec.module,
+        spec.options,
+        claims.map(({ key }) => key),
+      );
       this.#info = info;
       this.#vrings = Array.from({ length: info.queueCount }, () => new Vring(info.queueSizeMax));
       this.#releaseClaims = release;

@@ -32,6 +32,8 @@ export interface VirtioDevice {
 export interface DeviceEnvironment {
   /** The owner's memory, in which the buffers lie. */
   readonly memory: WebAssembly.Memory;
+  /** Keys of what the device was opened with: a file that is another by now must be refused. */
+  readonly claims: readonly string[];
 }
 
 /**

@@ -8,8 +8,12 @@ import { Chain } from "./chain.js";
 export const VHOST_WEIGHT_REQUESTS_MAX = 256;
 /** Bytes that one turn of a queue may move. Linux: VHOST_..._WEIGHT, 0x80000. */
 export const VHOST_WEIGHT_BYTES_MAX = 0x80000;
+/** Milliseconds after which a turn ends with the burst it is at. */
+const TURN_MS_MAX = 2;
 /** Chains popped at once by `drain`: what they cost is published together. */
-const DRAIN_BURST_MAX = Math.min(32, BURST_MAX);
+const DRAIN_BURST_MAX = Math.min(16, BURST_MAX);
+/** A burst that took longer, in milliseconds, is followed by one of a single chain. */
+const BURST_MS_MAX = 0.5;
 
 /** The device's half of a queue, as a device sees it. Worker thread. Linux: vhost_virtqueue. */
 export class Virtqueue {
@@ -19,7 +23,8 @@ export class Virtqueue {
   readonly #tables: RingTables;
   readonly #chain: Chain;
   readonly #call: (queue: number) => void;
-  /** How many chains to pop at once: one while they are so large that one is a turn's worth. */
+  readonly #now: () => number;
+  /** How many chains to pop at once: one after a burst that took long, then more and more. */
   #burstCount = DRAIN_BURST_MAX;
   #isUnfinished = false;
   /** Where the ring was, and how many entries it had, when the present or last turn began. */
@@ -28,36 +33,47 @@ export class Virtqueue {
   /** Entries that the device left in the ring on purpose: it took none at its last turn. */
   #leftCount = 0;
 
-  /** `call` notifies the driver that entries of a queue were used. */
+  /** `call` notifies the driver that entries of a queue were used; `now` is a clock, in ms. */
   constructor(
     index: number,
     ring: DeviceRing,
     memory: WebAssembly.Memory,
     call: (queue: number) => void,
+    now: () => number,
   ) {
     this.index = index;
     this.#ring = ring;
     this.#tables = new RingTables(memory, ring.vq);
     this.#chain = new Chain(memory, this.#tables);
     this.#call = call;
+    this.#now = now;
   }
 
   /**
    * Handles what is available, in bursts: `handle` gets each chain and returns the bytes it wrote
    * to the writable side. Used entries are published, and the driver called if it asked, after each
-   * burst. A bounded amount: when it is used up the worker comes back after the other queues.
+   * burst. A bounded amount of requests, bytes and time: when one is used up the worker comes back
+   * after the other queues. A burst is finished once begun, so it is short where chains take long.
    */
   drain(handle: (chain: Chain) => number): void {
+    const end = this.#now() + TURN_MS_MAX;
     let requests = 0;
     let bytes = 0;
-    while (requests < VHOST_WEIGHT_REQUESTS_MAX && bytes < VHOST_WEIGHT_BYTES_MAX) {
+    do {
       const asked = this.#burstCount;
+      const began = this.#now();
       const got = this.#ring.getDescs(asked);
       if (got > 0) bytes += this.#burst(got, handle);
       this.signal();
       if (this.#ring.availLen() === 0 || this.isRefused) return;
       requests += asked; // malformed chains count like good ones
-    }
+      const isLong = this.#now() - began > BURST_MS_MAX;
+      this.#burstCount = isLong ? 1 : Math.min(asked * 2, DRAIN_BURST_MAX);
+    } while (
+      requests < VHOST_WEIGHT_REQUESTS_MAX &&
+      bytes < VHOST_WEIGHT_BYTES_MAX &&
+      this.#now() < end
+    );
     this.#isUnfinished = true;
   }
 
@@ -70,8 +86,6 @@ export class Virtqueue {
       this.#tables.setUsedBytes(i, Math.min(handle(chain), writable.bytes));
     }
     this.#ring.addUsedN(count);
-    const isHeavy = bytes >= VHOST_WEIGHT_BYTES_MAX;
-    this.#burstCount = isHeavy ? 1 : Math.min(this.#burstCount * 2, DRAIN_BURST_MAX);
     return bytes;
   }
 

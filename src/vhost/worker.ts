@@ -28,20 +28,28 @@ export interface WorkerSetup {
 export class VhostWorker implements WorkerControl {
   readonly #setup: WorkerSetup;
   readonly #doorbell: Doorbell;
+  readonly #now: () => number;
   readonly #workList: Virtqueue[] = [];
   #queues: Virtqueue[] = [];
   #device: VirtioDevice | undefined;
+  #isDetached = false;
   #recheckAt = 0;
 
-  constructor(setup: WorkerSetup) {
+  /** `now`: a clock, in milliseconds. */
+  constructor(setup: WorkerSetup, now = () => performance.now()) {
     this.#setup = setup;
+    this.#now = now;
     this.#doorbell = new Doorbell(setup.doorbell);
   }
 
-  async attach(module: string, options: unknown): Promise<DeviceInfo> {
+  async attach(module: string, options: unknown, claims: string[]): Promise<DeviceInfo> {
     const { createDevice } = (await import(module)) as Partial<DeviceModule>;
     if (!createDevice) throw new VhostError("EINVAL", `${module} exports no createDevice`);
-    const device = await createDevice(options, { memory: this.#setup.memory });
+    const device = await createDevice(options, { memory: this.#setup.memory, claims });
+    if (this.#isDetached) {
+      device.close?.();
+      throw new VhostError("ENODEV", "the device was closed while it was being made");
+    }
     const { deviceId, features, queueCount, queueSizeMax } = device;
     Doorbell.checkQueueCount(queueCount);
     checkQueueSize(queueSizeMax);
@@ -56,7 +64,8 @@ export class VhostWorker implements WorkerControl {
     this.#queues = rings.map(({ index, vq, lastAvail }) => {
       const ring = factory.device(vq);
       ring.start(lastAvail);
-      return new Virtqueue(index, ring, memory, (called) => this.#doorbell.call(called));
+      const call = (called: number) => this.#doorbell.call(called);
+      return new Virtqueue(index, ring, memory, call, this.#now);
     });
     this.queueAll(() => true); // what was made available before the start
   }
@@ -82,6 +91,7 @@ export class VhostWorker implements WorkerControl {
   }
 
   async detach(): Promise<void> {
+    this.#isDetached = true;
     await this.stop();
     this.#device?.close?.();
     this.#device = undefined;

@@ -44,7 +44,7 @@ test("5.2.4: the configuration space, byte by byte", async () => {
     "01", // writeback
     "00", // unused0
     "0300", // num_queues
-    "00004000", // max_discard_sectors: 2^22
+    "00200000", // max_discard_sectors: 8192
     "10000000", // max_discard_seg: 16
     "08000000", // discard_sector_alignment: 8
     "00080000", // max_write_zeroes_sectors: 2048

@@ -53,6 +53,31 @@ function waits({ words }) {
   };
 }
 
+/** Holds each request until told, then fills it; `words` (Int32, shared): requests held, told. */
+function holds({ words }) {
+  const shared = new Int32Array(words);
+  return {
+    ...plain(),
+    handleKick: (vq) =>
+      vq.drain(({ writable }) => {
+        Atomics.add(shared, 0, 1);
+        Atomics.wait(shared, 1, 0);
+        writable.fill(0, writable.bytes, 0xee);
+        return writable.bytes;
+      }),
+  };
+}
+
+/** Takes a millisecond for each request. */
+const slow = () => ({
+  ...plain(),
+  handleKick: (vq) =>
+    vq.drain(() => {
+      for (const end = performance.now() + 1; performance.now() < end; );
+      return 0;
+    }),
+});
+
 /** Answers with more than it wrote, as `drain` must cut. */
 const boasts = () => ({ ...plain(), handleKick: (vq) => vq.drain(() => 0xffffffff) });
 
@@ -95,6 +120,8 @@ const devices = {
   echo,
   plain: () => plain(),
   hangs,
+  holds,
+  slow,
   boasts,
   waits,
   countingBlk,

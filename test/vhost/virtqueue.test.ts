@@ -39,6 +39,20 @@ describe.each(MODES)("$run, $ring ring", (mode) => {
     guest.runAll();
     expect(heavy.usedIdx).toBe(48);
   });
+
+  test("a turn ends after a while, and bursts are short where chains take long", async () => {
+    await using guest = await RawGuest.open(custom("slow"), { ...mode, run: "inline" });
+    guest.runAll();
+    const { ring, dev } = guest;
+    for (let i = 0; i < 40; i++) ring.offer(ring.link([guest.describe(4)]));
+    const turns: number[] = [];
+    for (let before = 0; ring.usedIdx < 40; before = ring.usedIdx) {
+      dev.runPending();
+      turns.push(ring.usedIdx - before);
+    }
+    expect(turns[0]).toBe(16);
+    expect(Math.max(...turns.slice(1))).toBeLessThanOrEqual(2);
+  });
 });
 
 describe.each(THREADS)("chains that a device leaves for later, $ring ring", (mode) => {
