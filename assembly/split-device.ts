@@ -190,7 +190,7 @@ export function enableKick(vq: usize): bool {
   store<u32>(vq, 0, VQ_NOTIFY_DISABLED);
   if (load<u32>(vq, VQ_FLAGS) & VQ_F_EVENT_IDX) {
     const availEvent = deviceArea + load<u32>(vq, VQ_NUM) * VIRTQ_USED_ELEM_BYTES;
-    atomic.store<u16>(availEvent, <u16>load<u32>(vq, VQ_AVAIL_SEEN), VIRTQ_RING_ELEMENTS);
+    atomic.store<u16>(availEvent, <u16>loadAvailIdx(vq), VIRTQ_RING_ELEMENTS);
   } else {
     atomic.store<u16>(deviceArea, 0, VIRTQ_RING_FLAGS);
   }

@@ -132,8 +132,8 @@ export class BlkDevice implements VirtioDevice {
     }
     const type = this.#headerView.getUint32(0, true);
     const status = this.#perform(type, readable, writable, statusAt);
-    // A length vouches for every byte before it (2.7.8.2 The Virtqueue Used Ring), and the status is
-    // the last one: so what no data was read to is zeroed.
+    // A length vouches for every byte before it (2.7.8.2 The Virtqueue Used Ring), and the status
+    // is the last one: so what no data was read to is zeroed.
     const isFilled = type === VIRTIO_BLK_T_IN || type === VIRTIO_BLK_T_GET_ID;
     if (status !== VIRTIO_BLK_S_OK || !isFilled) writable.fill(0, statusAt, 0);
     this.#setStatus(writable, statusAt, status);

@@ -82,8 +82,8 @@ export class FileBackend implements BlkBackend {
   readonly #memory: Uint8Array<ArrayBufferLike>;
 
   /**
-   * Opens the file. Throws what `checkImage` throws, and EBUSY when it is none of `claims` any more:
-   * another file took its name since they were taken.
+   * Opens the file. Throws what `checkImage` throws, and EBUSY when it is none of `claims` any
+   * more: another file took its name since they were taken.
    */
   constructor(
     path: string,

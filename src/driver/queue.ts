@@ -196,8 +196,8 @@ export class Queue {
   }
 
   /**
-   * Rejects all that waits, and all that comes, with `error`. Only when the device is dead, reset or
-   * not to be trusted: whoever waits takes the memory back.
+   * Rejects all that waits, and all that comes, with `error`. Only when the device is dead, reset
+   * or not to be trusted: whoever waits takes the memory back.
    */
   fail(error: VhostError): void {
     this.#failure ??= error;

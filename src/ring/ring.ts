@@ -163,7 +163,8 @@ export interface DeviceRing {
 
   /**
    * Asks to be kicked for the next available entry, then looks again. With VQ_F_EVENT_IDX writes
-   * avail_event = VQ_AVAIL_SEEN, otherwise used.flags = 0. VQ_NOTIFY_DISABLED = 0.
+   * avail_event = avail.idx (also past entries that were left in the ring), else used.flags = 0.
+   * VQ_NOTIFY_DISABLED = 0.
    * @returns true when avail.idx ≠ VQ_LAST_AVAIL, so that a caller must not sleep (unless a refusal
    * stands). Linux: vhost_enable_notify().
    */

@@ -215,7 +215,7 @@ export class TsSplitDevice implements DeviceRing {
     if ((u32[w + FLAGS] & VQ_F_EVENT_IDX) !== 0) {
       const elements = u32[w + NUM] * VIRTQ_USED_ELEM_BYTES;
       const availEvent = (u32[w + DEVICE] + VIRTQ_RING_ELEMENTS + elements) >>> 1;
-      Atomics.store(u16, availEvent, u32[w + AVAIL_SEEN]);
+      Atomics.store(u16, availEvent, this.loadAvailIdx());
     } else {
       Atomics.store(u16, (u32[w + DEVICE] + VIRTQ_RING_FLAGS) >>> 1, 0);
     }

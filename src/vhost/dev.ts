@@ -44,6 +44,8 @@ export class VhostDev {
   #vrings: Vring[] = [];
   #isStarted = false;
   #isAttaching = false;
+  #operations = 0;
+  #lastOperation = Promise.resolve();
 
   constructor(kernel: Kernel, options: WorkerOptions = {}) {
     this.#kernel = kernel;
@@ -133,9 +135,28 @@ export class VhostDev {
     this.#features = features;
   }
 
+  /** Throws EBUSY while started, or while an operation that was called before is under way. */
   #mustBeStopped(): void {
-    if (this.#isStarted)
-      throw new VhostError("EBUSY", "the device is started: stop or reset it first");
+    if (this.#operations > 0) {
+      throw new VhostError("EBUSY", "an operation on the device is under way: await it first");
+    }
+    this.#mustNotRun();
+  }
+
+  #mustNotRun(): void {
+    if (!this.#isStarted) return;
+    throw new VhostError("EBUSY", "the device is started: stop or reset it first");
+  }
+
+  /** Does `work` when the operations called before have ended. Linux: the device's mutex. */
+  #inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const run = this.#lastOperation.then(work);
+    const end = () => {
+      this.#operations--;
+    };
+    this.#operations++;
+    this.#lastOperation = run.then(end, end);
+    return run;
   }
 
   /** Sets the memory table. Throws EBUSY while started, and what `GuestMemory` throws. */
@@ -180,9 +201,13 @@ export class VhostDev {
    * Starts every queue whose addresses are set. Rejects with EINVAL when there is no memory table,
    * EFAULT when an area is not in it, EINVAL when one is misaligned, ENOMEM; nothing is kept then.
    */
-  async start(): Promise<void> {
+  start(): Promise<void> {
+    return this.#inTurn(() => this.#start());
+  }
+
+  async #start(): Promise<void> {
     const { shared, worker } = this.#alive;
-    this.#mustBeStopped();
+    this.#mustNotRun();
     const memory = this.#memory;
     if (!memory) throw new VhostError("EINVAL", "the memory table is not set");
     const ready = [...this.#vrings.entries()].filter(([, vring]) => vring.addresses);
@@ -203,21 +228,29 @@ export class VhostDev {
   }
 
   /** Stops every queue, and remembers where each goes on. No request is in flight after it. */
-  async stop(): Promise<void> {
-    const { control } = this.#alive.worker;
-    if (!this.#isStarted) return;
-    for (const { index, lastAvail } of await control.stop()) this.#vring(index).setBase(lastAvail);
-    this.#release();
+  stop(): Promise<void> {
+    return this.#inTurn(async () => {
+      const { control } = this.#alive.worker;
+      if (!this.#isStarted) return;
+      const positions = await control.stop();
+      for (const { index, lastAvail } of positions) this.#vring(index).setBase(lastAvail);
+      this.#release();
+    });
   }
 
   /** Back to before the driver came: queues, features, memory table forgotten; counts stay. */
-  async reset(): Promise<void> {
-    const { control } = this.#alive.worker;
-    await control.reset();
-    this.#release();
-    this.#features = 0n;
-    this.#memory = undefined;
-    for (const vring of this.#vrings) vring.reset();
+  reset(): Promise<void> {
+    return this.#inTurn(async () => {
+      const { control } = this.#alive.worker;
+      try {
+        await control.reset();
+      } finally {
+        this.#release(); // also when the device's own reset threw: its queues are stopped first
+        this.#features = 0n;
+        this.#memory = undefined;
+        for (const vring of this.#vrings) vring.reset();
+      }
+    });
   }
 
   #release(): void {

