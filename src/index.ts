@@ -26,12 +26,14 @@ export class Kernel {
 }
 
 export { type BlkOptions, blk } from "./devices/blk.js";
-export type { BlkDriver } from "./driver/blk.js";
+export type { Abortable } from "./driver/abort.js";
+export type { BlkDriver, DiskOffset } from "./driver/blk.js";
 export type { CustomDriver } from "./driver/custom.js";
 export type { DmaBuffer } from "./driver/dma.js";
+export type { ProbeOptions } from "./driver/probe.js";
 export type { SpawnOptions } from "./kernel/spawn.js";
 export { OpenDevice, type OpenOptions, Process } from "./loopback.js";
-export { VhostError } from "./spec/errno.js";
+export { type Errno, VhostError } from "./spec/errno.js";
 export type { Chain, ChainSide } from "./vhost/chain.js";
 export {
   custom,

@@ -54,6 +54,10 @@ class LoopbackTransport implements Transport {
     return this.#dev.offeredFeatures;
   }
 
+  get isInline(): boolean {
+    return this.#dev.worker.inline !== undefined;
+  }
+
   get queueCount(): number {
     return this.#dev.info.queueCount;
   }
@@ -183,7 +187,10 @@ export class OpenDevice<Kind extends keyof Drivers> implements AsyncDisposable {
     return this.#dev.errorCounts();
   }
 
-  /** Calls `listener` once, when the worker ends, with ENODEV and the cause. */
+  /**
+   * Calls `listener` once, when the worker ends: with ENODEV and the cause, which is "the device is
+   * closed" after a close.
+   */
   onDeath(listener: (error: VhostError) => void): void {
     this.#dev.worker.onDeath(listener);
   }
@@ -195,11 +202,11 @@ export class OpenDevice<Kind extends keyof Drivers> implements AsyncDisposable {
   }
 
   async #close(): Promise<void> {
+    const driver = this.#driver?.catch(() => undefined); // its caller hears why it failed
     try {
-      const driver = await this.#driver?.catch(() => undefined); // its caller hears why it failed
-      await driver?.close();
+      await this.#dev.close(); // the worker first: it may never answer the driver's reset
     } finally {
-      await this.#dev.close();
+      await (await driver)?.close();
     }
   }
 
@@ -258,12 +265,12 @@ export class Process implements AsyncDisposable {
     const { files } = this.task;
     if (!files) return;
     const file = new OpenFile(() => {
-      device.close().catch(() => {}); // whoever calls close() hears what the device's own threw
+      const forget = () => this.#devices.delete(device);
+      device.close().then(forget, forget); // whoever calls close() hears what the device's own threw
     });
     const fd = fdInstall(files, file);
     this.#devices.add(device);
     dev.worker.onDeath(() => {
-      this.#devices.delete(device);
       if (files.fds.get(fd) === file) fdClose(files, fd);
     });
   }

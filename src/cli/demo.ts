@@ -30,7 +30,7 @@ export function demoCommand(): Command {
       "Open a file as a virtio disk, read all of it through the ring, copy it through a " +
         "second disk, and check both by SHA-256. The file itself is only read.",
     )
-    .argument("[file]", "the file; default: the Node program that is running", process.execPath)
+    .argument("[file]", "the file (default: the Node program that is running)")
     .option("-d, --depth <n>", "requests in flight", parseDepth, 32)
     .addHelpText(
       "after",
@@ -93,16 +93,17 @@ function mustAgree(expected: string, found: Record<string, string>): void {
   }
 }
 
-async function demo(file: string, { depth }: DemoOptions): Promise<void> {
+async function demo(given: string | undefined, { depth }: DemoOptions): Promise<void> {
+  const file = given ?? process.execPath;
   const { sizeBytes } = checkImage(file, true);
-  const folder = mkdtempSync(join(tmpdir(), "vhost-wasm-"));
+  const folder = makeFolder();
   const progress = new Progress();
   const cleanUp = () => rmSync(folder, { recursive: true, force: true });
   process.once("exit", cleanUp);
   for (const signal of ["SIGINT", "SIGTERM"] as const) {
     process.once(signal, () => process.exit(signal === "SIGINT" ? 130 : 143));
   }
-  console.log(`${file}: ${(sizeBytes / 1e6).toFixed(1)} MB, ${depth} requests in flight\n`);
+  console.log(`${file}: ${sizeBytes} bytes, up to ${depth} requests in flight\n`);
 
   const kernel = new Kernel();
   await using vmm = kernel.spawn({
@@ -133,8 +134,19 @@ async function demo(file: string, { depth }: DemoOptions): Promise<void> {
   console.log(`\nSHA-256 ${expected}\nThe file, both rings and the copy agree.`);
 }
 
+/** A folder of our own for the copy. Throws EACCES, saying what to do. */
+function makeFolder(): string {
+  try {
+    return mkdtempSync(join(tmpdir(), "vhost-wasm-"));
+  } catch (error) {
+    const how = "set TMPDIR to a folder that may be written to";
+    throw new VhostError("EACCES", `no room for the copy in ${tmpdir()}: ${how}`, {}, error);
+  }
+}
+
 /** Shows the owner with a worker of its own, as the task table has them while a disk is open. */
 async function showProcesses(kernel: Kernel, vmm: Process, file: string): Promise<void> {
   await using _disk = await vmm.open(blk({ file, readOnly: true }));
+  console.log("The processes while the disk is open (S: R runs, S sleeps):");
   console.log(`${processTable(kernel.ps())}\n`);
 }

@@ -18,6 +18,14 @@ const program = new Command("vhost-wasm")
   .configureHelp({ helpWidth: 100 });
 program.addCommand(demoCommand().copyInheritedSettings(program));
 
+for (const stream of [process.stdout, process.stderr]) {
+  // Whoever reads may go: that ends us quietly. All else is said once, if there is still a way.
+  stream.on("error", ({ code, message }: NodeJS.ErrnoException) => {
+    if (code !== "EPIPE" && stream === process.stdout) console.error(`vhost-wasm: ${message}`);
+    process.exit(code === "EPIPE" ? 0 : 1);
+  });
+}
+
 try {
   await program.parseAsync();
 } catch (error) {

@@ -63,7 +63,7 @@ export class BlkDevice implements VirtioDevice {
   /** The most that one request moves. */
   readonly #bytesMax: number;
   readonly #status = new Uint8Array(1);
-  #accepted = 0n;
+  #accepted: bigint | undefined;
   #isWriteback = true;
 
   /** `id`: at most 20 bytes of text for GET_ID. */
@@ -91,7 +91,7 @@ export class BlkDevice implements VirtioDevice {
   /** Only `writeback` may be written, and only when that was negotiated: see 5.2.5.2. */
   writeConfig(offset: number, bytes: Uint8Array): void {
     const value = bytes[VIRTIO_BLK_CONFIG_WRITEBACK - offset];
-    if (value === undefined || !has(this.#accepted, VIRTIO_BLK_F_CONFIG_WCE)) return;
+    if (value === undefined || !has(this.#accepted ?? 0n, VIRTIO_BLK_F_CONFIG_WCE)) return;
     this.#isWriteback = value !== 0;
     if (!this.#isWriteback) this.#backend.flush();
   }
@@ -104,7 +104,7 @@ export class BlkDevice implements VirtioDevice {
   }
 
   reset(): void {
-    this.#accepted = 0n;
+    this.#accepted = undefined;
     this.#isWriteback = true;
   }
 

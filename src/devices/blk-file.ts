@@ -56,12 +56,9 @@ function imageError(path: string, isReadOnly: boolean, error: unknown): VhostErr
   const { code = "EIO" } = error as NodeJS.ErrnoException;
   const name = code in errno ? (code as keyof typeof errno) : "EIO";
   const how = isReadOnly ? "read" : "read and written";
-  return new VhostError(
-    name,
-    `${path} can't be ${how}: ${(error as Error).message}`,
-    { path },
-    error,
-  );
+  // Node puts the code before it and the call behind it.
+  const why = (error as Error).message.replace(/^E\w+: /, "").replace(/, \w+ '.*$/s, "");
+  return new VhostError(name, `${path} can't be ${how}: ${why}`, { path }, error);
 }
 
 /** Opens without waiting, should the name be a FIFO's by now. */

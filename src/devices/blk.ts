@@ -30,6 +30,8 @@ export type BlkOptions = BlkSource & {
   queueSize?: number;
 };
 
+const OPTIONS = ["file", "memoryBytes", "nullBytes", "readOnly", "id", "queues", "queueSize"];
+
 interface BlkSettings {
   source: BlkSource;
   readOnly: boolean;
@@ -40,7 +42,7 @@ interface BlkSettings {
 
 /** Throws EINVAL unless exactly one source is named, and a size is one that a disk can have. */
 function checkSource(options: BlkOptions): BlkSource {
-  const { file, memoryBytes, nullBytes } = options as Record<string, unknown>;
+  const { file, memoryBytes, nullBytes } = (options ?? {}) as Record<string, unknown>;
   const named = [file, memoryBytes, nullBytes].filter((value) => value !== undefined);
   if (named.length !== 1) {
     throw new VhostError("EINVAL", "name one of file, memoryBytes and nullBytes for a disk");
@@ -59,6 +61,11 @@ function checkSource(options: BlkOptions): BlkSource {
  * 5.2 Block Device.
  */
 export function blk(options: BlkOptions): DeviceSpec<"blk"> {
+  const unknown = Object.keys(options ?? {}).filter((name) => !OPTIONS.includes(name));
+  if (unknown.length > 0) {
+    const known = OPTIONS.join(", ");
+    throw new VhostError("EINVAL", `a disk has no option ${unknown[0]}; it has ${known}`);
+  }
   const source = checkSource(options);
   const { readOnly = false, id = "vhost-wasm", queues = 1, queueSize = 256 } = options;
   if (new TextEncoder().encode(id).length > VIRTIO_BLK_ID_BYTES) {

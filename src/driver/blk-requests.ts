@@ -43,6 +43,7 @@ export class BlkRequests {
     sector: number,
     out: readonly Piece[],
     in_: readonly Piece[],
+    buffer?: DmaBuffer,
   ): Promise<void> {
     const slot = this.#free.pop() ?? (await this.#wait());
     try {
@@ -53,7 +54,7 @@ export class BlkRequests {
       view.setUint8(slot + STATUS_OFFSET, STATUS_NONE);
       const header = { address: slot, length: VIRTIO_BLK_HEADER_BYTES };
       const status = { address: slot + STATUS_OFFSET, length: 1 };
-      const used = await this.#queue.submit([header, ...out], [...in_, status]);
+      const used = await this.#queue.submit([header, ...out], [...in_, status], buffer);
       const expected = in_.reduce((sum, piece) => sum + piece.length, 1);
       check(used < expected ? STATUS_NONE : view.getUint8(status.address), type, sector);
     } finally {

@@ -74,6 +74,9 @@ export class BlkDriver implements AsyncDisposable {
       const queueSize = Math.min(...probed.queues.map((queue) => queue.num));
       const limits = new BlkLimits(probed.config, probed.features, queueSize);
       for (const queue of probed.queues) requests.push(new BlkRequests(transport.shared, queue));
+      transport.onDeath((error) => {
+        for (const made of requests) made.fail(error);
+      });
       return new BlkDriver(probed, limits, requests);
     } catch (error) {
       await remove(probed);
@@ -128,6 +131,7 @@ export class BlkDriver implements AsyncDisposable {
           sector + at / VIRTIO_BLK_SECTOR_BYTES,
           [],
           this.#limits.cut(piece),
+          buffer,
         );
         result.set(buffer.bytes.subarray(0, piece.length), at);
       },
@@ -140,17 +144,25 @@ export class BlkDriver implements AsyncDisposable {
   /** Writes all of `bytes`. Rejects with EROFS on a read-only disk. */
   async write(offset: DiskOffset, bytes: Uint8Array, options: Abortable = {}): Promise<void> {
     this.#mustBeWritable();
+    if (!(bytes instanceof Uint8Array)) {
+      throw new VhostError("EINVAL", "what is written to a disk is a Uint8Array");
+    }
     const sector = this.#sector(offset, bytes.length);
     options.signal?.throwIfAborted();
     const copy = this.#chunks(
       bytes.length,
       async (buffer, at, piece) => {
-        buffer.bytes.set(bytes.subarray(at, at + piece.length));
+        const part = bytes.subarray(at, at + piece.length);
+        if (part.length < piece.length) {
+          throw new VhostError("EINVAL", "the bytes to write were taken away meanwhile", { at });
+        }
+        buffer.bytes.set(part);
         await this.#move(
           VIRTIO_BLK_T_OUT,
           sector + at / VIRTIO_BLK_SECTOR_BYTES,
           this.#limits.cut(piece),
           [],
+          buffer,
         );
       },
       options.signal,
@@ -158,28 +170,43 @@ export class BlkDriver implements AsyncDisposable {
     await orAbort(copy, options.signal);
   }
 
-  /** Reads straight into `buffer`, `lengthBytes` of it or all; no copy. It stays the device's until
-   * the promise settles. */
+  /**
+   * Reads straight into `buffer`, `lengthBytes` of it or all; no copy. The memory is the device's
+   * until the promise settles, which is why it can't be given up. Rejects with EINVAL for a buffer
+   * that was freed or is another process's.
+   */
   async readInto(
     offset: DiskOffset,
     buffer: DmaBuffer,
     lengthBytes = buffer.bytes.length,
   ): Promise<void> {
-    const sector = this.#sector(offset, lengthBytes);
-    const piece = { address: buffer.address, length: checkFits(buffer, lengthBytes) };
-    await this.#move(VIRTIO_BLK_T_IN, sector, [], this.#limits.cut(piece));
+    await this.#direct(VIRTIO_BLK_T_IN, offset, buffer, lengthBytes);
   }
 
-  /** Writes straight from `buffer`, `lengthBytes` of it or all; no copy. */
+  /** Writes straight from `buffer`, `lengthBytes` of it or all; no copy. As `readInto`. */
   async writeFrom(
     offset: DiskOffset,
     buffer: DmaBuffer,
     lengthBytes = buffer.bytes.length,
   ): Promise<void> {
     this.#mustBeWritable();
+    await this.#direct(VIRTIO_BLK_T_OUT, offset, buffer, lengthBytes);
+  }
+
+  async #direct(
+    type: number,
+    offset: DiskOffset,
+    buffer: DmaBuffer,
+    lengthBytes: number,
+  ): Promise<void> {
     const sector = this.#sector(offset, lengthBytes);
-    const piece = { address: buffer.address, length: checkFits(buffer, lengthBytes) };
-    await this.#move(VIRTIO_BLK_T_OUT, sector, this.#limits.cut(piece), []);
+    const bytes = buffer.bytes.length;
+    if (lengthBytes > bytes) {
+      throw new VhostError("EINVAL", `the buffer holds ${bytes} bytes`, { lengthBytes });
+    }
+    const data = this.#limits.cut({ address: buffer.address, length: lengthBytes });
+    const isRead = type === VIRTIO_BLK_T_IN;
+    await this.#move(type, sector, isRead ? [] : data, isRead ? data : [], buffer);
   }
 
   /** Makes stable what was written before. Nothing to do when the disk has no cache to flush. */
@@ -192,7 +219,7 @@ export class BlkDriver implements AsyncDisposable {
   async getId(options: Abortable = {}): Promise<string> {
     const buffer = this.alloc(VIRTIO_BLK_ID_BYTES);
     const piece = { address: buffer.address, length: VIRTIO_BLK_ID_BYTES };
-    const move = this.#move(VIRTIO_BLK_T_GET_ID, 0, [], [piece]);
+    const move = this.#move(VIRTIO_BLK_T_GET_ID, 0, [], [piece], buffer);
     const id = move
       .then(() => new TextDecoder().decode(buffer.bytes.slice()))
       .finally(() => buffer.free());
@@ -264,9 +291,15 @@ export class BlkDriver implements AsyncDisposable {
   }
 
   /** One request, on the queues in turn. */
-  #move(type: number, sector: number, out: readonly Piece[], in_: readonly Piece[]): Promise<void> {
+  #move(
+    type: number,
+    sector: number,
+    out: readonly Piece[],
+    in_: readonly Piece[],
+    buffer?: DmaBuffer,
+  ): Promise<void> {
     const requests = this.#requests[this.#next++ % this.#requests.length] as BlkRequests;
-    return requests.send(type, sector, out, in_);
+    return requests.send(type, sector, out, in_, buffer);
   }
 
   /** Goes over `length` bytes with one buffer, a part at a time; ends early when aborted. */
@@ -304,12 +337,8 @@ export class BlkDriver implements AsyncDisposable {
         0,
         [{ address: buffer.address, length: VIRTIO_BLK_SEGMENT_BYTES }],
         [],
+        buffer,
       );
     }
   }
-}
-
-function checkFits(buffer: DmaBuffer, lengthBytes: number): number {
-  if (lengthBytes <= buffer.bytes.length) return lengthBytes;
-  throw new VhostError("EINVAL", `the buffer holds ${buffer.bytes.length} bytes`, { lengthBytes });
 }

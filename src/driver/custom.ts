@@ -60,6 +60,7 @@ export class CustomDriver implements AsyncDisposable {
     const used = await queue.submit(
       readable.length > 0 ? [out] : [],
       writableBytes > 0 ? [in_] : [],
+      buffer,
     );
     return buffer.bytes.slice(readable.length, readable.length + used);
   }

@@ -21,6 +21,8 @@ export interface Piece {
 interface Request {
   out: readonly Piece[];
   in: readonly Piece[];
+  /** Lets the memory go, which is the device's while it has the request. */
+  letGo: () => void;
   resolve(usedBytes: number): void;
   reject(error: VhostError): void;
 }
@@ -41,6 +43,8 @@ export class Queue {
   readonly #pending: (Request | undefined)[];
   readonly #onSubmit: () => void;
   #backlog: Request[] = [];
+  /** What lets go the memory of requests that a device with a broken ring was never rid of. */
+  #quarantine: (() => void)[] = [];
   #isFlushDue = false;
   #closing: VhostError | undefined;
   #failure: VhostError | undefined;
@@ -108,15 +112,18 @@ export class Queue {
   /**
    * Hands the device `out` to read and `in` to write; resolves with the bytes it wrote. Waits its
    * turn when the ring is full. Rejects with EINVAL when the ring can never hold it, and with the
-   * cause when the device dies or breaks the ring. The memory belongs to the device until then.
+   * cause when the device dies or breaks the ring. The pieces lie in `buffer`, which is held while
+   * the device may touch it; rejects with EINVAL when that was freed or is another process's.
    */
-  submit(out: readonly Piece[], in_: readonly Piece[]): Promise<number> {
-    if (this.#closing) return Promise.reject(this.#closing);
+  async submit(out: readonly Piece[], in_: readonly Piece[], buffer?: DmaBuffer): Promise<number> {
+    if (this.#closing) throw this.#closing;
+    const letGo = buffer ? DmaBuffer.hold(buffer, this.#transport.shared) : () => {};
     return new Promise((resolve, reject) => {
-      this.#backlog.push({ out, in: in_, resolve, reject });
+      this.#backlog.push({ out, in: in_, letGo, resolve, reject });
       if (this.#isFlushDue) return;
       this.#isFlushDue = true;
-      queueMicrotask(() => this.#flush());
+      if (this.#transport.isInline) this.#flush();
+      else queueMicrotask(() => this.#flush());
     });
   }
 
@@ -135,9 +142,9 @@ export class Queue {
     const added = count === 0 ? -1 : this.#ring.addBufs(count);
     if (added < 0) {
       const facts = { pieces: this.#backlog[0]?.out.length, in: this.#backlog[0]?.in.length };
-      this.#backlog
-        .shift()
-        ?.reject(new VhostError("EINVAL", "no ring of this size can hold it", facts));
+      const request = this.#backlog.shift();
+      request?.letGo();
+      request?.reject(new VhostError("EINVAL", "no ring of this size can hold it", facts));
       return 1;
     }
     for (let i = 0; i < added; i++) this.#pending[this.#tables.head(i)] = this.#backlog[i];
@@ -173,6 +180,7 @@ export class Queue {
       const head = this.#tables.head(i);
       const request = this.#pending[head];
       this.#pending[head] = undefined;
+      request?.letGo();
       request?.resolve(this.#tables.usedBytes(i));
     }
     if (got > 0 && this.#backlog.length > 0) this.#flush();
@@ -192,19 +200,25 @@ export class Queue {
   /** Rejects with `error` all that comes and all that the device has not been given. */
   close(error: VhostError): void {
     this.#closing ??= error;
-    for (const request of this.#backlog.splice(0)) request.reject(this.#closing);
+    for (const request of this.#backlog.splice(0)) {
+      request.letGo();
+      request.reject(this.#closing);
+    }
   }
 
   /**
-   * Rejects all that waits, and all that comes, with `error`. Only when the device is dead, reset
-   * or not to be trusted: whoever waits takes the memory back.
+   * Rejects all that waits, and all that comes, with `error`. The memory of what the device has is
+   * held on until `release`: a device with a broken ring may still write to it.
    */
   fail(error: VhostError): void {
     this.#failure ??= error;
     this.close(this.#failure);
     const lost = this.#pending.filter((request) => request !== undefined);
     this.#pending.fill(undefined);
-    for (const request of lost) request.reject(this.#failure);
+    for (const request of lost) {
+      this.#quarantine.push(request.letGo);
+      request.reject(this.#failure);
+    }
   }
 
   /** Whether it takes no more requests. */
@@ -214,6 +228,7 @@ export class Queue {
 
   /** Gives its memory back, after the device was reset. */
   release(): void {
+    for (const letGo of this.#quarantine.splice(0)) letGo();
     for (const buffer of this.#areas) buffer.free();
     this.#state?.release();
     this.#state = undefined;

@@ -23,6 +23,8 @@ export interface Transport {
   readonly deviceFeatures: bigint;
   readonly queueCount: number;
   readonly queueSizeMax: number;
+  /** Nothing works on the other side by itself: requests are published at once, not once a turn. */
+  readonly isInline: boolean;
   /** virtio 1.3, 2.1 Device Status Field. */
   readonly status: number;
   /** Writes the status field; 0 resets the device. Resolves when the device has taken it. */

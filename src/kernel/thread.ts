@@ -1,4 +1,4 @@
-import { type ResourceLimits, type TransferListItem, Worker } from "node:worker_threads";
+import { type MessagePort, type ResourceLimits, Worker } from "node:worker_threads";
 import { VhostError } from "../spec/errno.js";
 
 /** A function that runs in another thread, by name: functions themselves do not cross threads. */
@@ -33,11 +33,14 @@ export interface Thread {
   terminate(reason: Error): Promise<void>;
 }
 
+/** What may be moved to a thread; named by use, for its own name varies with @types/node. */
+export type TransferList = NonNullable<Parameters<MessagePort["postMessage"]>[1]>;
+
 /** What a real thread is made of. `arg` and `transfer` as in postMessage; cloned at the start. */
 export interface WorkerThreadOptions {
   readonly fn: ThreadFn;
   readonly arg?: unknown;
-  readonly transfer?: readonly TransferListItem[];
+  readonly transfer?: TransferList;
   /** Name of the thread: the task's comm. */
   readonly name: string;
   /** The task's shared words. */

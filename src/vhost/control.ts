@@ -58,7 +58,9 @@ const METHODS: readonly (keyof WorkerControl)[] = [
 /** Any thrown thing as a `VhostError`: what is none becomes EIO. */
 export function asVhostError(error: unknown): VhostError {
   if (error instanceof VhostError) return error;
-  return new VhostError("EIO", `the device failed: ${String(error)}`, {}, error);
+  const isMissing = (error as { code?: unknown } | null)?.code === "ERR_MODULE_NOT_FOUND";
+  const code = isMissing ? "ENOENT" : "EIO";
+  return new VhostError(code, `the device failed: ${String(error)}`, {}, error);
 }
 
 /** Any thrown thing as it can cross threads. */

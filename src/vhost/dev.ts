@@ -279,6 +279,7 @@ export class VhostDev {
     const { inline } = this.#alive.worker;
     if (!inline)
       throw new VhostError("EINVAL", 'runPending is for devices opened with run: "inline"');
+    inline.recheckRefused(performance.now());
     const worked = inline.runWorkList();
     return inline.enableKicks() || worked;
   }

@@ -1,3 +1,4 @@
+import { VhostError } from "../spec/errno.js";
 import type { Virtqueue } from "./virtqueue.js";
 
 /**
@@ -80,7 +81,14 @@ export interface DeviceInfo {
  * A device of the user's own, to open: `process.open(custom(new URL("./mine.js",
  * import.meta.url)))`. `options` reach `createDevice` in the worker's thread, so they must be
  * structured-cloneable.
+ * Throws EINVAL for what is no absolute URL.
  */
 export function custom(module: URL | string, options?: unknown): DeviceSpec<"custom"> {
+  if (!URL.canParse(String(module))) {
+    const how = 'new URL("./mine.js", import.meta.url)';
+    throw new VhostError("EINVAL", `a device's module is named by an absolute URL: ${how}`, {
+      module,
+    });
+  }
   return { kind: "custom", module: String(module), options };
 }

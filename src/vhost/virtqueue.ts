@@ -15,6 +15,9 @@ const DRAIN_BURST_MAX = Math.min(16, BURST_MAX);
 /** A burst that took longer, in milliseconds, is followed by one of a single chain. */
 const BURST_MS_MAX = 0.5;
 
+const BAD_ANSWER =
+  "a handler given to drain() must return, at once, how many bytes it wrote: a whole number";
+
 /** The device's half of a queue, as a device sees it. Worker thread. Linux: vhost_virtqueue. */
 export class Virtqueue {
   /** The queue's number. */
@@ -83,7 +86,9 @@ export class Virtqueue {
       const chain = this.#chain.show(i);
       const { readable, writable } = chain;
       bytes += readable.bytes + writable.bytes;
-      this.#tables.setUsedBytes(i, Math.min(handle(chain), writable.bytes));
+      const written = handle(chain);
+      if (!Number.isInteger(written) || written < 0) throw new TypeError(BAD_ANSWER);
+      this.#tables.setUsedBytes(i, Math.min(written, writable.bytes));
     }
     this.#ring.addUsedN(count);
     return bytes;

@@ -25,6 +25,8 @@ export interface WorkerOptions {
 }
 
 const POLL_MICROSECONDS_DEFAULT = 50;
+/** A minute. */
+const POLL_MICROSECONDS_MAX = 60_000_000;
 
 /**
  * A worker as its owner's thread has it: to ask, to kick, to stop. Linux: vhost_worker_create().
@@ -43,6 +45,7 @@ export class WorkerHandle {
 
   /** Makes and starts it. Throws what copyProcess throws, with nothing kept. */
   constructor(kernel: Kernel, owner: Task, memory: WebAssembly.Memory, options: WorkerOptions) {
+    checkOptions(options);
     const name = `vhost-${owner.pid}`;
     const setup = {
       memory,
@@ -99,6 +102,22 @@ export class WorkerHandle {
       await vhostTaskStop(this.task);
     }
   }
+}
+
+/** Throws EINVAL for a value that is none of an option's: a wrong one must not pass for another. */
+function checkOptions({
+  ring = "wasm",
+  run = "thread",
+  pollMicroseconds = 0,
+}: WorkerOptions): void {
+  const wrong = (what: string, value: unknown) =>
+    new VhostError("EINVAL", `${what}, not ${String(value)}`, { value });
+  if (ring !== "wasm" && ring !== "ts") throw wrong('ring is "wasm" or "ts"', ring);
+  if (run !== "thread" && run !== "inline") throw wrong('run is "thread" or "inline"', run);
+  const isTime = typeof pollMicroseconds === "number" && pollMicroseconds >= 0;
+  if (isTime && pollMicroseconds <= POLL_MICROSECONDS_MAX) return;
+  const range = `0 to ${POLL_MICROSECONDS_MAX}`;
+  throw wrong(`pollMicroseconds is ${range}`, pollMicroseconds);
 }
 
 /** The error that everyone who waits for the worker gets. */

@@ -90,6 +90,8 @@ export class TestTransport implements Transport {
     return this.dev.worker.doorbell.waitCall(seen, Number.POSITIVE_INFINITY);
   }
 
+  readonly isInline = false;
+
   detach(): void {}
 
   onDeath(listener: (error: VhostError) => void): void {
