@@ -266,7 +266,7 @@ export class Process implements AsyncDisposable {
     if (!files) return;
     const file = new OpenFile(() => {
       const forget = () => this.#devices.delete(device);
-      device.close().then(forget, forget); // whoever calls close() hears what the device's own threw
+      device.close().then(forget, forget); // who calls close() hears what the device's threw
     });
     const fd = fdInstall(files, file);
     this.#devices.add(device);
