@@ -84,6 +84,20 @@ describe("vhost-wasm demo", () => {
     expect(code).toBe(1);
   });
 
+  test("ends quietly when nobody reads on", async () => {
+    const path = file("unread", 512);
+    const main = join(ROOT, "dist/cli/main.js");
+    const command = `"${process.execPath}" "${main}" demo "${path}" | head -1`;
+    const child = spawn("sh", ["-c", command], { env: { ...process.env, TMPDIR: temporary } });
+    let stderr = "";
+    child.stderr.on("data", (data) => {
+      stderr += data;
+    });
+    await once(child, "close");
+    expect(stderr).toBe("");
+    expect(readdirSync(temporary)).toEqual([]);
+  });
+
   test("has help that names its options", async () => {
     const { code, stdout } = await cli(["demo", "--help"]);
     expect(stdout).toMatch(/--depth <n>/);

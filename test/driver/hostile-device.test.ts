@@ -75,7 +75,13 @@ async function open<T>(probe: Probe<T>, ring: "wasm" | "ts", queues = 2) {
   const sent = async (count: number) => {
     while (used.availIdx !== count) await nextTurn();
   };
-  return { driver, used, sent, [Symbol.asyncDispose]: () => dev.close() };
+  return {
+    driver,
+    used,
+    sent,
+    guest: transport.shared.guest,
+    [Symbol.asyncDispose]: () => dev.close(),
+  };
 }
 
 const bytes = new Uint8Array(4);
@@ -92,6 +98,19 @@ describe.each(["wasm", "ts"] as const)("%s ring", (ring) => {
       await rejected("EIO", hostile.driver.request(0, bytes, 4));
     },
   );
+
+  // It was given back at once, handed out again, and then written to by the device.
+  test("memory of requests on a broken ring is held until the device is reset", async () => {
+    await using hostile = await open(CustomDriver.probe, ring);
+    const { freeBytes } = hostile.guest;
+    const request = rejected("EIO", hostile.driver.request(0, bytes, 4096));
+    await hostile.sent(1);
+    hostile.used.jump(2);
+    await request;
+    expect(hostile.guest.freeBytes).toBeLessThan(freeBytes);
+    await hostile.driver.close();
+    expect(hostile.guest.freeBytes).toBeGreaterThan(freeBytes);
+  });
 
   test.each([NUM, 1, 0xffff_ffff])("id %i was never given: EIO for all in flight", async (head) => {
     await using hostile = await open(CustomDriver.probe, ring);

@@ -78,6 +78,9 @@ const slow = () => ({
     }),
 });
 
+/** Answers later, which `drain` does not wait for. */
+const promises = () => ({ ...plain(), handleKick: (vq) => vq.drain(async () => 4) });
+
 /** Answers with more than it wrote, as `drain` must cut. */
 const boasts = () => ({ ...plain(), handleKick: (vq) => vq.drain(() => 0xffffffff) });
 
@@ -121,6 +124,7 @@ const devices = {
   plain: () => plain(),
   hangs,
   holds,
+  promises,
   slow,
   boasts,
   waits,

@@ -138,7 +138,16 @@ test("devices that never come back are ended after a grace of 5 s", async () => 
   const opening = process.open(custom("createWaits"), { signal: controller.signal });
   const aborted = expect(opening).rejects.toThrow("enough");
   controller.abort(new Error("enough"));
-  await Promise.all([spinning.dev.close(), pending, aborted]);
+  await Promise.all([spinning.close(), pending, aborted]);
+  await nothingIsLeft();
+});
+
+test("a handler that answers with a promise ends the worker, which says why", async () => {
+  const device = await process.open(custom("promises"));
+  const driver = await device.driver();
+  const error = await rejected("ENODEV", driver.request(0, new Uint8Array(4), 4));
+  expect(error.message).toMatch(/must return, at once, how many bytes it wrote/);
+  await device.close();
   await nothingIsLeft();
 });
 
