@@ -112,9 +112,12 @@ test.each([[], [VIRTIO_F_EVENT_IDX]])(
     const spec = custom("waits", { words: words.buffer });
     await using device = await vmm.open(spec, { pollMicroseconds: 0 });
     const driver = await device.driver({ withoutFeatures });
-    const first = driver.request(0, new Uint8Array(4), 4);
     const { workerTask } = device;
-    await until(() => Atomics.load(words, 0) >= 2 && workerTask.state === TASK_INTERRUPTIBLE);
+    const sleepsAfter = (runs: number) =>
+      until(() => Atomics.load(words, 0) >= runs && workerTask.state === TASK_INTERRUPTIBLE);
+    await sleepsAfter(1); // the start, which must not meet the first request already
+    const first = driver.request(0, new Uint8Array(4), 4);
+    await sleepsAfter(2);
     Atomics.store(words, 1, 1);
     await Promise.all([first, driver.request(0, new Uint8Array(4), 4)]);
   },
