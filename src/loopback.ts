@@ -9,10 +9,10 @@ import { GUEST_BASE, type SharedMemory } from "./memory/shared-memory.js";
 import { loadRings, type RingKind } from "./ring/load.js";
 import type { DriverRing } from "./ring/ring.js";
 import { VhostError } from "./spec/errno.js";
+import { hasFeature } from "./spec/features.js";
 import {
   VIRTIO_CONFIG_S_DRIVER_OK,
   VIRTIO_CONFIG_S_FAILED,
-  VIRTIO_CONFIG_S_FEATURES_OK,
   VIRTIO_F_VERSION_1,
 } from "./spec/virtio-config.js";
 import { VhostDev } from "./vhost/dev.js";
@@ -91,12 +91,10 @@ class LoopbackTransport implements Transport {
     }
   }
 
-  /** Refused features leave FEATURES_OK unset: see `setStatus`'s caller, which reads it back. */
+  /** Refuses by throwing, not by leaving FEATURES_OK unset: the caller learns why. */
   setFeatures(features: bigint): void {
-    if (((features >> BigInt(VIRTIO_F_VERSION_1)) & 1n) === 0n) {
-      throw new VhostError("EOPNOTSUPP", "a driver must accept VIRTIO_F_VERSION_1", {
-        status: this.#status & ~VIRTIO_CONFIG_S_FEATURES_OK,
-      });
+    if (!hasFeature(features, VIRTIO_F_VERSION_1)) {
+      throw new VhostError("EOPNOTSUPP", "a driver must accept VIRTIO_F_VERSION_1");
     }
     this.#dev.setFeatures(features);
   }

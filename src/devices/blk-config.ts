@@ -1,3 +1,4 @@
+import { featureMask } from "../spec/features.js";
 import {
   VIRTIO_BLK_CONFIG_BLK_SIZE,
   VIRTIO_BLK_CONFIG_BYTES,
@@ -37,16 +38,14 @@ export const BLK_SEGMENTS_MAX = 16;
 const PHYSICAL_BLOCK_EXP = 3;
 const OPTIMAL_IO_BLOCKS = 8;
 
-const mask = (...bits: number[]) => bits.reduce((sum, bit) => sum | (1n << BigInt(bit)), 0n);
-
 /** Features of a disk, as a mask. virtio 1.3, 5.2.3 Feature bits. */
 export function blkFeatures(isReadOnly: boolean, queueCount: number): bigint {
-  const limits = mask(VIRTIO_BLK_F_SIZE_MAX, VIRTIO_BLK_F_SEG_MAX);
-  const always = limits | mask(VIRTIO_BLK_F_BLK_SIZE, VIRTIO_BLK_F_TOPOLOGY);
-  const multi = queueCount > 1 ? mask(VIRTIO_BLK_F_MQ) : 0n;
-  if (isReadOnly) return always | multi | mask(VIRTIO_BLK_F_RO, VIRTIO_BLK_F_FLUSH);
-  const flush = mask(VIRTIO_BLK_F_FLUSH, VIRTIO_BLK_F_CONFIG_WCE);
-  return always | multi | flush | mask(VIRTIO_BLK_F_DISCARD, VIRTIO_BLK_F_WRITE_ZEROES);
+  const limits = featureMask(VIRTIO_BLK_F_SIZE_MAX, VIRTIO_BLK_F_SEG_MAX);
+  const always = limits | featureMask(VIRTIO_BLK_F_BLK_SIZE, VIRTIO_BLK_F_TOPOLOGY);
+  const multi = queueCount > 1 ? featureMask(VIRTIO_BLK_F_MQ) : 0n;
+  if (isReadOnly) return always | multi | featureMask(VIRTIO_BLK_F_RO, VIRTIO_BLK_F_FLUSH);
+  const flush = featureMask(VIRTIO_BLK_F_FLUSH, VIRTIO_BLK_F_CONFIG_WCE);
+  return always | multi | flush | featureMask(VIRTIO_BLK_F_DISCARD, VIRTIO_BLK_F_WRITE_ZEROES);
 }
 
 /** Sectors of a disk: a short last one counts, and reads as if it went on with zeroes. */

@@ -1,3 +1,4 @@
+import { hasFeature } from "../spec/features.js";
 import {
   VIRTIO_BLK_CONFIG_WRITEBACK,
   VIRTIO_BLK_F_CONFIG_WCE,
@@ -40,8 +41,6 @@ const MAX_SECTOR = Number.MAX_SAFE_INTEGER / VIRTIO_BLK_SECTOR_BYTES;
 
 /** A back-end's answer as a status byte. */
 const toStatus = (result: number) => (result < 0 ? VIRTIO_BLK_S_IOERR : VIRTIO_BLK_S_OK);
-
-const has = (features: bigint, bit: number) => ((features >> BigInt(bit)) & 1n) === 1n;
 
 /**
  * A block device over a back-end. Each request is done before the next begins; what the guest got
@@ -91,7 +90,7 @@ export class BlkDevice implements VirtioDevice {
   /** Only `writeback` may be written, and only when that was negotiated: see 5.2.5.2. */
   writeConfig(offset: number, bytes: Uint8Array): void {
     const value = bytes[VIRTIO_BLK_CONFIG_WRITEBACK - offset];
-    if (value === undefined || !has(this.#accepted ?? 0n, VIRTIO_BLK_F_CONFIG_WCE)) return;
+    if (value === undefined || !hasFeature(this.#accepted ?? 0n, VIRTIO_BLK_F_CONFIG_WCE)) return;
     this.#isWriteback = value !== 0;
     if (!this.#isWriteback) this.#backend.flush();
   }
@@ -100,7 +99,7 @@ export class BlkDevice implements VirtioDevice {
   start(features: bigint): void {
     if (features === this.#accepted) return; // stopped and started again: the mode stays
     this.#accepted = features;
-    this.#isWriteback = has(features, VIRTIO_BLK_F_FLUSH);
+    this.#isWriteback = hasFeature(features, VIRTIO_BLK_F_FLUSH);
   }
 
   reset(): void {

@@ -1,4 +1,5 @@
 import { VhostError } from "../spec/errno.js";
+import { hasFeature } from "../spec/features.js";
 import {
   VIRTIO_BLK_CONFIG_BYTES,
   VIRTIO_BLK_CONFIG_CAPACITY,
@@ -45,7 +46,7 @@ export class BlkLimits {
     }
     const view = new DataView(config.buffer, config.byteOffset, config.byteLength);
     const u32 = (offset: number) => view.getUint32(offset, true);
-    const has = (bit: number) => ((features >> BigInt(bit)) & 1n) === 1n;
+    const has = (bit: number) => hasFeature(features, bit);
     const limit = (bit: number, offset: number, otherwise: number) => {
       const value = has(bit) ? u32(offset) : otherwise;
       if (has(bit) && value === 0)

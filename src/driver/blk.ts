@@ -1,4 +1,5 @@
 import { VhostError } from "../spec/errno.js";
+import { hasFeature } from "../spec/features.js";
 import {
   VIRTIO_BLK_F_BLK_SIZE,
   VIRTIO_BLK_F_CONFIG_WCE,
@@ -91,7 +92,7 @@ export class BlkDriver implements AsyncDisposable {
   }
 
   #has(bit: number): boolean {
-    return ((this.features >> BigInt(bit)) & 1n) === 1n;
+    return hasFeature(this.features, bit);
   }
 
   /** Bytes of the disk. */
@@ -120,20 +121,14 @@ export class BlkDriver implements AsyncDisposable {
     lengthBytes: number,
     options: Abortable = {},
   ): Promise<Uint8Array> {
-    const sector = this.#sector(offset, lengthBytes);
+    this.#sector(offset, lengthBytes); // all of it is refused, or none
     options.signal?.throwIfAborted();
     const result = new Uint8Array(lengthBytes);
     const copy = this.#chunks(
       lengthBytes,
-      async (buffer, at, piece) => {
-        await this.#move(
-          VIRTIO_BLK_T_IN,
-          sector + at / VIRTIO_BLK_SECTOR_BYTES,
-          [],
-          this.#limits.cut(piece),
-          buffer,
-        );
-        result.set(buffer.bytes.subarray(0, piece.length), at);
+      async (buffer, at, partBytes) => {
+        await this.#direct(VIRTIO_BLK_T_IN, Number(offset) + at, buffer, partBytes);
+        result.set(buffer.bytes.subarray(0, partBytes), at);
       },
       options.signal,
     );
@@ -147,23 +142,17 @@ export class BlkDriver implements AsyncDisposable {
     if (!(bytes instanceof Uint8Array)) {
       throw new VhostError("EINVAL", "what is written to a disk is a Uint8Array");
     }
-    const sector = this.#sector(offset, bytes.length);
+    this.#sector(offset, bytes.length); // all of it is refused, or none
     options.signal?.throwIfAborted();
     const copy = this.#chunks(
       bytes.length,
-      async (buffer, at, piece) => {
-        const part = bytes.subarray(at, at + piece.length);
-        if (part.length < piece.length) {
+      async (buffer, at, partBytes) => {
+        const part = bytes.subarray(at, at + partBytes);
+        if (part.length < partBytes) {
           throw new VhostError("EINVAL", "the bytes to write were taken away meanwhile", { at });
         }
         buffer.bytes.set(part);
-        await this.#move(
-          VIRTIO_BLK_T_OUT,
-          sector + at / VIRTIO_BLK_SECTOR_BYTES,
-          this.#limits.cut(piece),
-          [],
-          buffer,
-        );
+        await this.#direct(VIRTIO_BLK_T_OUT, Number(offset) + at, buffer, partBytes);
       },
       options.signal,
     );
@@ -305,15 +294,14 @@ export class BlkDriver implements AsyncDisposable {
   /** Goes over `length` bytes with one buffer, a part at a time; ends early when aborted. */
   async #chunks(
     length: number,
-    use: (buffer: DmaBuffer, at: number, piece: Piece) => Promise<void>,
+    use: (buffer: DmaBuffer, at: number, partBytes: number) => Promise<void>,
     signal: AbortSignal | undefined,
   ): Promise<void> {
     if (length === 0) return;
     const most = Math.min(COPY_BYTES_MAX, this.#limits.requestBytesMax);
     using buffer = this.alloc(Math.min(length, most));
     for (let at = 0; at < length && !signal?.aborted; at += most) {
-      const partBytes = Math.min(most, length - at);
-      await use(buffer, at, { address: buffer.address, length: partBytes });
+      await use(buffer, at, Math.min(most, length - at));
     }
   }
 

@@ -1,4 +1,5 @@
 import { VhostError } from "../spec/errno.js";
+import { featureMask, hasFeature } from "../spec/features.js";
 import {
   VIRTIO_CONFIG_S_ACKNOWLEDGE,
   VIRTIO_CONFIG_S_DRIVER,
@@ -31,17 +32,16 @@ export interface Probed {
   removal?: Promise<void>;
 }
 
-const bit = (number: number) => 1n << BigInt(number);
 const RING_BITS = [VIRTIO_F_INDIRECT_DESC, VIRTIO_F_EVENT_IDX, VIRTIO_F_VERSION_1];
 
 /** The features to accept. Throws EOPNOTSUPP for a device older than virtio 1. */
 function choose(transport: Transport, known: readonly number[], options: ProbeOptions): bigint {
   const { deviceFeatures } = transport;
-  if ((deviceFeatures & bit(VIRTIO_F_VERSION_1)) === 0n) {
+  if (!hasFeature(deviceFeatures, VIRTIO_F_VERSION_1)) {
     throw new VhostError("EOPNOTSUPP", "the device does not offer VIRTIO_F_VERSION_1");
   }
   const wanted = [...RING_BITS, ...known].filter((n) => !options.withoutFeatures?.includes(n));
-  return wanted.reduce((mask, number) => mask | bit(number), 0n) & deviceFeatures;
+  return featureMask(...wanted) & deviceFeatures;
 }
 
 /**

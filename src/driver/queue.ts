@@ -3,6 +3,7 @@ import type { DriverRing } from "../ring/ring.js";
 import { allocDriverState, BURST_MAX, type StateBlock } from "../ring/state-block.js";
 import { RingTables, vringErrorName } from "../ring/tables.js";
 import { VhostError } from "../spec/errno.js";
+import { hasFeature } from "../spec/features.js";
 import { VQ_IOV_CAPACITY } from "../spec/ring-state.js";
 import { VIRTIO_F_INDIRECT_DESC } from "../spec/virtio-config.js";
 import { VIRTQ_DESC_BYTES, VIRTQ_USED_ALIGN } from "../spec/virtio-ring.js";
@@ -75,7 +76,7 @@ export class Queue {
       const desc = area(descBytes(num), VIRTQ_DESC_BYTES).address;
       const driver = area(driverAreaBytes(num), VIRTQ_USED_ALIGN).address;
       const device = area(deviceAreaBytes(num), VIRTQ_USED_ALIGN).address;
-      const hasIndirect = (features >> BigInt(VIRTIO_F_INDIRECT_DESC)) & 1n;
+      const hasIndirect = hasFeature(features, VIRTIO_F_INDIRECT_DESC);
       const tableBytes = num * INDIRECT_CAPACITY * VIRTQ_DESC_BYTES;
       const indirect = hasIndirect
         ? { address: area(tableBytes, VIRTQ_DESC_BYTES).address, capacity: INDIRECT_CAPACITY }

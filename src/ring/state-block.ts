@@ -1,4 +1,5 @@
 import type { SharedMemory } from "../memory/shared-memory.js";
+import { hasFeature } from "../spec/features.js";
 import {
   CHAIN_BYTES,
   IOV_BYTES,
@@ -49,10 +50,9 @@ export interface StateBlock {
 
 /** The VQ_F_… bits for a feature mask. */
 export function ringFlags(features: bigint): number {
-  const has = (bit: number) => (features >> BigInt(bit)) & 1n;
   return (
-    (has(VIRTIO_F_EVENT_IDX) ? VQ_F_EVENT_IDX : 0) |
-    (has(VIRTIO_F_INDIRECT_DESC) ? VQ_F_INDIRECT : 0)
+    (hasFeature(features, VIRTIO_F_EVENT_IDX) ? VQ_F_EVENT_IDX : 0) |
+    (hasFeature(features, VIRTIO_F_INDIRECT_DESC) ? VQ_F_INDIRECT : 0)
   );
 }
 

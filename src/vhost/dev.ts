@@ -3,6 +3,7 @@ import { mustLive, type Task } from "../kernel/task.js";
 import { GuestMemory, type MemoryRegion } from "../memory/guest-memory.js";
 import { SharedMemory } from "../memory/shared-memory.js";
 import { VhostError } from "../spec/errno.js";
+import { featureMask } from "../spec/features.js";
 import {
   VIRTIO_F_EVENT_IDX,
   VIRTIO_F_INDIRECT_DESC,
@@ -15,10 +16,11 @@ import { Vring, type VringAddresses } from "./vring.js";
 import { WorkerHandle, type WorkerOptions } from "./worker-handle.js";
 
 /** Features that the rings bring to every device, as a mask. */
-export const RING_FEATURES =
-  (1n << BigInt(VIRTIO_F_INDIRECT_DESC)) |
-  (1n << BigInt(VIRTIO_F_EVENT_IDX)) |
-  (1n << BigInt(VIRTIO_F_VERSION_1));
+export const RING_FEATURES = featureMask(
+  VIRTIO_F_INDIRECT_DESC,
+  VIRTIO_F_EVENT_IDX,
+  VIRTIO_F_VERSION_1,
+);
 
 /** Who owns the device, in what memory it works, and by which worker; fixed together. */
 interface Owned {
@@ -70,15 +72,19 @@ export class VhostDev {
 
   /** Owner, memory and worker. Throws EPERM when there is no owner, ENODEV when the worker died. */
   get #alive(): Owned {
-    if (!this.#owned) throw new VhostError("EPERM", "the device has no owner yet: setOwner first");
-    if (this.#owned.worker.death) throw this.#owned.worker.death;
-    return this.#owned;
+    const owned = this.#mustBeOwned;
+    if (owned.worker.death) throw owned.worker.death;
+    return owned;
+  }
+
+  get #mustBeOwned(): Owned {
+    if (this.#owned) return this.#owned;
+    throw new VhostError("EPERM", "the device has no owner yet: setOwner first");
   }
 
   /** The worker. Throws EPERM when there is no owner. */
   get worker(): WorkerHandle {
-    if (!this.#owned) throw new VhostError("EPERM", "the device has no owner yet: setOwner first");
-    return this.#owned.worker;
+    return this.#mustBeOwned.worker;
   }
 
   /** The owner's memory. Throws EPERM when there is no owner. */
