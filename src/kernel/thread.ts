@@ -138,6 +138,13 @@ export class InlineThread extends EndsOnce implements Thread {
   }
 }
 
+/**
+ * V8 asks a worker that is out of memory to end a little before its limit. A young generation
+ * larger than that margin can overrun it in one collection, which ends the whole program (seen on
+ * Node 24).
+ */
+const SMALL_YOUNG_GENERATION: ResourceLimits = { maxYoungGenerationSizeMb: 3 };
+
 function makeWorker(options: WorkerThreadOptions): Worker {
   const { fn, arg, words, name, transfer = [], resourceLimits } = options;
   return new Worker(new URL("./thread-entry.js", import.meta.url), {
@@ -145,7 +152,7 @@ function makeWorker(options: WorkerThreadOptions): Worker {
     execArgv: [],
     workerData: { fn, arg, words } satisfies ThreadData,
     transferList: [...transfer],
-    ...(resourceLimits && { resourceLimits }),
+    resourceLimits: { ...SMALL_YOUNG_GENERATION, ...resourceLimits },
   });
 }
 

@@ -87,8 +87,9 @@ const boasts = () => ({ ...plain(), handleKick: (vq) => vq.drain(() => 0xfffffff
 const dies = (how) => ({ ...plain(), handleKick: how });
 
 function eatsMemory() {
-  const kept = [];
-  for (;;) kept.push(new Array(10_000).fill(kept.length));
+  // In small pieces: one that is larger than V8's margin before the limit ends the whole program.
+  let kept;
+  for (;;) kept = { kept, more: [1, 2, 3, 4] };
 }
 
 /** A disk whose back-end counts flushes and fails when told, in `options.words` (Int32, shared). */
