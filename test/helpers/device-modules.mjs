@@ -84,7 +84,8 @@ const promises = () => ({ ...plain(), handleKick: (vq) => vq.drain(async () => 4
 /** Answers with more than it wrote, as `drain` must cut. */
 const boasts = () => ({ ...plain(), handleKick: (vq) => vq.drain(() => 0xffffffff) });
 
-const dies = (how) => ({ ...plain(), handleKick: how });
+// At its first request: not at the turn that each queue gets at the start.
+const dies = (how) => ({ ...plain(), handleKick: (vq) => vq.hasWork() && how() });
 
 function eatsMemory() {
   // In small pieces: one that is larger than V8's margin before the limit ends the whole program.
