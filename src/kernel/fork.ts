@@ -42,6 +42,8 @@ export interface KernelCloneArgs {
   readonly noFiles?: boolean;
   /** Every signal, SIGKILL too, is ignored. Linux: ignore_signals:1, up to 6.4-rc. */
   readonly ignoreSignals?: boolean;
+  /** The number it gets; without it, the next that is free. Linux: set_tid. */
+  readonly setTid?: number;
   /** Its comm; without it, the caller's. Linux: name. */
   readonly name?: string;
   /**
@@ -57,7 +59,8 @@ export interface KernelCloneArgs {
  *
  * Refusals, in this order; nothing is left behind by any: ESRCH `current` has exited; EOPNOTSUPP
  * flags not modelled; EINVAL THREAD without SIGHAND, SIGHAND without VM; EAGAIN RLIMIT_NPROC,
- * threads-max; ENOMEM no room to copy the mm; EAGAIN pid_max, pids.max of a cgroup on the path.
+ * threads-max; ENOMEM no room to copy the mm; EAGAIN pid_max (with `setTid`: EEXIST it
+ * is taken, EINVAL it is none), pids.max of a cgroup on the path.
  * Linux: copy_process().
  */
 export function copyProcess(kernel: Kernel, current: Task, args: KernelCloneArgs): Task {
@@ -115,7 +118,7 @@ function buildTask(
   const signal = copySignal(current, flags);
   const mm = copyMm(current, flags);
   undo.push(() => mmput(mm));
-  const pid = kernel.allocPid();
+  const pid = kernel.allocPid(args.setTid);
   const { cgroup } = current;
   cgroup.tryCharge();
   undo.push(() => cgroup.uncharge());

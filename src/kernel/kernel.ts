@@ -110,10 +110,12 @@ export class Kernel {
   }
 
   /**
-   * The next number nobody has, upwards, then again from 300. EAGAIN: all are in use. It is taken
-   * only by `attach`. For copyProcess. Linux: alloc_pid().
+   * The next number nobody has, upwards, then again from 300; EAGAIN: all are in use. With
+   * `wanted`, that one; EEXIST: it is taken, EINVAL: it can be none. It is taken only by `attach`.
+   * For copyProcess. Linux: alloc_pid().
    */
-  allocPid(): number {
+  allocPid(wanted?: number): number {
+    if (wanted !== undefined) return this.#checkFree(wanted);
     const first = this.#lastPid + 1 > RESERVED_PIDS ? RESERVED_PIDS : 1;
     for (let pid = this.#lastPid + 1; pid < this.pidMax; pid++) if (this.#take(pid)) return pid;
     for (let pid = first; pid <= this.#lastPid; pid++) if (this.#take(pid)) return pid;
@@ -133,6 +135,13 @@ export class Kernel {
     this.#tasks.delete(task.pid);
     task.signal.threads.delete(task);
     task.parent.children.delete(task);
+  }
+
+  /** What comes next is not counted on from it. */
+  #checkFree(pid: number): number {
+    checkRange("a pid", pid, 1, this.pidMax - 1);
+    if (!this.#tasks.has(pid)) return pid;
+    throw new VhostError("EEXIST", `pid ${pid} is taken`, { pid });
   }
 
   #take(pid: number): boolean {

@@ -10,6 +10,8 @@ import { type Task, truncateComm } from "./task.js";
 
 /** Who a new process is to be. What is left out, it has from init. */
 export interface SpawnOptions {
+  /** Its number, as one that lives elsewhere has it; default: the next that is free. */
+  readonly pid?: number;
   /** Name of the program, cut to 15 bytes; default "a.out". */
   readonly comm?: string;
   /** User, 0 to 2^32 - 2; default 0. */
@@ -18,8 +20,11 @@ export interface SpawnOptions {
   readonly gid?: number;
   /** CAP_… numbers; default: all for uid 0, none for others. */
   readonly caps?: Iterable<number>;
-  /** Soft and hard limit in one. They hold for the forks of this process, not for this one. */
-  readonly rlimits?: { readonly [resource in keyof Rlimits]?: number };
+  /**
+   * A number is soft and hard limit in one. They hold for the forks of this process, not for its
+   * own.
+   */
+  readonly rlimits?: { readonly [resource in keyof Rlimits]?: number | Rlimit };
   /** Absolute path like "/tenants/a", made on demand; default "/". */
   readonly cgroup?: string;
   /** Size of its memory, in bytes: a multiple of 64 KiB up to 4 GiB; default 16 MiB. */
@@ -31,12 +36,15 @@ export interface SpawnOptions {
  * pids.max holds up), become the user, execute the program in a fresh mm; then init sets the
  * limits.
  *
- * EINVAL: an option out of range; EAGAIN: threads-max, pid_max; nothing was done. ENOMEM: no room
+ * EINVAL: an option out of range; EEXIST: `pid` is taken; EAGAIN: threads-max, pid_max; nothing was
+ * done. ENOMEM: no room
  * for the mm; the process is gone again, a cgroup made for it stays.
  */
 export function spawnProcess(kernel: Kernel, options: SpawnOptions): Task {
   checkOptions(options);
-  const task = copyProcess(kernel, kernel.init, { flags: 0, exitSignal: SIGCHLD });
+  const { pid } = options;
+  const setTid = pid === undefined ? {} : { setTid: pid };
+  const task = copyProcess(kernel, kernel.init, { flags: 0, exitSignal: SIGCHLD, ...setTid });
   try {
     cgroupAttachTask(kernel.cgroup(options.cgroup ?? "/"), task);
     commitCreds(kernel, task, makeCred(options));
@@ -64,7 +72,7 @@ function checkOptions(options: SpawnOptions): void {
 
 function nprocLimit({ rlimits }: SpawnOptions): Rlimit | undefined {
   const limit = rlimits?.NPROC;
-  return limit === undefined ? undefined : { cur: limit, max: limit };
+  return typeof limit === "number" ? { cur: limit, max: limit } : limit;
 }
 
 function makeCred({ uid = 0, gid = 0, caps }: SpawnOptions): Cred {

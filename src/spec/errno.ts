@@ -17,12 +17,20 @@ export const errno = {
   EEXIST: 17,
   ENODEV: 19,
   EINVAL: 22,
+  ENFILE: 23,
+  EMFILE: 24,
   ENOSPC: 28,
   EROFS: 30,
   EPIPE: 32,
-  ENOBUFS: 105,
+  ENAMETOOLONG: 36,
+  ENOSYS: 38,
+  EPROTO: 71,
   EOPNOTSUPP: 95,
+  EADDRINUSE: 98,
+  ECONNRESET: 104,
+  ENOBUFS: 105,
   ETIMEDOUT: 110,
+  ECONNREFUSED: 111,
 } as const;
 
 /** The name of an error: `"EAGAIN"`, `"EINVAL"` … */

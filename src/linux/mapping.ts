@@ -1,0 +1,57 @@
+import { check, libc } from "./libc.js";
+
+const PROT_READ = 1;
+const PROT_WRITE = 2;
+const MAP_SHARED = 0x01;
+const MAP_PRIVATE = 0x02;
+const MAP_FIXED = 0x10;
+const MAP_ANONYMOUS = 0x20;
+const MAP_NORESERVE = 0x4000;
+const F_ADD_SEALS = 1033;
+const F_GET_SEALS = 1034;
+const F_SEAL_SHRINK = 0x2;
+
+/** Bytes of a page of the machine that everything we map is aligned to. */
+export const MAP_PAGE_BYTES = 4096;
+
+/** The address in this program of a linear memory's first byte. */
+export function baseAddress(memory: WebAssembly.Memory): number {
+  return libc().addressOf(new Uint8Array(memory.buffer));
+}
+
+/**
+ * Puts `length` bytes of a file, from `offset`, in the place of a linear memory's at `address`:
+ * both sides see the same bytes from now on. Whole pages. The file must be that long and stay so:
+ * what is missing ends the program when it is touched. Throws what mmap(2) fails with.
+ */
+export function mapFile(
+  memory: WebAssembly.Memory,
+  address: number,
+  length: number,
+  fd: number,
+  offset: number,
+): void {
+  const at = baseAddress(memory) + address;
+  const flags = MAP_SHARED | MAP_FIXED;
+  const result = libc().mmap(at, length, PROT_READ | PROT_WRITE, flags, fd, offset);
+  check(result, "memory can't be mapped");
+}
+
+/** Puts zeroes of our own back in the place of what was mapped: never a hole. Throws ENOMEM. */
+export function unmapFile(memory: WebAssembly.Memory, address: number, length: number): void {
+  const at = baseAddress(memory) + address;
+  const flags = MAP_PRIVATE | MAP_FIXED | MAP_ANONYMOUS | MAP_NORESERVE;
+  const result = libc().mmap(at, length, PROT_READ | PROT_WRITE, flags, -1, 0);
+  check(result, "memory can't be unmapped");
+}
+
+/**
+ * Makes sure that a file never gets shorter: touching mapped bytes that are gone would end the
+ * program. `false`: it can't be had, for the file is no memfd or was made without sealing.
+ * Linux: F_ADD_SEALS of fcntl(2).
+ */
+export function sealAgainstShrinking(fd: number): boolean {
+  const seals = libc().fcntl(fd, F_GET_SEALS, 0);
+  if (seals !== -1 && (seals & F_SEAL_SHRINK) !== 0) return true;
+  return libc().fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK) !== -1;
+}

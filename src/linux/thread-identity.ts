@@ -1,0 +1,40 @@
+import { arch } from "node:os";
+import { VhostError } from "../spec/errno.js";
+import { check, libc } from "./libc.js";
+
+const PR_SET_NAME = 15;
+// setgroups is called by number: the C library's own changes every thread.
+const SYS_SETGROUPS = arch() === "x64" ? 116 : 159;
+const NOBODY_ID = 0xffffffff;
+
+/** Names the calling thread, as `ps -L` and top show it; 15 bytes count. Linux: prctl(2). */
+export function nameThread(comm: string): void {
+  libc().prctl(PR_SET_NAME, comm);
+}
+
+/** In whose name files are opened. */
+export interface FsIdentity {
+  uid: number;
+  gid: number;
+  groups: readonly number[];
+}
+
+/**
+ * From now on the calling thread opens files as somebody else: with that user, group and groups,
+ * and for others than root without the power to override permissions. Other threads stay as they
+ * are; asynchronous calls of `node:fs` run on those. Throws EPERM when the program may not do that:
+ * it needs CAP_SETUID and CAP_SETGID. Linux: setfsuid(2), setfsgid(2), setgroups(2) of one thread.
+ */
+export function takeFsIdentity({ uid, gid, groups }: FsIdentity): void {
+  const list = Uint32Array.from(groups);
+  check(libc().syscall(SYS_SETGROUPS, list.length, list), "files can't be opened as their owner");
+  libc().setfsgid(gid);
+  libc().setfsuid(uid);
+  // Neither says whether it worked: asked for what can't be, they tell what is.
+  const now = [libc().setfsuid(NOBODY_ID), libc().setfsgid(NOBODY_ID)];
+  if (now[0] === uid && now[1] === gid) return;
+  throw new VhostError("EPERM", "to open files as their owner needs CAP_SETUID and CAP_SETGID", {
+    uid,
+    gid,
+  });
+}

@@ -1,0 +1,83 @@
+// The vhost-user protocol, front-end to back-end, as the document of QEMU's project has it
+// ("Vhost-user Protocol", docs/interop/vhost-user.rst). All fields are in the machine's byte order:
+// little-endian here. Offsets and sizes in bytes.
+
+// ── header (section "Header") ───────────────────────────────────────────────────────────────────
+/** Bytes before the payload: u32 request, u32 flags, u32 size of the payload. */
+export const VHOST_USER_HEADER_BYTES = 12;
+/** Mask of the version in the flags. */
+export const VHOST_USER_VERSION_MASK = 0x3;
+/** The one version there is. */
+export const VHOST_USER_VERSION = 0x1;
+/** Flag: this is a reply. */
+export const VHOST_USER_REPLY = 0x4;
+/** Flag: a reply is asked for (REPLY_ACK). */
+export const VHOST_USER_NEED_REPLY = 0x8;
+/** The largest payload that we take: SET_CONFIG has 12 + 256 bytes, SET_MEM_TABLE 8 + 8 × 32. */
+export const VHOST_USER_PAYLOAD_BYTES_MAX = 4096;
+/** Descriptors that one message may carry: one for each region of SET_MEM_TABLE. */
+export const VHOST_USER_FDS_MAX = 8;
+
+// ── requests (section "Front-end message types") ────────────────────────────────────────────────
+export const VHOST_USER_GET_FEATURES = 1;
+export const VHOST_USER_SET_FEATURES = 2;
+export const VHOST_USER_SET_OWNER = 3;
+export const VHOST_USER_RESET_OWNER = 4;
+export const VHOST_USER_SET_MEM_TABLE = 5;
+export const VHOST_USER_SET_VRING_NUM = 8;
+export const VHOST_USER_SET_VRING_ADDR = 9;
+export const VHOST_USER_SET_VRING_BASE = 10;
+export const VHOST_USER_GET_VRING_BASE = 11;
+export const VHOST_USER_SET_VRING_KICK = 12;
+export const VHOST_USER_SET_VRING_CALL = 13;
+export const VHOST_USER_SET_VRING_ERR = 14;
+export const VHOST_USER_GET_PROTOCOL_FEATURES = 15;
+export const VHOST_USER_SET_PROTOCOL_FEATURES = 16;
+export const VHOST_USER_GET_QUEUE_NUM = 17;
+export const VHOST_USER_SET_VRING_ENABLE = 18;
+export const VHOST_USER_GET_CONFIG = 24;
+export const VHOST_USER_SET_CONFIG = 25;
+export const VHOST_USER_RESET_DEVICE = 34;
+export const VHOST_USER_GET_MAX_MEM_SLOTS = 36;
+export const VHOST_USER_ADD_MEM_REG = 37;
+export const VHOST_USER_REM_MEM_REG = 38;
+export const VHOST_USER_SET_STATUS = 39;
+export const VHOST_USER_GET_STATUS = 40;
+
+// ── features ────────────────────────────────────────────────────────────────────────────────────
+/** Bit of GET_FEATURES: there are protocol features, and rings begin disabled. */
+export const VHOST_USER_F_PROTOCOL_FEATURES = 30;
+/** Protocol feature bit: several queues, GET_QUEUE_NUM. */
+export const VHOST_USER_PROTOCOL_F_MQ = 0;
+/** Protocol feature bit: a reply to any message, when asked for. */
+export const VHOST_USER_PROTOCOL_F_REPLY_ACK = 3;
+/** Protocol feature bit: GET_CONFIG, SET_CONFIG. */
+export const VHOST_USER_PROTOCOL_F_CONFIG = 9;
+/** Protocol feature bit: RESET_DEVICE. */
+export const VHOST_USER_PROTOCOL_F_RESET_DEVICE = 13;
+/** Protocol feature bit: GET_MAX_MEM_SLOTS, ADD_MEM_REG, REM_MEM_REG. */
+export const VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS = 15;
+/** Protocol feature bit: GET_STATUS, SET_STATUS. */
+export const VHOST_USER_PROTOCOL_F_STATUS = 16;
+
+// ── payloads (section "Message payload") ────────────────────────────────────────────────────────
+/** Bytes of a u64 payload. */
+export const VHOST_USER_U64_BYTES = 8;
+/** Bytes of a vring state: u32 index, u32 num. */
+export const VHOST_USER_VRING_STATE_BYTES = 8;
+/** Bytes of a vring address: u32 index, u32 flags, u64 descriptor, used, available, log. */
+export const VHOST_USER_VRING_ADDR_BYTES = 40;
+/** Bits of a vring descriptor's u64 that are the ring's index. */
+export const VHOST_USER_VRING_IDX_MASK = 0xffn;
+/** Bit of a vring descriptor's u64: no descriptor comes with it. */
+export const VHOST_USER_VRING_NOFD_MASK = 0x100n;
+/** Bytes of a memory region: u64 guest address, size, user address, mmap offset. */
+export const VHOST_USER_REGION_BYTES = 32;
+/** Bytes before the regions of SET_MEM_TABLE (u32 count, padding) and the one of ADD_MEM_REG. */
+export const VHOST_USER_REGIONS_START = 8;
+/** Regions of one SET_MEM_TABLE. */
+export const VHOST_USER_REGIONS_MAX = 8;
+/** Bytes before the contents of a configuration payload: u32 offset, size, flags. */
+export const VHOST_USER_CONFIG_START = 12;
+/** Bytes of configuration space that a message may name. */
+export const VHOST_USER_CONFIG_BYTES_MAX = 256;
