@@ -3,6 +3,7 @@ import { readFileSync } from "node:fs";
 import { Command } from "commander";
 import { VhostError } from "../spec/errno.js";
 import { demoCommand } from "./demo.js";
+import { serveCommand } from "./serve.js";
 
 const { version } = JSON.parse(
   readFileSync(new URL("../../package.json", import.meta.url), "utf8"),
@@ -17,6 +18,7 @@ const program = new Command("vhost-wasm")
   .showHelpAfterError("Run with --help to see what there is.")
   .configureHelp({ helpWidth: 100 });
 program.addCommand(demoCommand().copyInheritedSettings(program));
+program.addCommand(serveCommand().copyInheritedSettings(program));
 
 for (const stream of [process.stdout, process.stderr]) {
   // Whoever reads may go: that ends us quietly. All else is said once, if there is still a way.

@@ -40,6 +40,17 @@ export class CurrentTask {
     return woken !== "timed-out";
   }
 
+  /**
+   * Sleeps in a way of its own: `sleep` blocks, in a system call say, until something of its own
+   * or the waker's `alsoWake` ends it, also when that came just before it. Not called when woken
+   * since the state was set. The state is TASK_RUNNING afterwards.
+   */
+  scheduleBy(sleep: () => void): void {
+    const isRunning = Atomics.load(this.#words, WORD_STATE) === TASK_RUNNING;
+    if (!isRunning && Atomics.load(this.#words, WORD_WAKE) === this.#seen) sleep(); // S2
+    Atomics.store(this.#words, WORD_STATE, TASK_RUNNING);
+  }
+
   /** Whether vhostTaskStop was called; the thread function must return then. Linux: same name. */
   shouldStop(): boolean {
     // S1 with vhostTaskStop: it sets the bit, then wakes.

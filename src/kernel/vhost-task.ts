@@ -18,6 +18,8 @@ export const STOP_GRACE_MS = 5000;
 /** A worker that runs `fn` in a thread of its own. */
 export interface ThreadRun extends Omit<WorkerThreadOptions, "name" | "words"> {
   readonly run?: "thread";
+  /** Wakes a thread that sleeps by `CurrentTask.scheduleBy`. Called in this thread. */
+  readonly wake?: () => void;
 }
 
 /** A worker without a thread: whoever made it does its work; stop ends it at once. */
@@ -40,10 +42,10 @@ export class VhostTask implements AsyncDisposable {
   #stop: Promise<void> | undefined;
 
   /** `task` as copyProcess gave it, `thread` being what runs it. */
-  constructor(kernel: Kernel, task: Task, thread: Thread) {
+  constructor(kernel: Kernel, task: Task, thread: Thread, wake?: () => void) {
     this.kernel = kernel;
     this.task = task;
-    this.waker = new Waker(task.words);
+    this.waker = new Waker(task.words, wake);
     this.#thread = thread;
     this.exited = thread.exited;
   }
@@ -92,7 +94,7 @@ export function vhostTaskCreate(kernel: Kernel, owner: Task, options: VhostTaskO
       return thread;
     },
   });
-  return new VhostTask(kernel, task, thread);
+  return new VhostTask(kernel, task, thread, options.run === "inline" ? undefined : options.wake);
 }
 
 /** Starts it, once. EINVAL: started before, or ended. Linux: vhost_task_start(). */

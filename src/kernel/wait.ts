@@ -16,10 +16,15 @@ export const TASK_WORDS_BYTES = 12;
  */
 export class Waker {
   readonly #words: Int32Array<SharedArrayBuffer>;
+  readonly #alsoWake: (() => void) | undefined;
 
-  /** `words`: the task's shared words (`Task.words`, `VhostTask.words`). */
-  constructor(words: SharedArrayBuffer) {
+  /**
+   * `words`: the task's shared words (`Task.words`, `VhostTask.words`). `alsoWake` ends a sleep
+   * that is not `schedule`'s, see `CurrentTask.scheduleBy`.
+   */
+  constructor(words: SharedArrayBuffer, alsoWake?: () => void) {
     this.#words = new Int32Array(words);
+    this.#alsoWake = alsoWake;
   }
 
   /** Ends the sleep the task is in or about to begin. Never blocks; harmless on a dead task. */
@@ -29,6 +34,7 @@ export class Waker {
     // count had stored INTERRUPTIBLE before, so it is seen here; any other will not sleep at all.
     if (Atomics.load(this.#words, WORD_STATE) !== TASK_RUNNING) {
       Atomics.notify(this.#words, WORD_WAKE);
+      this.#alsoWake?.();
     }
   }
 }

@@ -86,7 +86,9 @@ function loadKoffi(): typeof import("koffi") {
 const names = new Map<number, Errno>(
   Object.entries(errno).map(([name, number]) => [number, name as Errno]),
 );
-const allNames = new Map<number, string>(Object.entries(constants.errno).map(([name, number]) => [number, name]));
+const allNames = new Map<number, string>(
+  Object.entries(constants.errno).map(([name, number]) => [number, name]),
+);
 
 /** The error of the call before, as `VhostError`: `what` says what was being done. */
 export function lastError(what: string): VhostError {

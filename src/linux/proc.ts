@@ -31,7 +31,8 @@ function cgroupOf(text: string): string {
 export function processFacts(pid: number): ProcessFacts | undefined {
   try {
     const stat = read(pid, "stat");
-    const [cur = "", max = ""] = / processes +(\S+) +(\S+)/.exec(read(pid, "limits"))?.slice(1) ?? [];
+    const [cur = "", max = ""] =
+      / processes +(\S+) +(\S+)/.exec(read(pid, "limits"))?.slice(1) ?? [];
     const groups = /^Groups:(.*)$/m.exec(read(pid, "status"))?.[1] ?? "";
     return {
       comm: read(pid, "comm").trimEnd(),

@@ -19,30 +19,33 @@ export const VHOST_USER_PAYLOAD_BYTES_MAX = 4096;
 export const VHOST_USER_FDS_MAX = 8;
 
 // ── requests (section "Front-end message types") ────────────────────────────────────────────────
-export const VHOST_USER_GET_FEATURES = 1;
-export const VHOST_USER_SET_FEATURES = 2;
-export const VHOST_USER_SET_OWNER = 3;
-export const VHOST_USER_RESET_OWNER = 4;
-export const VHOST_USER_SET_MEM_TABLE = 5;
-export const VHOST_USER_SET_VRING_NUM = 8;
-export const VHOST_USER_SET_VRING_ADDR = 9;
-export const VHOST_USER_SET_VRING_BASE = 10;
-export const VHOST_USER_GET_VRING_BASE = 11;
-export const VHOST_USER_SET_VRING_KICK = 12;
-export const VHOST_USER_SET_VRING_CALL = 13;
-export const VHOST_USER_SET_VRING_ERR = 14;
-export const VHOST_USER_GET_PROTOCOL_FEATURES = 15;
-export const VHOST_USER_SET_PROTOCOL_FEATURES = 16;
-export const VHOST_USER_GET_QUEUE_NUM = 17;
-export const VHOST_USER_SET_VRING_ENABLE = 18;
-export const VHOST_USER_GET_CONFIG = 24;
-export const VHOST_USER_SET_CONFIG = 25;
-export const VHOST_USER_RESET_DEVICE = 34;
-export const VHOST_USER_GET_MAX_MEM_SLOTS = 36;
-export const VHOST_USER_ADD_MEM_REG = 37;
-export const VHOST_USER_REM_MEM_REG = 38;
-export const VHOST_USER_SET_STATUS = 39;
-export const VHOST_USER_GET_STATUS = 40;
+/** Numbers of the requests that we take, by the document's names without VHOST_USER_. */
+export const VHOST_USER_REQUESTS = {
+  GET_FEATURES: 1,
+  SET_FEATURES: 2,
+  SET_OWNER: 3,
+  RESET_OWNER: 4,
+  SET_MEM_TABLE: 5,
+  SET_VRING_NUM: 8,
+  SET_VRING_ADDR: 9,
+  SET_VRING_BASE: 10,
+  GET_VRING_BASE: 11,
+  SET_VRING_KICK: 12,
+  SET_VRING_CALL: 13,
+  SET_VRING_ERR: 14,
+  GET_PROTOCOL_FEATURES: 15,
+  SET_PROTOCOL_FEATURES: 16,
+  GET_QUEUE_NUM: 17,
+  SET_VRING_ENABLE: 18,
+  GET_CONFIG: 24,
+  SET_CONFIG: 25,
+  RESET_DEVICE: 34,
+  GET_MAX_MEM_SLOTS: 36,
+  ADD_MEM_REG: 37,
+  REM_MEM_REG: 38,
+  SET_STATUS: 39,
+  GET_STATUS: 40,
+} as const;
 
 // ── features ────────────────────────────────────────────────────────────────────────────────────
 /** Bit of GET_FEATURES: there are protocol features, and rings begin disabled. */

@@ -2,11 +2,29 @@ import { MessageChannel, type MessagePort, receiveMessageOnPort } from "node:wor
 import { type Errno, VhostError } from "../spec/errno.js";
 import type { DeviceInfo } from "./device.js";
 
-/** A queue to start: its number, its state block (already laid out), where it goes on. */
-export interface RingStart {
+/** How the two sides of a queue notify each other, where that goes by eventfds. */
+export interface VringNotify {
+  /** Read for kicks. Linux: VHOST_SET_VRING_KICK. */
+  kickFd?: number | undefined;
+  /** Written for calls; without one, none are made. Linux: VHOST_SET_VRING_CALL. */
+  callFd?: number | undefined;
+  /** The ring is not touched before its first kick. */
+  awaitsKick?: boolean;
+}
+
+/** Where a queue is, and whether it still waits for its first kick. */
+export interface RingPosition {
   index: number;
-  vq: number;
+  /** The next available entry to pop, u16. */
   lastAvail: number;
+  awaitsKick: boolean;
+}
+
+/** A queue to start: its number, its state block (already laid out), where it goes on. */
+export interface RingStart extends RingPosition {
+  vq: number;
+  kickFd?: number | undefined;
+  callFd?: number | undefined;
 }
 
 /**
@@ -20,7 +38,7 @@ export interface WorkerControl {
   /**
    * Stops all queues; gives the next entry of each that was started. Linux: VHOST_GET_VRING_BASE.
    */
-  stop(): Promise<{ index: number; lastAvail: number }[]>;
+  stop(): Promise<RingPosition[]>;
   /** Device reset, queues stopped. */
   reset(): Promise<void>;
   /** The configuration space. */

@@ -10,7 +10,7 @@ import {
   VIRTIO_F_VERSION_1,
 } from "../spec/virtio-config.js";
 import { takeClaims } from "./claims.js";
-import { asVhostError } from "./control.js";
+import { asVhostError, type VringNotify } from "./control.js";
 import type { DeviceInfo, DeviceSpec } from "./device.js";
 import { Vring, type VringAddresses } from "./vring.js";
 import { WorkerHandle, type WorkerOptions } from "./worker-handle.js";
@@ -186,10 +186,27 @@ export class VhostDev {
     this.#vring(index).setNum(num);
   }
 
-  /** Sets a queue's areas, guest addresses. Throws EBUSY, ENOBUFS. Linux: VHOST_SET_VRING_ADDR. */
-  setVringAddr(index: number, addresses: VringAddresses): void {
+  /**
+   * Sets a queue's areas, guest addresses; without any, it is not used. Throws EBUSY, ENOBUFS.
+   * Linux: VHOST_SET_VRING_ADDR.
+   */
+  setVringAddr(index: number, addresses: VringAddresses | undefined): void {
     this.#mustBeStopped();
     this.#vring(index).addresses = addresses;
+  }
+
+  /** Throws what `start` would for the queue's areas, which are set: EFAULT, EINVAL. */
+  checkVring(index: number): void {
+    this.#vring(index).translate(this.#mustHaveMemory);
+  }
+
+  /**
+   * Sets a queue's eventfds, which the caller keeps open while the queue runs. Throws EBUSY,
+   * ENOBUFS. Linux: VHOST_SET_VRING_KICK, VHOST_SET_VRING_CALL.
+   */
+  setVringNotify(index: number, notify: VringNotify): void {
+    this.#mustBeStopped();
+    this.#vring(index).notify = notify;
   }
 
   /** Sets the next entry to pop. Throws EBUSY, ENOBUFS, EINVAL. Linux: VHOST_SET_VRING_BASE. */
@@ -203,6 +220,11 @@ export class VhostDev {
     return this.#vring(index).base;
   }
 
+  /** Whether the queue, as of the last stop, still waits for its first kick. Throws ENOBUFS. */
+  awaitsKick(index: number): boolean {
+    return this.#vring(index).notify.awaitsKick ?? false;
+  }
+
   /**
    * Starts every queue whose addresses are set. Rejects with EINVAL when there is no memory table,
    * EFAULT when an area is not in it, EINVAL when one is misaligned, ENOMEM; nothing is kept then.
@@ -211,11 +233,15 @@ export class VhostDev {
     return this.#inTurn(() => this.#start());
   }
 
+  get #mustHaveMemory(): GuestMemory {
+    if (this.#memory) return this.#memory;
+    throw new VhostError("EINVAL", "the memory table is not set");
+  }
+
   async #start(): Promise<void> {
     const { shared, worker } = this.#alive;
     this.#mustNotRun();
-    const memory = this.#memory;
-    if (!memory) throw new VhostError("EINVAL", "the memory table is not set");
+    const memory = this.#mustHaveMemory;
     const ready = [...this.#vrings.entries()].filter(([, vring]) => vring.addresses);
     try {
       this.#regionTable = shared.allocHost(Math.max(memory.tableBytes, 8));
@@ -224,6 +250,8 @@ export class VhostDev {
         index,
         vq: vring.layOut(shared, memory, this.#regionTable, this.#features),
         lastAvail: vring.base,
+        ...vring.notify,
+        awaitsKick: vring.notify.awaitsKick ?? false,
       }));
       this.#isStarted = true;
       await worker.control.start(this.#features, rings);
@@ -239,7 +267,11 @@ export class VhostDev {
       const { control } = this.#alive.worker;
       if (!this.#isStarted) return;
       const positions = await control.stop();
-      for (const { index, lastAvail } of positions) this.#vring(index).setBase(lastAvail);
+      for (const { index, lastAvail, awaitsKick } of positions) {
+        const vring = this.#vring(index);
+        vring.setBase(lastAvail);
+        vring.notify = { ...vring.notify, awaitsKick };
+      }
       this.#release();
     });
   }
@@ -256,6 +288,15 @@ export class VhostDev {
         this.#memory = undefined;
         for (const vring of this.#vrings) vring.reset();
       }
+    });
+  }
+
+  /** Resets the device alone: queues, features and memory stay. Throws EBUSY while started. */
+  resetDevice(): Promise<void> {
+    return this.#inTurn(async () => {
+      const { control } = this.#alive.worker;
+      this.#mustNotRun();
+      await control.reset();
     });
   }
 

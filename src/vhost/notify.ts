@@ -61,9 +61,9 @@ export class Doorbell {
     return Atomics.load(this.#words, CONTROL) !== 0;
   }
 
-  /** Worker: whether anything waits for it. Nothing is taken. */
-  isPending(): boolean {
-    return Atomics.load(this.#words, KICKS) !== 0 || Atomics.load(this.#words, CONTROL) !== 0;
+  /** Worker: whether a kick waits for it. Nothing is taken. */
+  hasKicks(): boolean {
+    return Atomics.load(this.#words, KICKS) !== 0;
   }
 
   /** Worker: entries of `queue` were used. Wakes a driver that waits. */

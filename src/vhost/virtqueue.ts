@@ -18,6 +18,16 @@ const BURST_MS_MAX = 0.5;
 const BAD_ANSWER =
   "a handler given to drain() must return, at once, how many bytes it wrote: a whole number";
 
+/** What a queue needs of its worker. */
+export interface QueueHooks {
+  /** Notifies the driver that entries of a queue were used. */
+  call(queue: number): void;
+  /** So many requests and bytes were done. */
+  count(requests: number, bytes: number): void;
+  /** A clock, in milliseconds. */
+  now(): number;
+}
+
 /** The device's half of a queue, as a device sees it. Worker thread. Linux: vhost_virtqueue. */
 export class Virtqueue {
   /** The queue's number. */
@@ -25,8 +35,7 @@ export class Virtqueue {
   readonly #ring: DeviceRing;
   readonly #tables: RingTables;
   readonly #chain: Chain;
-  readonly #call: (queue: number) => void;
-  readonly #now: () => number;
+  readonly #hooks: QueueHooks;
   /** How many chains to pop at once: one after a burst that took long, then more and more. */
   #burstCount = DRAIN_BURST_MAX;
   #isUnfinished = false;
@@ -36,20 +45,12 @@ export class Virtqueue {
   /** Entries that the device left in the ring on purpose: it took none at its last turn. */
   #leftCount = 0;
 
-  /** `call` notifies the driver that entries of a queue were used; `now` is a clock, in ms. */
-  constructor(
-    index: number,
-    ring: DeviceRing,
-    memory: WebAssembly.Memory,
-    call: (queue: number) => void,
-    now: () => number,
-  ) {
+  constructor(index: number, ring: DeviceRing, memory: WebAssembly.Memory, hooks: QueueHooks) {
     this.index = index;
     this.#ring = ring;
     this.#tables = new RingTables(memory, ring.vq);
     this.#chain = new Chain(memory, this.#tables);
-    this.#call = call;
-    this.#now = now;
+    this.#hooks = hooks;
   }
 
   /**
@@ -59,24 +60,24 @@ export class Virtqueue {
    * after the other queues. A burst is finished once begun, so it is short where chains take long.
    */
   drain(handle: (chain: Chain) => number): void {
-    const end = this.#now() + TURN_MS_MAX;
+    const { now, count } = this.#hooks;
+    let began = now();
+    const end = began + TURN_MS_MAX;
     let requests = 0;
     let bytes = 0;
-    do {
+    while (requests < VHOST_WEIGHT_REQUESTS_MAX && bytes < VHOST_WEIGHT_BYTES_MAX && began < end) {
       const asked = this.#burstCount;
-      const began = this.#now();
       const got = this.#ring.getDescs(asked);
-      if (got > 0) bytes += this.#burst(got, handle);
+      const moved = got > 0 ? this.#burst(got, handle) : 0;
+      count(got, moved);
       this.signal();
       if (this.#ring.availLen() === 0 || this.isRefused) return;
       requests += asked; // malformed chains count like good ones
-      const isLong = this.#now() - began > BURST_MS_MAX;
-      this.#burstCount = isLong ? 1 : Math.min(asked * 2, DRAIN_BURST_MAX);
-    } while (
-      requests < VHOST_WEIGHT_REQUESTS_MAX &&
-      bytes < VHOST_WEIGHT_BYTES_MAX &&
-      this.#now() < end
-    );
+      bytes += moved;
+      const ended = now();
+      this.#burstCount = ended - began > BURST_MS_MAX ? 1 : Math.min(asked * 2, DRAIN_BURST_MAX);
+      began = ended;
+    }
     this.#isUnfinished = true;
   }
 
@@ -105,7 +106,7 @@ export class Virtqueue {
   /** Publishes what is staged and calls the driver if it asked. Linux: vhost_signal(). */
   signal(): void {
     this.#ring.publish();
-    if (this.#ring.callNeeded()) this.#call(this.index);
+    if (this.#ring.callNeeded()) this.#hooks.call(this.index);
   }
 
   /** Begins the queue's turn: no kicks meanwhile, the worker looks at the ring by itself. */

@@ -5,6 +5,7 @@ import { allocDeviceState, type StateBlock } from "../ring/state-block.js";
 import { RingTables } from "../ring/tables.js";
 import { VhostError } from "../spec/errno.js";
 import { VIRTQ_AVAIL_ALIGN, VIRTQ_DESC_ALIGN, VIRTQ_USED_ALIGN } from "../spec/virtio-ring.js";
+import type { VringNotify } from "./control.js";
 
 /** Guest addresses of a queue's three areas. */
 export interface VringAddresses {
@@ -23,6 +24,8 @@ export class Vring {
   #pastErrors: Record<string, number> = {};
   /** Unset: the queue is not used. */
   addresses: VringAddresses | undefined;
+  /** How it notifies, where eventfds do that. */
+  notify: VringNotify = {};
 
   /** `sizeMax`: the largest size the device takes; also the size until it is set. */
   constructor(sizeMax: number) {
@@ -54,20 +57,21 @@ export class Vring {
     this.#base = base;
   }
 
-  /**
-   * Translates the areas and lays out the state block; returns its address. Throws EFAULT, EINVAL,
-   * ENOMEM.
-   */
-  layOut(shared: SharedMemory, memory: GuestMemory, regions: number, features: bigint): number {
+  /** Linear addresses of the areas. Throws EFAULT, EINVAL. */
+  translate(memory: GuestMemory): { num: number; desc: number; driver: number; device: number } {
     const { desc, driver, device } = this.addresses as VringAddresses;
     const num = this.#num;
-    const setup = {
+    return {
       num,
       desc: memory.translate(desc, descBytes(num), VIRTQ_DESC_ALIGN, "descriptor table"),
       driver: memory.translate(driver, driverAreaBytes(num), VIRTQ_AVAIL_ALIGN, "driver area"),
       device: memory.translate(device, deviceAreaBytes(num), VIRTQ_USED_ALIGN, "device area"),
-      features,
     };
+  }
+
+  /** Lays out the state block; returns its address. Throws EFAULT, EINVAL, ENOMEM. */
+  layOut(shared: SharedMemory, memory: GuestMemory, regions: number, features: bigint): number {
+    const setup = { ...this.translate(memory), features };
     this.#state = allocDeviceState(shared, setup, regions, memory.regions.length);
     this.#tables = new RingTables(shared.memory, this.#state.vq);
     return this.#state.vq;
@@ -87,6 +91,7 @@ export class Vring {
     this.#num = this.#sizeMax;
     this.#base = 0;
     this.addresses = undefined;
+    this.notify = {};
   }
 
   /** Gives the state block back; the queue must not run any more. */

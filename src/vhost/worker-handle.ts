@@ -11,6 +11,8 @@ import {
 import type { RingKind } from "../ring/load.js";
 import { VhostError } from "../spec/errno.js";
 import { ControlClient, type WorkerControl } from "./control.js";
+import { Counters } from "./counters.js";
+import { DoorbellNotifier, type NotifierSpec } from "./notifier.js";
 import { Doorbell } from "./notify.js";
 import { VhostWorker, type WorkerSetup } from "./worker.js";
 
@@ -22,6 +24,8 @@ export interface WorkerOptions {
   run?: "thread" | "inline";
   /** Microseconds it goes on looking at the rings before it sleeps. Default 50. */
   pollMicroseconds?: number;
+  /** How a thread hears, calls and sleeps, when not by words of shared memory. */
+  notifier?: NotifierSpec;
 }
 
 const POLL_MICROSECONDS_DEFAULT = 50;
@@ -36,6 +40,8 @@ export class WorkerHandle {
   readonly task: VhostTask;
   /** Notifications between the driver and the worker. */
   readonly doorbell = new Doorbell();
+  /** What it has done. */
+  readonly counters = new Counters();
   /** What can be asked of it. After its end every call rejects. */
   readonly control: WorkerControl;
   /** The worker itself when it has no thread. */
@@ -50,19 +56,20 @@ export class WorkerHandle {
     const setup = {
       memory,
       doorbell: this.doorbell.buffer,
+      counters: this.counters.buffer,
       ringKind: options.ring ?? "wasm",
       pollMicroseconds: options.pollMicroseconds ?? POLL_MICROSECONDS_DEFAULT,
     };
     if (options.run === "inline") {
       this.task = vhostTaskCreate(kernel, owner, { name, run: "inline" });
-      this.inline = new VhostWorker(setup);
+      this.inline = new VhostWorker(setup, new DoorbellNotifier(this.doorbell));
       this.control = this.inline;
     } else {
       const client = new ControlClient(() => {
         this.doorbell.ringControl();
         vhostTaskWake(this.task);
       });
-      this.task = createThread(kernel, owner, name, setup, client);
+      this.task = createThread(kernel, owner, { name, setup, client, notifier: options.notifier });
       this.control = client.worker;
       this.onDeath((error) => client.fail(error));
     }
@@ -127,20 +134,27 @@ function deathOf({ stopped, error, code }: ThreadExit): VhostError {
   return new VhostError("ENODEV", `the device's worker died${why}`, { exitCode: code }, error);
 }
 
+interface ThreadParts {
+  name: string;
+  setup: WorkerSetup;
+  client: ControlClient;
+  notifier: NotifierSpec | undefined;
+}
+
 /** The client's other end goes with the thread, or is closed when that can't be made. */
 function createThread(
   kernel: Kernel,
   owner: Task,
-  name: string,
-  setup: WorkerSetup,
-  client: ControlClient,
+  { name, setup, client, notifier }: ThreadParts,
 ): VhostTask {
+  const named = notifier && { module: notifier.module, options: notifier.options };
   try {
     return vhostTaskCreate(kernel, owner, {
       fn: { module: new URL("./worker.js", import.meta.url).href, name: "vhostWorker" },
-      arg: { ...setup, control: client.remote },
+      arg: { ...setup, notifier: named, control: client.remote },
       transfer: [client.remote],
       name,
+      ...(notifier && { wake: () => notifier.wake() }),
     });
   } catch (error) {
     client.fail(new VhostError("ENODEV", "the worker was not made", {}, error));

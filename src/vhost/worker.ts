@@ -1,11 +1,13 @@
 import type { MessagePort } from "node:worker_threads";
 import type { CurrentTask } from "../kernel/task-thread.js";
 import { checkQueueSize } from "../memory/vring.js";
-import { loadRings, type RingKind } from "../ring/load.js";
+import { loadRings, type RingKind, type Rings } from "../ring/load.js";
 import { VhostError } from "../spec/errno.js";
 import { TASK_INTERRUPTIBLE, TASK_RUNNING } from "../spec/sched.js";
-import { ControlServer, type RingStart, type WorkerControl } from "./control.js";
+import { ControlServer, type RingPosition, type RingStart, type WorkerControl } from "./control.js";
+import { Counters } from "./counters.js";
 import type { DeviceInfo, DeviceModule, VirtioDevice } from "./device.js";
+import { DoorbellNotifier, type Notifier, type NotifierModule } from "./notifier.js";
 import { Doorbell } from "./notify.js";
 import { Virtqueue } from "./virtqueue.js";
 
@@ -16,6 +18,9 @@ const REFUSED_RECHECK_MS = 10;
 export interface WorkerSetup {
   memory: WebAssembly.Memory;
   doorbell: SharedArrayBuffer;
+  counters: SharedArrayBuffer;
+  /** Module and options of the notifier; without one, the doorbell is it. */
+  notifier?: { module: string; options: unknown } | undefined;
   ringKind: RingKind;
   /** Microseconds to go on looking at the rings after the last work, before sleeping. */
   pollMicroseconds: number;
@@ -27,19 +32,23 @@ export interface WorkerSetup {
  */
 export class VhostWorker implements WorkerControl {
   readonly #setup: WorkerSetup;
-  readonly #doorbell: Doorbell;
+  readonly #notifier: Notifier;
+  readonly #counters: Counters;
   readonly #now: () => number;
   readonly #workList: Virtqueue[] = [];
+  readonly #awaitingKick = new Map<number, RingStart>();
+  #rings: Rings | undefined;
   #queues: Virtqueue[] = [];
   #device: VirtioDevice | undefined;
   #isDetached = false;
   #recheckAt = 0;
 
   /** `now`: a clock, in milliseconds. */
-  constructor(setup: WorkerSetup, now = () => performance.now()) {
+  constructor(setup: WorkerSetup, notifier: Notifier, now = () => performance.now()) {
     this.#setup = setup;
+    this.#notifier = notifier;
+    this.#counters = new Counters(setup.counters);
     this.#now = now;
-    this.#doorbell = new Doorbell(setup.doorbell);
   }
 
   async attach(module: string, options: unknown, claims: string[]): Promise<DeviceInfo> {
@@ -59,21 +68,36 @@ export class VhostWorker implements WorkerControl {
 
   async start(features: bigint, rings: RingStart[]): Promise<void> {
     this.#device?.start?.(features);
-    const { memory, ringKind } = this.#setup;
-    const factory = loadRings(memory, ringKind);
-    this.#queues = rings.map(({ index, vq, lastAvail }) => {
-      const ring = factory.device(vq);
-      ring.start(lastAvail);
-      const call = (called: number) => this.#doorbell.call(called);
-      return new Virtqueue(index, ring, memory, call, this.#now);
-    });
-    this.queueAll(() => true); // what was made available before the start
+    this.#rings ??= loadRings(this.#setup.memory, this.#setup.ringKind);
+    this.#notifier.setQueues(rings);
+    for (const ring of rings) {
+      if (ring.awaitsKick) this.#awaitingKick.set(ring.index, ring);
+      else this.#startQueue(ring);
+    }
   }
 
-  async stop(): Promise<{ index: number; lastAvail: number }[]> {
-    const positions = this.#queues.map(({ index, lastAvail }) => ({ index, lastAvail }));
+  /** It gets a turn at once, for what was made available before. */
+  #startQueue({ index, vq, lastAvail }: RingStart): void {
+    const ring = (this.#rings as Rings).device(vq);
+    ring.start(lastAvail);
+    const call = (called: number) => this.#notifier.call(called);
+    const count = (requests: number, bytes: number) => this.#counters.add(index, requests, bytes);
+    const { memory } = this.#setup;
+    const queue = new Virtqueue(index, ring, memory, { call, count, now: this.#now });
+    this.#queues.push(queue);
+    this.#workList.push(queue);
+  }
+
+  async stop(): Promise<RingPosition[]> {
+    const positions = this.#queues.map(({ index, lastAvail }) => ({
+      index,
+      lastAvail,
+      awaitsKick: false,
+    }));
     this.#queues = [];
     this.#workList.length = 0;
+    this.#awaitingKick.clear();
+    this.#notifier.setQueues([]);
     return positions;
   }
 
@@ -93,6 +117,7 @@ export class VhostWorker implements WorkerControl {
   async detach(): Promise<void> {
     this.#isDetached = true;
     await this.stop();
+    this.#notifier.close?.();
     this.#device?.close?.();
     this.#device = undefined;
   }
@@ -109,7 +134,8 @@ export class VhostWorker implements WorkerControl {
    * a queue that reached its limit goes to the end. Returns whether there was any work.
    */
   runWorkList(): boolean {
-    const kicks = this.#doorbell.takeKicks();
+    const kicks = this.#notifier.takeKicks();
+    if (kicks !== 0 && this.#awaitingKick.size > 0) this.#startKicked(kicks);
     this.queueAll((queue) => (kicks & (1 << queue.index)) !== 0 || queue.hasWork());
     const batch = this.#workList.splice(0);
     for (const queue of batch) {
@@ -120,11 +146,19 @@ export class VhostWorker implements WorkerControl {
     return batch.length > 0;
   }
 
+  #startKicked(kicks: number): void {
+    for (const [index, ring] of this.#awaitingKick) {
+      if ((kicks & (1 << index)) === 0) continue;
+      this.#awaitingKick.delete(index);
+      this.#startQueue(ring);
+    }
+  }
+
   /** Asks for kicks on every queue. Returns true when there is work after all: do not sleep. */
   enableKicks(): boolean {
     let hasWork = this.#workList.length > 0;
     for (const queue of this.#queues) if (queue.enableKick()) hasWork = true;
-    return hasWork;
+    return hasWork || this.#notifier.hasKicks();
   }
 
   /** Whether a queue waits for its driver to repair it. */
@@ -152,17 +186,29 @@ function poll(worker: VhostWorker, doorbell: Doorbell, task: CurrentTask, forMs:
   }
 }
 
+interface Parts {
+  doorbell: Doorbell;
+  notifier: Notifier;
+}
+
 /**
  * Sleeps until woken, unless there is something to do. The order is what makes a lost wake-up
  * impossible: first the state, then the kicks asked for, then a last look at all that could be due.
  */
-function park(worker: VhostWorker, doorbell: Doorbell, task: CurrentTask): void {
+function park(worker: VhostWorker, parts: Parts, task: CurrentTask): void {
+  const { doorbell, notifier } = parts;
   task.setState(TASK_INTERRUPTIBLE);
   const isBusy = worker.enableKicks();
-  if (!isBusy && !doorbell.isPending() && !task.shouldStop()) {
-    task.schedule(worker.hasRefused ? REFUSED_RECHECK_MS : undefined);
+  if (!isBusy && !doorbell.isControlPending() && !task.shouldStop()) {
+    notifier.sleep(task, worker.hasRefused ? REFUSED_RECHECK_MS : undefined);
   }
   task.setState(TASK_RUNNING);
+}
+
+async function makeNotifier({ notifier }: WorkerSetup, doorbell: Doorbell): Promise<Notifier> {
+  if (!notifier) return new DoorbellNotifier(doorbell);
+  const { createNotifier } = (await import(notifier.module)) as NotifierModule;
+  return createNotifier(notifier.options);
 }
 
 /**
@@ -174,12 +220,13 @@ export async function vhostWorker(
   task: CurrentTask,
 ): Promise<void> {
   const doorbell = new Doorbell(setup.doorbell);
-  const worker = new VhostWorker(setup);
+  const notifier = await makeNotifier(setup, doorbell);
+  const worker = new VhostWorker(setup, notifier);
   const control = new ControlServer(setup.control, worker);
   while (!task.shouldStop()) {
     if (doorbell.takeControl()) await control.serve();
     poll(worker, doorbell, task, setup.pollMicroseconds / 1000);
-    park(worker, doorbell, task);
+    park(worker, { doorbell, notifier }, task);
   }
   await worker.detach();
   setup.control.close();

@@ -1,0 +1,104 @@
+import { Command, Option } from "commander";
+import { type BlkOptions, type BlkSource, blk } from "../devices/blk.js";
+import type { DeviceSpec } from "../vhost/device.js";
+import { DOORBELL_QUEUES_MAX } from "../vhost/notify.js";
+import { serveVhostUser } from "../vhost-user/server.js";
+import { ServeLog } from "./serve-log.js";
+import { parseCount, parseSize } from "./size.js";
+
+/** A VM of so many virtual processors, or of fewer, finds a queue for each. */
+const QUEUES_DEFAULT = 16;
+/** The largest queue that QEMU sets up. */
+const QUEUE_SIZE = 1024;
+const POLL_MICROSECONDS_DEFAULT = 50;
+const POLL_MICROSECONDS_MAX = 1_000_000;
+
+interface ServeBlkOptions {
+  socket: string;
+  image?: string;
+  memory?: number;
+  null?: number;
+  readOnly?: true;
+  queues: number;
+  id: string;
+  pollUs: number;
+  asOwner?: true;
+  trustMemory?: true;
+  log: "text" | "json";
+}
+
+/** `serve`: devices for virtual machines. */
+export function serveCommand(): Command {
+  const command = new Command("serve").description(
+    "Serve a device to virtual machines over vhost-user (Linux, with the package koffi).",
+  );
+  command.addCommand(blkCommand().copyInheritedSettings(command));
+  return command;
+}
+
+function blkCommand(): Command {
+  return new Command("blk")
+    .description("A disk: one of --image, --memory and --null says where its bytes are.")
+    .requiredOption("--socket <path>", "where to listen; QEMU: -chardev socket,path=<path>")
+    .addOption(sourceOption("--image <file>", "a raw image, a whole number of 512-byte sectors"))
+    .addOption(sourceOption("--memory <size>", "memory, zeroes at first: 64M").argParser(parseSize))
+    .addOption(sourceOption("--null <size>", "nothing, for measuring").argParser(parseSize))
+    .option("--read-only", "refuse writes")
+    .option("--queues <n>", "request queues", parseCount(1, DOORBELL_QUEUES_MAX), QUEUES_DEFAULT)
+    .option("--id <text>", "the disk's serial, up to 20 bytes", "vhost-wasm")
+    .option(
+      "--poll-us <n>",
+      "microseconds to look at the rings before sleeping",
+      parseCount(0, POLL_MICROSECONDS_MAX),
+      POLL_MICROSECONDS_DEFAULT,
+    )
+    .option("--as-owner", "open the image as the front-end's user (needs root)")
+    .option("--trust-memory", "take memory that can be truncated: that would end this program")
+    .addOption(
+      new Option("--log <form>", "what to print").choices(["text", "json"]).default("text"),
+    )
+    .action(serveBlk);
+}
+
+const SOURCES = ["image", "memory", "null"];
+
+function sourceOption(flags: string, description: string): Option {
+  const option = new Option(flags, description);
+  return option.conflicts(SOURCES.filter((name) => name !== option.attributeName()));
+}
+
+function sourceOf({ image, memory, null: empty }: ServeBlkOptions): BlkSource {
+  if (image !== undefined) return { file: image };
+  return memory === undefined ? { nullBytes: empty as number } : { memoryBytes: memory };
+}
+
+function specOf(options: ServeBlkOptions): DeviceSpec<"blk"> {
+  const { id, queues, readOnly = false } = options;
+  const common = { id, queues, readOnly, queueSize: QUEUE_SIZE };
+  return blk({ ...sourceOf(options), ...common } as BlkOptions);
+}
+
+async function serveBlk(options: ServeBlkOptions, command: Command): Promise<void> {
+  if (!SOURCES.some((name) => name in options)) {
+    command.error("error: name one of --image, --memory and --null");
+  }
+  const stop = new AbortController();
+  const end = () => stop.abort();
+  for (const name of ["SIGINT", "SIGTERM"] as const) process.once(name, end);
+  const log = new ServeLog(options.log, process.stderr.isTTY);
+  const server = await serveVhostUser({
+    socketPath: options.socket,
+    device: specOf(options),
+    signal: stop.signal,
+    pollMicroseconds: options.pollUs,
+    asOwner: options.asOwner ?? false,
+    memory: options.trustMemory ? "any" : "sealed",
+    onEvent: (event) => log.event(event),
+  });
+  log.watch(server);
+  try {
+    await server.closed;
+  } finally {
+    log.close();
+  }
+}

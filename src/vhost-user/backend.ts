@@ -1,0 +1,283 @@
+import { MEMORY_REGIONS_MAX } from "../memory/guest-memory.js";
+import { VhostError } from "../spec/errno.js";
+import { featureMask, hasFeature } from "../spec/features.js";
+import {
+  VHOST_USER_CONFIG_BYTES_MAX,
+  VHOST_USER_F_PROTOCOL_FEATURES,
+  VHOST_USER_PROTOCOL_F_CONFIG,
+  VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS,
+  VHOST_USER_PROTOCOL_F_MQ,
+  VHOST_USER_PROTOCOL_F_REPLY_ACK,
+  VHOST_USER_PROTOCOL_F_RESET_DEVICE,
+  VHOST_USER_PROTOCOL_F_STATUS,
+} from "../spec/vhost-user.js";
+import type { VhostDev } from "../vhost/dev.js";
+import { MemoryTable, type RegionDescription } from "./memory-table.js";
+import type { MemoryTrust } from "./region-map.js";
+import { checkEventfd, type UserAddresses, type VringFdKind, VringState } from "./vrings.js";
+
+/** Protocol features on offer: all that is done, and no others. */
+const PROTOCOL_FEATURES = featureMask(
+  VHOST_USER_PROTOCOL_F_MQ,
+  VHOST_USER_PROTOCOL_F_REPLY_ACK,
+  VHOST_USER_PROTOCOL_F_CONFIG,
+  VHOST_USER_PROTOCOL_F_RESET_DEVICE,
+  VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS,
+  VHOST_USER_PROTOCOL_F_STATUS,
+);
+
+const PROTOCOL_FEATURES_BIT = featureMask(VHOST_USER_F_PROTOCOL_FEATURES);
+
+/** What the back-end needs beside its device. */
+export interface BackendOptions {
+  trust: MemoryTrust;
+  /** A ring can't run with what the front-end gave. */
+  onUnusable(queue: number, error: VhostError): void;
+}
+
+/**
+ * A device as a vhost-user front-end sets it up: a function for each request, which throws
+ * `VhostError` for what it refuses and then has changed nothing. What changes a ring or the memory
+ * stops all rings, and starts those that then can run. One call at a time. Section "Communication".
+ */
+export class Backend {
+  readonly #dev: VhostDev;
+  readonly #memory: MemoryTable;
+  readonly #vrings: VringState[];
+  readonly #onUnusable: BackendOptions["onUnusable"];
+  #protocolFeatures = 0n;
+  #status = 0;
+
+  /** `dev` has an owner and a device. */
+  constructor(dev: VhostDev, { trust, onUnusable }: BackendOptions) {
+    this.#dev = dev;
+    this.#memory = new MemoryTable(dev, trust);
+    this.#vrings = Array.from({ length: dev.info.queueCount }, (_, i) => new VringState(i));
+    this.#onUnusable = onUnusable;
+  }
+
+  /** Whether the front-end accepted a protocol feature. */
+  hasProtocolFeature(bit: number): boolean {
+    return hasFeature(this.#protocolFeatures, bit);
+  }
+
+  /** GET_FEATURES. */
+  get features(): bigint {
+    return this.#dev.offeredFeatures | PROTOCOL_FEATURES_BIT;
+  }
+
+  /** SET_FEATURES. Without protocol features, there is no message that would enable the rings. */
+  async setFeatures(features: bigint): Promise<void> {
+    const accepted = features & ~PROTOCOL_FEATURES_BIT;
+    await this.#paused(() => {
+      this.#dev.setFeatures(accepted);
+      if (features === accepted) for (const vring of this.#vrings) vring.isEnabled = true;
+    });
+  }
+
+  /** SET_PROTOCOL_FEATURES. */
+  setProtocolFeatures(features: bigint): void {
+    const foreign = features & ~PROTOCOL_FEATURES;
+    if (foreign !== 0n) {
+      const mask = `0x${foreign.toString(16)}`;
+      throw new VhostError("EOPNOTSUPP", `protocol features ${mask} were not offered`);
+    }
+    this.#protocolFeatures = features;
+  }
+
+  /** GET_PROTOCOL_FEATURES. */
+  get protocolFeatures(): bigint {
+    return PROTOCOL_FEATURES;
+  }
+
+  /** GET_MAX_MEM_SLOTS. */
+  get memorySlots(): number {
+    return MEMORY_REGIONS_MAX;
+  }
+
+  /** GET_QUEUE_NUM. */
+  get queueCount(): number {
+    return this.#vrings.length;
+  }
+
+  /** SET_MEM_TABLE. */
+  async setMemTable(regions: readonly RegionDescription[], fds: readonly number[]): Promise<void> {
+    this.#memory.check(regions, fds);
+    await this.#paused(() => this.#memory.replace(regions, fds));
+  }
+
+  /** ADD_MEM_REG. */
+  async addMemoryRegion(region: RegionDescription, fd: number): Promise<void> {
+    this.#memory.checkAdded(region, fd);
+    await this.#paused(() => this.#memory.add(region, fd));
+  }
+
+  /** REM_MEM_REG. */
+  async removeMemoryRegion(region: RegionDescription): Promise<void> {
+    const found = this.#memory.find(region);
+    await this.#paused(() => this.#memory.remove(found));
+  }
+
+  #vring(index: number): VringState {
+    const vring = this.#vrings[index];
+    if (vring) return vring;
+    throw new VhostError("EINVAL", `there is no ring ${index}`, { queueCount: this.queueCount });
+  }
+
+  /** A ring, to set up what must not change under its feet. */
+  #stoppedVring(index: number): VringState {
+    const vring = this.#vring(index);
+    if (!vring.isStarted) return vring;
+    throw new VhostError("EBUSY", `ring ${index} is started: GET_VRING_BASE stops it`);
+  }
+
+  /** SET_VRING_NUM. */
+  async setVringNum(index: number, num: number): Promise<void> {
+    await this.#paused(() => {
+      this.#stoppedVring(index);
+      this.#dev.setVringNum(index, num);
+    });
+  }
+
+  /** SET_VRING_ADDR. Checked at once, when there is memory to check it against. */
+  async setVringAddr(index: number, addresses: UserAddresses): Promise<void> {
+    await this.#paused(() => {
+      const vring = this.#vring(index);
+      if (!this.#memory.isEmpty) {
+        for (const address of Object.values(addresses)) this.#memory.toGuest(address);
+      }
+      vring.addresses = addresses;
+    });
+  }
+
+  /** SET_VRING_BASE. */
+  async setVringBase(index: number, base: number): Promise<void> {
+    await this.#paused(() => {
+      this.#stoppedVring(index);
+      this.#dev.setVringBase(index, base);
+    });
+  }
+
+  /** GET_VRING_BASE: stops the ring, and says where it goes on. */
+  async getVringBase(index: number): Promise<number> {
+    return this.#paused(() => {
+      this.#vring(index).stop();
+      return this.#dev.getVringBase(index);
+    });
+  }
+
+  /** SET_VRING_KICK, SET_VRING_CALL, SET_VRING_ERR. Takes the one in `fds`, if there is one. */
+  async setVringFd(index: number, kind: VringFdKind, fds: number[]): Promise<void> {
+    const vring = this.#vring(index);
+    for (const fd of fds) checkEventfd(fd);
+    await this.#paused(() => vring.setFd(kind, fds.shift()));
+  }
+
+  /** SET_VRING_ENABLE. */
+  async setVringEnable(index: number, isEnabled: boolean): Promise<void> {
+    await this.#paused(() => {
+      this.#vring(index).isEnabled = isEnabled;
+    });
+  }
+
+  /** RESET_OWNER: deprecated; disabling all rings is what it may do. */
+  async disableRings(): Promise<void> {
+    await this.#paused(() => {
+      for (const vring of this.#vrings) vring.isEnabled = false;
+    });
+  }
+
+  /** GET_CONFIG: `length` bytes, zeroes where the device has none. */
+  async getConfig(offset: number, length: number): Promise<Uint8Array> {
+    checkConfigRange(offset, length);
+    const bytes = new Uint8Array(length);
+    const config = await this.#dev.readConfig();
+    bytes.set(config.subarray(offset, offset + length));
+    return bytes;
+  }
+
+  /** SET_CONFIG. */
+  async setConfig(offset: number, bytes: Uint8Array): Promise<void> {
+    checkConfigRange(offset, bytes.length);
+    await this.#dev.writeConfig(offset, bytes);
+  }
+
+  /** GET_STATUS. */
+  get status(): number {
+    return this.#status;
+  }
+
+  /**
+   * SET_STATUS; 0 stops and disables the rings. The device's own state stays: QEMU sends 0 at every
+   * stop, a pause too, and goes by its own copy of the configuration after it.
+   */
+  async setStatus(status: number): Promise<void> {
+    this.#status = status;
+    if (status !== 0) return;
+    await this.#paused(() => {
+      for (const vring of this.#vrings) {
+        vring.stop();
+        vring.isEnabled = false;
+      }
+    });
+  }
+
+  /** RESET_DEVICE: everything but the memory and what was negotiated about the protocol. */
+  async resetDevice(): Promise<void> {
+    await this.#paused(async () => {
+      for (const vring of this.#vrings) vring.reset();
+      this.#status = 0;
+      await this.#dev.resetDevice();
+    });
+  }
+
+  /** Stops what runs, does `change`, and starts what can run then. */
+  async #paused<T>(change: () => T | Promise<T>): Promise<T> {
+    await this.#dev.stop();
+    for (const vring of this.#vrings) {
+      if (vring.isReady) vring.awaitsKick &&= this.#dev.awaitsKick(vring.index);
+    }
+    try {
+      return await change();
+    } finally {
+      await this.#resume();
+    }
+  }
+
+  async #resume(): Promise<void> {
+    let count = 0;
+    for (const vring of this.#vrings) {
+      try {
+        vring.apply(this.#dev, this.#memory);
+        if (vring.isReady) count++;
+      } catch (error) {
+        vring.addresses = undefined; // said once
+        this.#dev.setVringAddr(vring.index, undefined);
+        this.#onUnusable(vring.index, error as VhostError);
+        vring.signalError();
+      }
+    }
+    if (count > 0 && !this.#memory.isEmpty) await this.#dev.start();
+  }
+
+  /** Tells the front-end, by the ring's eventfd, that it met an error. */
+  signalError(queue: number): void {
+    this.#vring(queue).signalError();
+  }
+
+  /** Before the device is closed: no eventfd may hold its worker up. */
+  unblock(): void {
+    for (const vring of this.#vrings) vring.unblock();
+  }
+
+  /** Gives back descriptors and mappings. After the device was closed: nothing may use them. */
+  release(): void {
+    for (const vring of this.#vrings) vring.reset();
+    this.#memory.clear();
+  }
+}
+
+function checkConfigRange(offset: number, length: number): void {
+  if (offset + length <= VHOST_USER_CONFIG_BYTES_MAX) return;
+  throw new VhostError("EINVAL", "beyond the configuration space", { offset, length });
+}

@@ -1,0 +1,194 @@
+import { VhostError } from "../spec/errno.js";
+import * as wire from "../spec/vhost-user.js";
+import type { Backend } from "./backend.js";
+import { readRegion } from "./memory-table.js";
+import type { Message } from "./message.js";
+import type { VringFdKind } from "./vrings.js";
+
+/** What a request is answered with; nothing: with an acknowledgement, if one was asked for. */
+export type Answer = Uint8Array | undefined | Promise<Uint8Array | undefined>;
+
+/** How a request looks and what it does. */
+export interface RequestType {
+  /** As the document names it. */
+  name: string;
+  /** Bytes of payload, least and most. */
+  bytes: readonly [number, number];
+  /** Descriptors, least and most. */
+  fds: readonly [number, number];
+  /** It has an answer of its own. */
+  hasAnswer: boolean;
+  /** The protocol feature that it needs, a bit. */
+  feature: number | undefined;
+  /** Does it. Descriptors that it takes are removed from the message. */
+  run(backend: Backend, message: Message): Answer;
+}
+
+const u64 = (value: bigint | number): Uint8Array =>
+  new Uint8Array(BigUint64Array.of(BigInt(value)).buffer);
+
+const types = new Map<number, RequestType>();
+
+/** The request of that number, if we take it. */
+export function requestType(request: number): RequestType | undefined {
+  return types.get(request);
+}
+
+type RequestName = keyof typeof wire.VHOST_USER_REQUESTS;
+type Shape = Partial<Pick<RequestType, "fds" | "feature">> & { bytes: number | [number, number] };
+
+function define(
+  name: RequestName,
+  { bytes, fds = [0, 0], feature }: Shape,
+  run: (backend: Backend, message: Message) => Answer | Promise<void> | void,
+  hasAnswer = false,
+): void {
+  const range = typeof bytes === "number" ? ([bytes, bytes] as const) : bytes;
+  types.set(wire.VHOST_USER_REQUESTS[name], {
+    name,
+    bytes: range,
+    fds,
+    feature,
+    hasAnswer,
+    run: run as RequestType["run"],
+  });
+}
+
+/** A request that is answered with a payload of its own. */
+function defineGet(
+  name: RequestName,
+  shape: Shape,
+  run: (backend: Backend, message: Message) => Answer,
+): void {
+  define(name, shape, run, true);
+}
+
+const NONE: Shape = { bytes: 0 };
+const U64: Shape = { bytes: wire.VHOST_USER_U64_BYTES };
+const STATE: Shape = { bytes: wire.VHOST_USER_VRING_STATE_BYTES };
+
+defineGet("GET_FEATURES", NONE, (backend) => u64(backend.features));
+define("SET_FEATURES", U64, (backend, { payload }) =>
+  backend.setFeatures(payload.getBigUint64(0, true)),
+);
+defineGet("GET_PROTOCOL_FEATURES", NONE, (backend) => u64(backend.protocolFeatures));
+define("SET_PROTOCOL_FEATURES", U64, (backend, { payload }) =>
+  backend.setProtocolFeatures(payload.getBigUint64(0, true)),
+);
+define("SET_OWNER", NONE, () => {}); // who connects is the owner
+define("RESET_OWNER", NONE, (backend) => backend.disableRings());
+define("RESET_DEVICE", { ...NONE, feature: wire.VHOST_USER_PROTOCOL_F_RESET_DEVICE }, (backend) =>
+  backend.resetDevice(),
+);
+defineGet("GET_QUEUE_NUM", { ...NONE, feature: wire.VHOST_USER_PROTOCOL_F_MQ }, (backend) =>
+  u64(backend.queueCount),
+);
+
+// ── memory ──────────────────────────────────────────────────────────────────────────────────────
+const REGION_BYTES = wire.VHOST_USER_REGION_BYTES;
+const REGIONS_START = wire.VHOST_USER_REGIONS_START;
+const REGIONS_MAX = wire.VHOST_USER_REGIONS_MAX;
+const SLOTS = wire.VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS;
+
+define(
+  "SET_MEM_TABLE",
+  { bytes: [REGIONS_START, REGIONS_START + REGIONS_MAX * REGION_BYTES], fds: [0, REGIONS_MAX] },
+  (backend, { payload, fds }) => {
+    const count = payload.getUint32(0, true);
+    const bytes = REGIONS_START + count * REGION_BYTES;
+    if (payload.byteLength !== bytes || fds.length !== count) {
+      const facts = { count, bytes: payload.byteLength, fds: fds.length };
+      throw new VhostError("EINVAL", "regions, bytes and descriptors do not agree", facts);
+    }
+    const regions = Array.from({ length: count }, (_, i) =>
+      readRegion(payload, REGIONS_START + i * REGION_BYTES),
+    );
+    return backend.setMemTable(regions, fds);
+  },
+);
+defineGet("GET_MAX_MEM_SLOTS", { ...NONE, feature: SLOTS }, (backend) => u64(backend.memorySlots));
+const ONE_REGION = REGIONS_START + REGION_BYTES;
+define("ADD_MEM_REG", { bytes: ONE_REGION, fds: [1, 1], feature: SLOTS }, (backend, message) =>
+  backend.addMemoryRegion(readRegion(message.payload, REGIONS_START), message.fds[0] as number),
+);
+define("REM_MEM_REG", { bytes: ONE_REGION, fds: [0, 1], feature: SLOTS }, (backend, { payload }) =>
+  backend.removeMemoryRegion(readRegion(payload, REGIONS_START)),
+);
+
+// ── rings ───────────────────────────────────────────────────────────────────────────────────────
+define("SET_VRING_NUM", STATE, (backend, { payload }) =>
+  backend.setVringNum(payload.getUint32(0, true), payload.getUint32(4, true)),
+);
+define("SET_VRING_BASE", STATE, (backend, { payload }) =>
+  backend.setVringBase(payload.getUint32(0, true), payload.getUint32(4, true)),
+);
+defineGet("GET_VRING_BASE", STATE, async (backend, { payload }) => {
+  const index = payload.getUint32(0, true);
+  return new Uint8Array(Uint32Array.of(index, await backend.getVringBase(index)).buffer);
+});
+define("SET_VRING_ADDR", { bytes: wire.VHOST_USER_VRING_ADDR_BYTES }, (backend, { payload }) => {
+  const flags = payload.getUint32(4, true);
+  if (flags !== 0) throw new VhostError("EINVAL", "a dirty log is not offered", { flags });
+  return backend.setVringAddr(payload.getUint32(0, true), {
+    desc: payload.getBigUint64(8, true),
+    device: payload.getBigUint64(16, true),
+    driver: payload.getBigUint64(24, true),
+  });
+});
+define("SET_VRING_ENABLE", STATE, (backend, { payload }) => {
+  const value = payload.getUint32(4, true);
+  if (value > 1) throw new VhostError("EINVAL", "a ring is enabled by 1, disabled by 0", { value });
+  return backend.setVringEnable(payload.getUint32(0, true), value === 1);
+});
+
+function defineVringFd(name: RequestName, kind: VringFdKind): void {
+  define(name, { ...U64, fds: [0, 1] }, (backend, { payload, fds }) => {
+    const value = payload.getBigUint64(0, true);
+    const { VHOST_USER_VRING_IDX_MASK: INDEX, VHOST_USER_VRING_NOFD_MASK: NOFD } = wire;
+    const isWithout = (value & NOFD) !== 0n;
+    if ((value & ~(INDEX | NOFD)) !== 0n || fds.length !== (isWithout ? 0 : 1)) {
+      const facts = { value, fds: fds.length };
+      throw new VhostError("EINVAL", "the descriptor and what is said of it do not agree", facts);
+    }
+    return backend.setVringFd(Number(value & INDEX), kind, fds);
+  });
+}
+defineVringFd("SET_VRING_KICK", "kick");
+defineVringFd("SET_VRING_CALL", "call");
+defineVringFd("SET_VRING_ERR", "err");
+
+// ── configuration, status ───────────────────────────────────────────────────────────────────────
+const CONFIG = wire.VHOST_USER_PROTOCOL_F_CONFIG;
+const CONFIG_START = wire.VHOST_USER_CONFIG_START;
+const CONFIG_BYTES = CONFIG_START + wire.VHOST_USER_CONFIG_BYTES_MAX;
+const CONFIG_SHAPE: Shape = { bytes: [CONFIG_START, CONFIG_BYTES], feature: CONFIG };
+
+/** Offset and contents of a configuration payload; throws EINVAL when its size lies. */
+function configOf({ payload }: Message): { offset: number; contents: Uint8Array } {
+  const size = payload.getUint32(4, true);
+  if (size !== payload.byteLength - CONFIG_START) {
+    throw new VhostError("EINVAL", "a size that is not the payload's", { size });
+  }
+  const contents = new Uint8Array(payload.buffer, payload.byteOffset + CONFIG_START, size);
+  return { offset: payload.getUint32(0, true), contents: contents.slice() };
+}
+
+defineGet("GET_CONFIG", CONFIG_SHAPE, async (backend, message) => {
+  const { payload } = message;
+  const { offset, contents } = configOf(message);
+  const answer = new Uint8Array(payload.byteLength);
+  answer.set(new Uint8Array(payload.buffer, payload.byteOffset, CONFIG_START));
+  answer.set(await backend.getConfig(offset, contents.length), CONFIG_START);
+  return answer;
+});
+define("SET_CONFIG", CONFIG_SHAPE, (backend, message) => {
+  const { offset, contents } = configOf(message);
+  return backend.setConfig(offset, contents);
+});
+const STATUS = wire.VHOST_USER_PROTOCOL_F_STATUS;
+defineGet("GET_STATUS", { ...NONE, feature: STATUS }, (backend) => u64(backend.status));
+define("SET_STATUS", { ...U64, feature: STATUS }, (backend, { payload }) => {
+  const status = payload.getBigUint64(0, true);
+  if (status > 0xffn) throw new VhostError("EINVAL", "a status is one byte", { status });
+  return backend.setStatus(Number(status));
+});

@@ -1,0 +1,149 @@
+import { lstatSync, unlinkSync } from "node:fs";
+import { resolve } from "node:path";
+import { Kernel } from "../kernel/kernel.js";
+import { closeFd } from "../linux/libc.js";
+import { Readiness } from "../linux/readiness.js";
+import { acceptUnix, connectUnix, listenUnix } from "../linux/unix-socket.js";
+import { VhostError } from "../spec/errno.js";
+import { PID_MAX_LIMIT } from "../spec/sched.js";
+import type { QueueCounts } from "../vhost/counters.js";
+import type { DeviceSpec } from "../vhost/device.js";
+import type { WorkerOptions } from "../vhost/worker-handle.js";
+import type { VhostUserListener } from "./events.js";
+import type { MemoryTrust } from "./region-map.js";
+import { Session, type SessionOptions } from "./session.js";
+
+/** What to serve, where and how. */
+export interface ServeOptions extends Pick<WorkerOptions, "ring" | "pollMicroseconds"> {
+  /** Path of the socket: made here, and removed at the end. */
+  socketPath: string;
+  /** The device: `blk({ file })` and the like. Each front-end gets it as it was left. */
+  device: DeviceSpec;
+  /** Ends the server when it aborts. */
+  signal?: AbortSignal;
+  /** Open files with the front-end's user and groups: needs CAP_SETUID and CAP_SETGID. */
+  asOwner?: boolean;
+  /**
+   * Which memory a front-end may bring. "sealed", the default: such as can't be truncated under us.
+   * "any": a front-end that truncates its memory ends this program.
+   */
+  memory?: MemoryTrust;
+  /** The machine whose process a front-end becomes. Default: one for all servers. */
+  kernel?: Kernel;
+  /** Gets what happens. */
+  onEvent?: VhostUserListener;
+}
+
+let sharedKernel: Kernel | undefined;
+
+/** Serves a device to one front-end after another, at a socket. Main thread. */
+export class VhostUserServer implements AsyncDisposable {
+  /** Resolves when it has ended and everything is given back. */
+  readonly closed: Promise<void>;
+  readonly #path: string;
+  readonly #inode: bigint;
+  readonly #listener: number;
+  readonly #readiness: Readiness;
+  readonly #abort = new AbortController();
+  readonly #session: SessionOptions;
+  #current: Session | undefined;
+
+  /** Listens; see `serveVhostUser`. */
+  constructor(path: string, session: SessionOptions) {
+    this.#path = path;
+    this.#session = session;
+    this.#listener = listenAt(path);
+    this.#inode = inodeOf(path);
+    this.#readiness = new Readiness(this.#listener);
+    this.closed = this.#serve();
+  }
+
+  /** What the front-end that is connected has had done so far. */
+  get counts(): QueueCounts {
+    return this.#current?.counts ?? { requests: 0, bytes: 0 };
+  }
+
+  async #serve(): Promise<void> {
+    const { signal } = this.#abort;
+    try {
+      while (!signal.aborted && (await this.#readiness.wait())) {
+        const connection = acceptUnix(this.#listener);
+        if (connection === undefined) continue;
+        const session = new Session(this.#session, connection);
+        this.#current = session;
+        await session.run(signal);
+        this.#current = undefined;
+      }
+    } finally {
+      this.#readiness.close();
+      closeFd(this.#listener);
+      if (inodeOf(this.#path) === this.#inode) unlinkSync(this.#path);
+    }
+  }
+
+  /** Sends the front-end away, and ends. Idempotent. */
+  close(): Promise<void> {
+    this.#abort.abort();
+    this.#readiness.close();
+    return this.closed;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+}
+
+/** The socket's file, or 0 when there is none. */
+function inodeOf(path: string): bigint {
+  return lstatSync(path, { bigint: true, throwIfNoEntry: false })?.ino ?? 0n;
+}
+
+/** Takes the place of a socket that nobody listens at any more. Throws EADDRINUSE. */
+function listenAt(path: string): number {
+  try {
+    return listenUnix(path);
+  } catch (error) {
+    const isTaken = error instanceof VhostError && error.code === "EADDRINUSE";
+    if (!isTaken || !isStale(path)) throw error;
+    unlinkSync(path);
+    return listenUnix(path);
+  }
+}
+
+function isStale(path: string): boolean {
+  if (!lstatSync(path, { throwIfNoEntry: false })?.isSocket()) return false;
+  try {
+    closeFd(connectUnix(path));
+    return false;
+  } catch (error) {
+    return error instanceof VhostError && error.code === "ECONNREFUSED";
+  }
+}
+
+/**
+ * Serves `device` at a Unix socket to vhost-user front-ends (QEMU's vhost-user-blk, for one), one
+ * after another. Resolves when it listens; it ends with `signal` or `close()`. Linux only, with the
+ * optional package koffi. Rejects with ENOSYS where those are missing, EADDRINUSE when somebody
+ * listens there, ENOENT and EACCES for the socket's folder or the device's file.
+ */
+export async function serveVhostUser(options: ServeOptions): Promise<VhostUserServer> {
+  const { socketPath, device, signal, asOwner = false, memory = "sealed", onEvent } = options;
+  signal?.throwIfAborted();
+  device.claims?.(); // what can't be served is said now, not to the first front-end
+  sharedKernel ??= new Kernel({ pidMax: PID_MAX_LIMIT });
+  const path = resolve(socketPath);
+  const { ring, pollMicroseconds } = options;
+  const server = new VhostUserServer(path, {
+    kernel: options.kernel ?? sharedKernel,
+    device,
+    worker: { ...(ring && { ring }), ...(pollMicroseconds !== undefined && { pollMicroseconds }) },
+    asOwner,
+    trust: memory,
+    onEvent: onEvent ?? (() => {}),
+  });
+  const end = () => void server.close();
+  signal?.addEventListener("abort", end);
+  server.closed.finally(() => signal?.removeEventListener("abort", end));
+  onEvent?.({ event: "listening", socketPath: path });
+  return server;
+}

@@ -1,0 +1,215 @@
+import type { Kernel } from "../kernel/kernel.js";
+import { makeEventfd, signalEventfd } from "../linux/eventfd.js";
+import { closeFd } from "../linux/libc.js";
+import { VhostError } from "../spec/errno.js";
+import { VHOST_USER_PROTOCOL_F_REPLY_ACK, VHOST_USER_REQUESTS } from "../spec/vhost-user.js";
+import { asVhostError } from "../vhost/control.js";
+import type { QueueCounts } from "../vhost/counters.js";
+import { VhostDev } from "../vhost/dev.js";
+import type { DeviceSpec } from "../vhost/device.js";
+import type { NotifierSpec } from "../vhost/notifier.js";
+import type { WorkerHandle, WorkerOptions } from "../vhost/worker-handle.js";
+import { Backend } from "./backend.js";
+import type { EventfdNotifierOptions } from "./eventfd-notifier.js";
+import type { VhostUserListener } from "./events.js";
+import { Channel, type Message } from "./message.js";
+import { adoptPeer, type Peer } from "./peer.js";
+import type { MemoryTrust } from "./region-map.js";
+import { type RequestType, requestType } from "./requests.js";
+
+/** How often rings are looked at for errors, in milliseconds. */
+const ERROR_WATCH_MS = 250;
+/** Requests of one front-end that are refused before it is sent away. */
+const REFUSALS_MAX = 100;
+
+/** What a session serves, and how. */
+export interface SessionOptions {
+  kernel: Kernel;
+  device: DeviceSpec;
+  worker: Pick<WorkerOptions, "ring" | "pollMicroseconds">;
+  /** The worker opens files as the front-end's user. */
+  asOwner: boolean;
+  trust: MemoryTrust;
+  onEvent: VhostUserListener;
+}
+
+/**
+ * One front-end, from its connection to its end: a process of the model, its device, its worker.
+ * What it holds is given back however it ends. Main thread.
+ */
+export class Session {
+  readonly #options: SessionOptions;
+  readonly #connection: number;
+  readonly #channel: Channel;
+  #worker: WorkerHandle | undefined;
+  #refusals = 0;
+  #errorsSeen: Record<number, Record<string, number>> = {};
+
+  /** `connection`: the socket, ours from now on. */
+  constructor(options: SessionOptions, connection: number) {
+    this.#options = options;
+    this.#connection = connection;
+    this.#channel = new Channel(connection);
+  }
+
+  /** Serves the front-end until it goes or `signal` ends it. Never rejects. */
+  async run(signal: AbortSignal): Promise<void> {
+    const end = () => this.#channel.close();
+    signal.addEventListener("abort", end);
+    try {
+      const peer = adoptPeer(this.#options.kernel, this.#connection);
+      await this.#serve(peer).finally(peer.release);
+    } catch (error) {
+      this.#options.onEvent({ event: "rejected", error: asVhostError(error) });
+    } finally {
+      signal.removeEventListener("abort", end);
+      end();
+    }
+  }
+
+  async #serve(peer: Peer): Promise<void> {
+    const wake = new WakeEventfd();
+    const notifier = notifierOf(peer, wake, this.#options.asOwner);
+    const dev = new VhostDev(this.#options.kernel, { ...this.#options.worker, notifier });
+    let backend: Backend | undefined;
+    try {
+      dev.setOwner(peer.task);
+      this.#worker = dev.worker;
+      dev.worker.onDeath(() => this.#channel.close());
+      await dev.setBackend(this.#options.device);
+      backend = this.#makeBackend(dev);
+      await this.#converse(peer, dev, backend);
+    } finally {
+      backend?.unblock();
+      await dev.close().catch(() => {}); // what its close threw has ended the worker already
+      backend?.release();
+      wake.close();
+    }
+  }
+
+  #makeBackend(dev: VhostDev): Backend {
+    const { onEvent, trust } = this.#options;
+    return new Backend(dev, {
+      trust,
+      onUnusable: (queue, error) => onEvent({ event: "ring-unusable", queue, error }),
+    });
+  }
+
+  async #converse({ task }: Peer, dev: VhostDev, backend: Backend): Promise<void> {
+    const { onEvent } = this.#options;
+    const { pid, comm, cred } = task;
+    const { uid, gid } = cred;
+    onEvent({ event: "connected", pid, uid, gid, comm, worker: dev.worker.task.task.comm });
+    const watch = setInterval(() => this.#watchErrors(dev, backend), ERROR_WATCH_MS);
+    let error: VhostError | undefined;
+    try {
+      for (;;) {
+        const message = await this.#channel.receive();
+        if (!message) break;
+        await this.#answer(backend, message);
+      }
+      error = dev.worker.death;
+    } catch (reason) {
+      error = asVhostError(reason);
+    } finally {
+      clearInterval(watch);
+    }
+    this.#watchErrors(dev, backend);
+    onEvent({ event: "disconnected", ...this.counts, ...(error && { error }) });
+  }
+
+  /** Answers one message. Throws when the connection can't go on. */
+  async #answer(backend: Backend, message: Message): Promise<void> {
+    const { request, needsReply } = message;
+    const type = requestType(request);
+    const isAcked = needsReply && backend.hasProtocolFeature(VHOST_USER_PROTOCOL_F_REPLY_ACK);
+    let failure: VhostError | undefined;
+    let answer: Uint8Array | undefined;
+    try {
+      checkShape(backend, type, message);
+      answer = await type.run(backend, message);
+    } catch (error) {
+      failure = asVhostError(error);
+      this.#refused(type?.name ?? `request ${request}`, failure);
+    }
+    if (answer) this.#channel.reply(request, answer);
+    else if (failure && request === VHOST_USER_REQUESTS.GET_CONFIG) {
+      this.#channel.reply(request, new Uint8Array(0));
+    } else if (isAcked && !type?.hasAnswer) {
+      this.#channel.reply(request, new Uint8Array(BigUint64Array.of(failure ? 1n : 0n).buffer));
+    } else if (failure) throw failure;
+  }
+
+  #refused(request: string, error: VhostError): void {
+    this.#options.onEvent({ event: "refused", request, error });
+    if (this.#worker?.death) throw this.#worker.death;
+    if (++this.#refusals <= REFUSALS_MAX) return;
+    throw new VhostError("EPROTO", `more than ${REFUSALS_MAX} requests were refused`);
+  }
+
+  /** Reports ring errors that are new since the last look, and tells the front-end. */
+  #watchErrors(dev: VhostDev, backend: Backend): void {
+    const counts = dev.errorCounts();
+    for (const [queue, errors] of Object.entries(counts)) {
+      const seen = this.#errorsSeen[Number(queue)] ?? {};
+      const fresh = Object.entries(errors)
+        .map(([name, count]) => [name, count - (seen[name] ?? 0)] as const)
+        .filter(([, count]) => count > 0);
+      if (fresh.length === 0) continue;
+      backend.signalError(Number(queue));
+      const event = "ring-error" as const;
+      this.#options.onEvent({ event, queue: Number(queue), errors: Object.fromEntries(fresh) });
+    }
+    this.#errorsSeen = counts;
+  }
+
+  /** What the device has done. */
+  get counts(): QueueCounts {
+    return this.#worker?.counters.total() ?? { requests: 0, bytes: 0 };
+  }
+}
+
+/** An eventfd of ours that ends the worker's sleep; a wake-up after its end does nothing. */
+class WakeEventfd {
+  readonly fd = makeEventfd();
+  #isOpen = true;
+
+  wake(): void {
+    if (this.#isOpen) signalEventfd(this.fd);
+  }
+
+  close(): void {
+    this.#isOpen = false;
+    closeFd(this.fd);
+  }
+}
+
+/** Eventfds for kicks, calls and waking. */
+function notifierOf({ task, identity }: Peer, wake: WakeEventfd, asOwner: boolean): NotifierSpec {
+  const options: EventfdNotifierOptions = {
+    wakeFd: wake.fd,
+    comm: `vhost-${task.pid}`,
+    identity: asOwner ? identity : undefined,
+  };
+  const module = new URL("./eventfd-notifier.js", import.meta.url).href;
+  return { module, options, wake: () => wake.wake() };
+}
+
+/** Throws EINVAL or EOPNOTSUPP for a message that is not what its request should look like. */
+function checkShape(
+  backend: Backend,
+  type: RequestType | undefined,
+  { request, payload, fds }: Message,
+): asserts type is RequestType {
+  if (!type) throw new VhostError("EOPNOTSUPP", `request ${request} is not known here`);
+  const { name, bytes, fds: count, feature } = type;
+  if (feature !== undefined && !backend.hasProtocolFeature(feature)) {
+    throw new VhostError("EOPNOTSUPP", `${name} needs a protocol feature that was not accepted`);
+  }
+  const { byteLength } = payload;
+  if (byteLength < bytes[0] || byteLength > bytes[1]) {
+    throw new VhostError("EINVAL", `${name} has no payload of ${byteLength} bytes`);
+  }
+  if (fds.length >= count[0] && fds.length <= count[1]) return;
+  throw new VhostError("EINVAL", `${name} does not come with ${fds.length} descriptors`);
+}

@@ -1,0 +1,64 @@
+import type { CurrentTask } from "../kernel/task-thread.js";
+import type { RingStart } from "./control.js";
+import type { Doorbell } from "./notify.js";
+
+/** How a worker hears of work, tells of it, and sleeps. Lives in the worker's thread. */
+export interface Notifier {
+  /** These queues run from now on, no others. */
+  setQueues(rings: readonly RingStart[]): void;
+  /** Takes the kicks that came, a bit for each queue. Never blocks. */
+  takeKicks(): number;
+  /** Whether a kick came that would not end a sleep. Nothing is taken. */
+  hasKicks(): boolean;
+  /** Entries of `queue` were used. */
+  call(queue: number): void;
+  /**
+   * Sleeps until a kick, until the task is woken (see `CurrentTask.schedule`), or for `timeoutMs`.
+   */
+  sleep(task: CurrentTask, timeoutMs?: number): void;
+  /** Gives back what it holds. */
+  close?(): void;
+}
+
+/** What a notifier's module exports; it is named by URL, for it is made in the worker's thread. */
+export interface NotifierModule {
+  /** May throw: that ends the worker. */
+  createNotifier(options: unknown): Notifier;
+}
+
+/** A notifier to be. */
+export interface NotifierSpec {
+  /** File URL of a `NotifierModule`. */
+  module: string;
+  /** For `createNotifier`; structured-cloneable. */
+  options: unknown;
+  /** Ends the notifier's sleep, from the owner's thread. */
+  wake(): void;
+}
+
+/** Bits in shared memory, and `Atomics.wait`: between threads of one program. */
+export class DoorbellNotifier implements Notifier {
+  readonly #doorbell: Doorbell;
+
+  constructor(doorbell: Doorbell) {
+    this.#doorbell = doorbell;
+  }
+
+  setQueues(): void {}
+
+  takeKicks(): number {
+    return this.#doorbell.takeKicks();
+  }
+
+  hasKicks(): boolean {
+    return this.#doorbell.hasKicks();
+  }
+
+  call(queue: number): void {
+    this.#doorbell.call(queue);
+  }
+
+  sleep(task: CurrentTask, timeoutMs?: number): void {
+    task.schedule(timeoutMs);
+  }
+}
