@@ -54,14 +54,11 @@ export class BlkDevice implements VirtioDevice {
   readonly #backend: BlkBackend;
   readonly #id: Uint8Array;
   readonly #sectors: number;
-  readonly #header = new Uint8Array(VIRTIO_BLK_HEADER_BYTES);
-  readonly #headerView = new DataView(this.#header.buffer);
   readonly #segments = new Uint8Array(BLK_SEGMENTS_MAX * VIRTIO_BLK_SEGMENT_BYTES);
   readonly #segmentsView = new DataView(this.#segments.buffer);
   readonly #segMax: number;
   /** The most that one request moves. */
   readonly #bytesMax: number;
-  readonly #status = new Uint8Array(1);
   #accepted: bigint | undefined;
   #isWriteback = true;
 
@@ -122,32 +119,24 @@ export class BlkDevice implements VirtioDevice {
   #request(chain: Chain, vq: Virtqueue): number {
     const { readable, writable } = chain;
     const statusAt = writable.bytes - 1;
-    if (statusAt < 0 || readable.read(0, this.#header) < VIRTIO_BLK_HEADER_BYTES) {
-      return vq.badRequest();
-    }
+    if (statusAt < 0 || readable.bytes < VIRTIO_BLK_HEADER_BYTES) return vq.badRequest();
     if (statusAt > this.#bytesMax) {
-      this.#setStatus(writable, statusAt, VIRTIO_BLK_S_IOERR);
+      writable.writeLastByte(VIRTIO_BLK_S_IOERR);
       return 0; // zeroing so much would be work without a bound: see below
     }
-    const type = this.#headerView.getUint32(0, true);
+    const type = readable.u32(0);
     const status = this.#perform(type, readable, writable, statusAt);
     // A length vouches for every byte before it (2.7.8.2 The Virtqueue Used Ring), and the status
     // is the last one: so what no data was read to is zeroed.
     const isFilled = type === VIRTIO_BLK_T_IN || type === VIRTIO_BLK_T_GET_ID;
     if (status !== VIRTIO_BLK_S_OK || !isFilled) writable.fill(0, statusAt, 0);
-    this.#setStatus(writable, statusAt, status);
+    writable.writeLastByte(status);
     return statusAt + 1;
-  }
-
-  #setStatus(writable: ChainSide, statusAt: number, status: number): void {
-    this.#status[0] = status;
-    writable.write(statusAt, this.#status);
   }
 
   /** Does what the header asks for, with `length` writable bytes; returns the status. */
   #perform(type: number, readable: ChainSide, writable: ChainSide, length: number): number {
-    const view = this.#headerView;
-    const sector = view.getUint32(8, true) + view.getUint32(12, true) * 2 ** 32;
+    const sector = readable.u32(8) + readable.u32(12) * 2 ** 32;
     switch (type) {
       case VIRTIO_BLK_T_IN:
         return this.#read(sector, writable, length);

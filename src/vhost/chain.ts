@@ -1,5 +1,13 @@
 import type { RingTables } from "../ring/tables.js";
 
+/** So few bytes are copied one by one: faster than to make the views that `set` needs. */
+const FEW_BYTES = 32;
+
+function copy(from: Uint8Array, at: number, to: Uint8Array, toAt: number, bytes: number): void {
+  if (bytes > FEW_BYTES) to.set(from.subarray(at, at + bytes), toAt);
+  else for (let i = 0; i < bytes; i++) to[toAt + i] = from[at + i] as number;
+}
+
 /**
  * One side of a chain, readable or writable: pieces of the owner's memory that count as one run of
  * bytes. All offsets are into that run. A flyweight: valid until the next burst is popped.
@@ -10,11 +18,15 @@ export class ChainSide {
   /** How many pieces. */
   count = 0;
   readonly #memory: Uint8Array<ArrayBufferLike>;
+  readonly #view: DataView<ArrayBufferLike>;
+  readonly #word = new Uint8Array(4);
+  readonly #wordView = new DataView(this.#word.buffer);
   readonly #tables: RingTables;
   #start = 0;
 
   constructor(memory: WebAssembly.Memory, tables: RingTables) {
     this.#memory = new Uint8Array(memory.buffer);
+    this.#view = new DataView(memory.buffer);
     this.#tables = tables;
   }
 
@@ -52,11 +64,18 @@ export class ChainSide {
     }
   }
 
+  /** The little-endian u32 at `offset`, which must lie within the chain. Reads the memory once. */
+  u32(offset: number): number {
+    if (offset + 4 <= this.length(0)) return this.#view.getUint32(this.address(0) + offset, true);
+    this.read(offset, this.#word);
+    return this.#wordView.getUint32(0, true);
+  }
+
   /** Copies from the chain into `target`; returns the bytes copied, fewer at the chain's end. */
   read(offset: number, target: Uint8Array): number {
     let done = 0;
     this.forEach(offset, target.length, (address, bytes) => {
-      target.set(this.#memory.subarray(address, address + bytes), done);
+      copy(this.#memory, address, target, done, bytes);
       done += bytes;
     });
     return done;
@@ -66,10 +85,16 @@ export class ChainSide {
   write(offset: number, source: Uint8Array): number {
     let done = 0;
     this.forEach(offset, source.length, (address, bytes) => {
-      this.#memory.set(source.subarray(done, done + bytes), address);
+      copy(source, done, this.#memory, address, bytes);
       done += bytes;
     });
     return done;
+  }
+
+  /** Writes the chain's last byte, where many devices have their status. None when it is empty. */
+  writeLastByte(value: number): void {
+    const last = this.count - 1;
+    if (last >= 0) this.#memory[this.address(last) + this.length(last) - 1] = value;
   }
 
   /** Fills part of the chain with one byte value. */

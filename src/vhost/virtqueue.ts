@@ -12,6 +12,8 @@ export const VHOST_WEIGHT_BYTES_MAX = 0x80000;
 const TURN_MS_MAX = 2;
 /** Chains popped at once by `drain`: what they cost is published together. */
 const DRAIN_BURST_MAX = Math.min(16, BURST_MAX);
+/** Bursts of so few chains are not timed: to ask for the time costs as much as a request. */
+const UNTIMED_CHAINS_MAX = 4;
 /** A burst that took longer, in milliseconds, is followed by one of a single chain. */
 const BURST_MS_MAX = 0.5;
 
@@ -61,22 +63,26 @@ export class Virtqueue {
    */
   drain(handle: (chain: Chain) => number): void {
     const { now, count } = this.#hooks;
-    let began = now();
-    const end = began + TURN_MS_MAX;
     let requests = 0;
     let bytes = 0;
-    while (requests < VHOST_WEIGHT_REQUESTS_MAX && bytes < VHOST_WEIGHT_BYTES_MAX && began < end) {
+    let end = 0;
+    while (requests < VHOST_WEIGHT_REQUESTS_MAX && bytes < VHOST_WEIGHT_BYTES_MAX) {
       const asked = this.#burstCount;
       const got = this.#ring.getDescs(asked);
+      const began = got > UNTIMED_CHAINS_MAX ? now() : 0;
       const moved = got > 0 ? this.#burst(got, handle) : 0;
       count(got, moved);
-      this.signal();
-      if (this.#ring.availLen() === 0 || this.isRefused) return;
+      this.#signal();
+      const isDone = this.#ring.availLen() === 0 || this.isRefused;
+      if (isDone && began === 0) return;
+      const ended = now();
+      const isLong = began > 0 && ended - began > BURST_MS_MAX;
+      this.#burstCount = isLong ? 1 : Math.min(asked * 2, DRAIN_BURST_MAX);
+      if (isDone) return;
+      if (end === 0) end = ended + TURN_MS_MAX;
+      else if (ended >= end) break;
       requests += asked; // malformed chains count like good ones
       bytes += moved;
-      const ended = now();
-      this.#burstCount = ended - began > BURST_MS_MAX ? 1 : Math.min(asked * 2, DRAIN_BURST_MAX);
-      began = ended;
     }
     this.#isUnfinished = true;
   }
@@ -104,7 +110,7 @@ export class Virtqueue {
   }
 
   /** Publishes what is staged and calls the driver if it asked. Linux: vhost_signal(). */
-  signal(): void {
+  #signal(): void {
     this.#ring.publish();
     if (this.#ring.callNeeded()) this.#hooks.call(this.index);
   }
@@ -117,12 +123,11 @@ export class Virtqueue {
   }
 
   /**
-   * Ends the queue's turn: publishes what is left, and remembers what the device did not want yet.
-   * What was made available meanwhile is not among it. True when `drain` stopped at its limit, so
+   * Ends the queue's turn, and remembers what the device did not want yet; what was made available
+   * meanwhile is not among it. True when `drain` stopped at its limit, so
    * that the queue must have another turn.
    */
   settle(): boolean {
-    this.signal();
     const isUnfinished = this.#isUnfinished;
     this.#isUnfinished = false;
     this.#leftCount = this.lastAvail === this.#begunAt ? this.#begunCount : 0;

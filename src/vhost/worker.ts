@@ -14,6 +14,9 @@ import { Virtqueue } from "./virtqueue.js";
 /** How often, at most, refused queues are looked at again without a kick. */
 const REFUSED_RECHECK_MS = 10;
 
+/** An idle worker asks for the time once in so many passes: a pass is shorter than the asking. */
+const PASSES_A_CLOCK = 8;
+
 /** What a worker needs to begin with; structured-cloneable except for the port, which is moved. */
 export interface WorkerSetup {
   memory: WebAssembly.Memory;
@@ -35,7 +38,9 @@ export class VhostWorker implements WorkerControl {
   readonly #notifier: Notifier;
   readonly #counters: Counters;
   readonly #now: () => number;
-  readonly #workList: Virtqueue[] = [];
+  /** Queues that are due a turn, each once, the oldest first; and those being served. */
+  #workList: Virtqueue[] = [];
+  #serving: Virtqueue[] = [];
   readonly #awaitingKick = new Map<number, RingStart>();
   #rings: Rings | undefined;
   #queues: Virtqueue[] = [];
@@ -122,13 +127,6 @@ export class VhostWorker implements WorkerControl {
     this.#device = undefined;
   }
 
-  /** Puts the queues that `wanted` picks on the work list, once each. */
-  queueAll(wanted: (queue: Virtqueue) => boolean): void {
-    for (const queue of this.#queues) {
-      if (wanted(queue) && !this.#workList.includes(queue)) this.#workList.push(queue);
-    }
-  }
-
   /**
    * One pass: takes the kicks, looks at the rings, runs each queue on the list once, oldest first;
    * a queue that reached its limit goes to the end. Returns whether there was any work.
@@ -136,14 +134,24 @@ export class VhostWorker implements WorkerControl {
   runWorkList(): boolean {
     const kicks = this.#notifier.takeKicks();
     if (kicks !== 0 && this.#awaitingKick.size > 0) this.#startKicked(kicks);
-    this.queueAll((queue) => (kicks & (1 << queue.index)) !== 0 || queue.hasWork());
-    const batch = this.#workList.splice(0);
+    for (const queue of this.#queues) {
+      if ((kicks & (1 << queue.index)) !== 0 || queue.hasWork()) this.#enqueue(queue);
+    }
+    const batch = this.#workList;
+    if (batch.length === 0) return false;
+    this.#workList = this.#serving;
+    this.#serving = batch;
     for (const queue of batch) {
       queue.begin();
       this.#device?.handleKick(queue);
       if (queue.settle()) this.#workList.push(queue);
     }
-    return batch.length > 0;
+    batch.length = 0;
+    return true;
+  }
+
+  #enqueue(queue: Virtqueue): void {
+    if (!this.#workList.includes(queue)) this.#workList.push(queue);
   }
 
   #startKicked(kicks: number): void {
@@ -170,19 +178,23 @@ export class VhostWorker implements WorkerControl {
   recheckRefused(now: number): void {
     if (now < this.#recheckAt || !this.hasRefused) return;
     this.#recheckAt = now + REFUSED_RECHECK_MS;
-    this.queueAll((queue) => queue.isRefused);
+    for (const queue of this.#queues) if (queue.isRefused) this.#enqueue(queue);
   }
 }
 
 /** Polls the rings without sleeping until there was no work for a while. */
 function poll(worker: VhostWorker, doorbell: Doorbell, task: CurrentTask, forMs: number): void {
-  let until = performance.now() + forMs;
-  while (!task.shouldStop() && !doorbell.isControlPending()) {
-    const hasWorked = worker.runWorkList();
+  let until = 0;
+  for (let idle = 0; !task.shouldStop() && !doorbell.isControlPending(); ) {
+    if (worker.runWorkList()) {
+      idle = 0;
+      if (!worker.hasRefused) continue;
+    }
+    if (idle++ % PASSES_A_CLOCK !== 0) continue;
     const now = performance.now();
     worker.recheckRefused(now);
-    if (hasWorked) until = now + forMs;
-    else if (now >= until) return;
+    if (idle === 1) until = now + forMs;
+    if (now >= until) return;
   }
 }
 

@@ -1,0 +1,186 @@
+// A Linux guest in QEMU, under emulation, with vhost-user disks; what it says, and its end.
+
+import { readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { Program } from "./program.js";
+import type { GuestTools } from "./requirements.js";
+
+/** A vhost-user-blk device of a guest. The first one is /dev/vda. */
+export interface GuestDisk {
+  socket: string;
+  queues?: number;
+  /** Entries of each queue, a power of two. QEMU's default is 128. */
+  queueSize?: number;
+  /** More of QEMU's properties of the device: `packed=on`. */
+  properties?: string;
+}
+
+/** How a guest is made. */
+export interface GuestOptions {
+  disks: GuestDisk[];
+  /** Shell commands; `INIT` in initramfs.ts tells what they may use. */
+  script: string;
+  cpus?: number;
+  /** How many times the script restarts the guest. */
+  restarts?: number;
+  /** For the whole life of the guest; 120,000 unless told. */
+  limitMs?: number;
+}
+
+/** What every guest of a test file shares. */
+export interface GuestHome {
+  tools: GuestTools;
+  /** For files; exists. */
+  folder: string;
+  /** The kernel to start. */
+  kernel: string;
+  initramfs: (script: string) => Uint8Array;
+}
+
+const MEMORY = "256M";
+
+/** Everything is faster without these; the devices are not concerned. */
+const KERNEL_ARGUMENTS = [
+  "console=ttyS1 loglevel=5 panic=-1",
+  "mitigations=off init_on_alloc=0 cryptomgr.notests rodata=off",
+].join(" ");
+
+let count = 0;
+
+/** A guest that was started. Its end must be waited for: by `finish` or by `kill`. */
+export class Guest {
+  readonly program: Program;
+  readonly #options: GuestOptions;
+  readonly #kernelLog: string;
+  readonly #initrd: string;
+  readonly #limit: NodeJS.Timeout;
+  #failure: string | undefined;
+
+  constructor(home: GuestHome, options: GuestOptions) {
+    const name = join(home.folder, `guest-${count++}`);
+    this.#options = options;
+    this.#kernelLog = `${name}.log`;
+    this.#initrd = `${name}.initrd`;
+    writeFileSync(this.#initrd, home.initramfs(options.script));
+    this.program = new Program(home.tools, home.tools.qemu, [
+      ...machineArguments(options),
+      ...["-serial", "stdio", "-serial", `file:${this.#kernelLog}`],
+      ...["-kernel", home.kernel, "-initrd", this.#initrd, "-append", KERNEL_ARGUMENTS],
+    ]);
+    const limitMs = options.limitMs ?? 120_000;
+    this.#limit = setTimeout(() => this.#fail(`no end within ${limitMs / 1000} s`), limitMs);
+    this.program.child.stdout?.on("data", () => this.#countBoots());
+    this.program.ended.then(() => this.#cleanUp());
+  }
+
+  #fail(reason: string): void {
+    this.#failure ??= reason;
+    this.program.child.kill("SIGKILL");
+  }
+
+  /** A guest that panics in every boot would go on for ever. */
+  #countBoots(): void {
+    if (this.values("boot").length > 1 + (this.#options.restarts ?? 0)) {
+      this.#fail("the guest restarted by itself");
+    }
+  }
+
+  #cleanUp(): void {
+    clearTimeout(this.#limit);
+    rmSync(this.#initrd, { force: true });
+  }
+
+  /** The values of all lines `@@name=value` that were printed so far, in order. */
+  values(name: string): string[] {
+    const lines = this.program.stdout.split("\n").slice(0, -1);
+    const start = `@@${name}=`;
+    return lines
+      .filter((line) => line.startsWith(start))
+      .map((line) => line.slice(start.length).trimEnd());
+  }
+
+  /** The value of the only line `@@name=value`. Throws when there is none, or more than one. */
+  value(name: string): string {
+    const [value, ...others] = this.values(name);
+    if (value === undefined || others.length > 0) {
+      throw this.#error(`${value === undefined ? "no" : "more than one"} @@${name}`);
+    }
+    return value;
+  }
+
+  /** Waits for that many values of a name. Rejects, and kills the guest, when it ends before. */
+  async until(name: string, times = 1): Promise<void> {
+    const limitMs = this.#options.limitMs ?? 120_000;
+    const isMet = () => this.values(name).length >= times;
+    try {
+      await this.program.until(isMet, `@@${name}, ${times} times,`, limitMs);
+    } catch (error) {
+      await this.kill();
+      throw this.#error((error as Error).message);
+    }
+  }
+
+  /** `kill -9` of QEMU; resolves when it is gone. */
+  async kill(): Promise<void> {
+    await this.program.stop("SIGKILL");
+  }
+
+  /** Waits until the guest has switched itself off. Rejects when its script or QEMU failed. */
+  async finish(): Promise<this> {
+    const end = await this.program.ended;
+    if (this.#failure) throw this.#error(this.#failure);
+    if (end !== "exit status 0") throw this.#error(`QEMU: ${end}`);
+    const done = this.values("done").join();
+    if (done !== "0") throw this.#error(done ? `the script's status: ${done}` : "no @@done");
+    const boots = this.values("boot").length;
+    const expected = 1 + (this.#options.restarts ?? 0);
+    if (boots !== expected) throw this.#error(`${boots} boots instead of ${expected}`);
+    if (this.values("failed").length > 0) throw this.#error("a module was not loaded");
+    return this;
+  }
+
+  #error(reason: string): Error {
+    return new Error(`${reason}\n${this.console}`);
+  }
+
+  /** All that guest, kernel and QEMU have printed. */
+  get console(): string {
+    return [
+      "── guest",
+      this.program.stdout,
+      "── kernel",
+      readLog(this.#kernelLog),
+      "── QEMU",
+      this.program.stderr,
+    ].join("\n");
+  }
+}
+
+function readLog(path: string): string {
+  try {
+    return readFileSync(path, "utf8");
+  } catch {
+    return "";
+  }
+}
+
+function machineArguments(options: GuestOptions): string[] {
+  const { disks, cpus = 1, restarts = 0 } = options;
+  const devices = disks.flatMap(({ socket, queues = 1, queueSize, properties }, index) => {
+    const device = [
+      `vhost-user-blk-pci,chardev=disk${index},disable-legacy=on,num-queues=${queues}`,
+    ];
+    if (queueSize) device.push(`queue-size=${queueSize}`);
+    if (properties) device.push(properties);
+    const chardev = `socket,id=disk${index},path=${socket}`;
+    return ["-chardev", chardev, "-device", device.join(",")];
+  });
+  return [
+    ...["-nodefaults", "-no-user-config", "-display", "none", ...(restarts ? [] : ["-no-reboot"])],
+    // The emulation of cmpxchg16b was wrong in some versions of QEMU; Linux does without it.
+    ...["-accel", "tcg,thread=multi", "-cpu", "Westmere,-cx16", "-smp", String(cpus)],
+    ...["-machine", "q35,memory-backend=memory", "-m", MEMORY],
+    ...["-object", `memory-backend-memfd,id=memory,size=${MEMORY},share=on`],
+    ...devices,
+  ];
+}
