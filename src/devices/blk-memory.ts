@@ -1,17 +1,17 @@
 import type { BlkBackend } from "./blk-backend.js";
 
-/** A disk in the worker's own memory, zeroes at first, gone when it closes. */
+/** A disk in memory that is given to it, and stays when it closes. */
 export class MemoryBackend implements BlkBackend {
   readonly isReadOnly: boolean;
   readonly sizeBytes: number;
   readonly #disk: Uint8Array;
   readonly #memory: Uint8Array<ArrayBufferLike>;
 
-  /** Throws RangeError when there is no room for `sizeBytes`. */
-  constructor(sizeBytes: number, isReadOnly: boolean, memory: WebAssembly.Memory) {
+  /** `disk`: its bytes. */
+  constructor(disk: SharedArrayBuffer, isReadOnly: boolean, memory: WebAssembly.Memory) {
     this.isReadOnly = isReadOnly;
-    this.sizeBytes = sizeBytes;
-    this.#disk = new Uint8Array(sizeBytes);
+    this.sizeBytes = disk.byteLength;
+    this.#disk = new Uint8Array(disk);
     this.#memory = new Uint8Array(memory.buffer);
   }
 

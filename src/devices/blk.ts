@@ -13,7 +13,7 @@ import { NullBackend } from "./blk-null.js";
 export type BlkSource =
   /** In a file. A writable one has a whole number of 512-byte sectors. */
   | { file: string }
-  /** In the worker's memory: so many bytes of zeroes, gone with the device. */
+  /** In memory: so many bytes, zeroes at first. They are kept as long as what `blk` returns. */
   | { memoryBytes: number }
   /** Nowhere: reads and writes succeed and move nothing, for measuring. */
   | { nullBytes: number };
@@ -32,16 +32,22 @@ export type BlkOptions = BlkSource & {
 
 const OPTIONS = ["file", "memoryBytes", "nullBytes", "readOnly", "id", "queues", "queueSize"];
 
+/** Where the bytes are, as the worker gets to know it. */
+type SettledSource = { file: string } | { memory: SharedArrayBuffer } | { nullBytes: number };
+
 interface BlkSettings {
-  source: BlkSource;
+  source: SettledSource;
   readOnly: boolean;
   id: string;
   queues: number;
   queueSize: number;
 }
 
-/** Throws EINVAL unless exactly one source is named, and a size is one that a disk can have. */
-function checkSource(options: BlkOptions): BlkSource {
+/**
+ * Throws EINVAL unless exactly one source is named, and a size is one that a disk can have; ENOMEM
+ * when there is no room for a disk in memory.
+ */
+function settleSource(options: BlkOptions): SettledSource {
   const { file, memoryBytes, nullBytes } = (options ?? {}) as Record<string, unknown>;
   const named = [file, memoryBytes, nullBytes].filter((value) => value !== undefined);
   if (named.length !== 1) {
@@ -52,7 +58,12 @@ function checkSource(options: BlkOptions): BlkSource {
   if (typeof size !== "number" || !Number.isSafeInteger(size) || size <= 0 || size % 512 !== 0) {
     throw new VhostError("EINVAL", "a disk's size is a positive multiple of 512 bytes", { size });
   }
-  return memoryBytes === undefined ? { nullBytes: size } : { memoryBytes: size };
+  if (memoryBytes === undefined) return { nullBytes: size };
+  try {
+    return { memory: new SharedArrayBuffer(size) };
+  } catch (error) {
+    throw new VhostError("ENOMEM", `no room for a disk of ${size} bytes`, { size }, error);
+  }
 }
 
 /**
@@ -66,26 +77,31 @@ export function blk(options: BlkOptions): DeviceSpec<"blk"> {
     const known = OPTIONS.join(", ");
     throw new VhostError("EINVAL", `a disk has no option ${unknown[0]}; it has ${known}`);
   }
-  const source = checkSource(options);
+  const source = settleSource(options);
   const { readOnly = false, id = "vhost-wasm", queues = 1, queueSize = 256 } = options;
   if (new TextEncoder().encode(id).length > VIRTIO_BLK_ID_BYTES) {
     throw new VhostError("EINVAL", `a disk's id has at most ${VIRTIO_BLK_ID_BYTES} bytes`, { id });
   }
   Doorbell.checkQueueCount(queues);
   checkQueueSize(queueSize);
+  const name = `disk in memory ${++diskCount}`;
   const settings: BlkSettings = { source, readOnly, id, queues, queueSize };
   return {
     kind: "blk",
     module: import.meta.url,
     options: settings,
-    claims: () => claimsOf(source, readOnly),
+    claims: () => claimsOf(source, readOnly, name),
   };
 }
 
-function claimsOf(source: BlkSource, readOnly: boolean): Claim[] {
-  if (!("file" in source)) return [];
+let diskCount = 0;
+
+function claimsOf(source: SettledSource, readOnly: boolean, name: string): Claim[] {
+  if ("nullBytes" in source) return [];
+  const mode = readOnly ? "shared" : "exclusive";
+  if ("memory" in source) return [{ key: name, label: name, mode }];
   const { key } = checkImage(source.file, readOnly);
-  return [{ key, label: source.file, mode: readOnly ? "shared" : "exclusive" }];
+  return [{ key, label: source.file, mode }];
 }
 
 function makeBackend(settings: BlkSettings, environment: DeviceEnvironment): BlkBackend {
@@ -93,7 +109,7 @@ function makeBackend(settings: BlkSettings, environment: DeviceEnvironment): Blk
   const { source, readOnly } = settings;
   if ("file" in source) return new FileBackend(source.file, readOnly, memory, claims);
   if ("nullBytes" in source) return new NullBackend(source.nullBytes, readOnly);
-  return new MemoryBackend(source.memoryBytes, readOnly, memory);
+  return new MemoryBackend(source.memory, readOnly, memory);
 }
 
 /**

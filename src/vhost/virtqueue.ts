@@ -12,7 +12,7 @@ export const VHOST_WEIGHT_BYTES_MAX = 0x80000;
 const TURN_MS_MAX = 2;
 /** Chains popped at once by `drain`: what they cost is published together. */
 const DRAIN_BURST_MAX = Math.min(16, BURST_MAX);
-/** Bursts of so few chains are not timed: to ask for the time costs as much as a request. */
+/** So few chains are not timed, unless others took long: the time costs as much as a request. */
 const UNTIMED_CHAINS_MAX = 4;
 /** A burst that took longer, in milliseconds, is followed by one of a single chain. */
 const BURST_MS_MAX = 0.5;
@@ -69,18 +69,19 @@ export class Virtqueue {
     while (requests < VHOST_WEIGHT_REQUESTS_MAX && bytes < VHOST_WEIGHT_BYTES_MAX) {
       const asked = this.#burstCount;
       const got = this.#ring.getDescs(asked);
-      const began = got > UNTIMED_CHAINS_MAX ? now() : 0;
+      const isTimed = got > UNTIMED_CHAINS_MAX || asked < DRAIN_BURST_MAX;
+      const began = isTimed ? now() : 0;
       const moved = got > 0 ? this.#burst(got, handle) : 0;
       count(got, moved);
-      this.#signal();
+      this.signal();
       const isDone = this.#ring.availLen() === 0 || this.isRefused;
       if (isDone && began === 0) return;
       const ended = now();
       const isLong = began > 0 && ended - began > BURST_MS_MAX;
       this.#burstCount = isLong ? 1 : Math.min(asked * 2, DRAIN_BURST_MAX);
       if (isDone) return;
-      if (end === 0) end = ended + TURN_MS_MAX;
-      else if (ended >= end) break;
+      if (end === 0) end = (began || ended) + TURN_MS_MAX;
+      if (ended >= end) break;
       requests += asked; // malformed chains count like good ones
       bytes += moved;
     }
@@ -110,7 +111,7 @@ export class Virtqueue {
   }
 
   /** Publishes what is staged and calls the driver if it asked. Linux: vhost_signal(). */
-  #signal(): void {
+  signal(): void {
     this.#ring.publish();
     if (this.#ring.callNeeded()) this.#hooks.call(this.index);
   }

@@ -96,7 +96,7 @@ function eatsMemory() {
 /** A disk whose back-end counts flushes and fails when told, in `options.words` (Int32, shared). */
 function countingBlk({ sizeBytes, words }, { memory }) {
   const counts = new Int32Array(words); // 0: flushes, 1: fail all but the next n, 2: closed
-  const inner = new MemoryBackend(sizeBytes, false, memory);
+  const inner = new MemoryBackend(new SharedArrayBuffer(sizeBytes), false, memory);
   const unlessFailing =
     (method) =>
     (...args) => {

@@ -10,7 +10,7 @@ import { custom, rejected } from "../helpers/devices.js";
 import { refused } from "../helpers/kernel-counts.js";
 import { bit, VERSION_1 } from "../helpers/raw-guest.js";
 
-const spec = blk({ memoryBytes: 65536, queues: 2, queueSize: 64 });
+const spec = blk({ nullBytes: 65536, queues: 2, queueSize: 64 });
 
 let kernel: Kernel;
 let process: Process;
