@@ -1,4 +1,5 @@
 import { readlinkSync } from "node:fs";
+import { errno } from "../spec/errno.js";
 import { check, libc } from "./libc.js";
 
 const EFD_CLOEXEC = 0o2000000;
@@ -7,10 +8,14 @@ const F_SETFL = 4;
 const O_RDWR = 2;
 const O_NONBLOCK = 0o4000;
 
+const RWF_NOWAIT = 0x8;
+const POLLOUT = 0x4;
+
 /** What is written: eight bytes that count one. */
 const ONE = new BigUint64Array([1n]);
-/** What is read, and thrown away. */
-const count = new BigUint64Array(1);
+/** What is read, and thrown away; and the iovec that says where to. */
+const count = new BigUint64Array(new ArrayBuffer(8));
+const iovec = new BigUint64Array(new ArrayBuffer(16));
 
 /** A new eventfd at 0, which never blocks. Throws EMFILE, ENFILE. Linux: eventfd(2). */
 export function makeEventfd(): number {
@@ -30,12 +35,26 @@ export function setNonblocking(fd: number): void {
   check(libc().fcntl(fd, F_SETFL, O_RDWR | O_NONBLOCK), "an eventfd could not be set up");
 }
 
-/** Wakes who waits for it. That the count is full already is no error: it is awake then. */
+/**
+ * Wakes who waits for it. That the count is full already is no error: it is awake then. Blocks when
+ * the other side filled it and made it blocking: for the thread of that side's worker alone.
+ */
 export function signalEventfd(fd: number): void {
   libc().write(fd, ONE, 8);
 }
 
-/** Sets its count to 0. */
+/** Sets its count to 0. Never blocks, whatever the other side made of it (since Linux 5.8). */
 export function drainEventfd(fd: number): void {
-  libc().read(fd, count, 8);
+  iovec[0] = BigInt(libc().addressOf(count));
+  iovec[1] = 8n;
+  const result = libc().preadv2(fd, iovec, 1, -1, RWF_NOWAIT);
+  if (result === -1 && libc().errno() === errno.EOPNOTSUPP) libc().read(fd, count, 8);
+}
+
+/** Empties it if it is so full that writing to it may block. */
+export function makeRoom(fd: number): void {
+  const pollfd = new DataView(new ArrayBuffer(8));
+  pollfd.setInt32(0, fd, true);
+  pollfd.setInt16(4, POLLOUT, true);
+  if (libc().poll(pollfd, 1, 0) === 0) drainEventfd(fd);
 }

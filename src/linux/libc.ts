@@ -23,6 +23,7 @@ const PROTOTYPES = {
   eventfd: "int eventfd(uint count, int flags)",
   read: "int64_t read(int fd, void *to, size_t length)",
   write: "int64_t write(int fd, const void *from, size_t length)",
+  preadv2: "int64_t preadv2(int fd, void *iov, int count, int64_t offset, int flags)",
   pread: "int64_t pread(int fd, uintptr_t to, size_t length, int64_t offset)",
   pwrite: "int64_t pwrite(int fd, uintptr_t from, size_t length, int64_t offset)",
   fallocate: "int fallocate(int fd, int mode, int64_t offset, int64_t length)",

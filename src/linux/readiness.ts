@@ -1,7 +1,7 @@
 import { Worker } from "node:worker_threads";
 import { EPOLL_EVENT_BYTES, EPOLL_EVENT_FD, EPOLL_STOP } from "./epoll.js";
 import { makeEventfd, signalEventfd } from "./eventfd.js";
-import { check, closeFd, libc } from "./libc.js";
+import { check, closeFd, lastError, libc } from "./libc.js";
 
 const EPOLL_CLOEXEC = 0o2000000;
 const EPOLL_CTL_ADD = 1;
@@ -82,8 +82,13 @@ export class Readiness {
 }
 
 function startWaiting(): Waiting {
-  const epoll = check(libc().epoll_create1(EPOLL_CLOEXEC), "sockets can't be waited for");
   const stop = makeEventfd();
+  const epoll = libc().epoll_create1(EPOLL_CLOEXEC);
+  if (epoll === -1) {
+    const error = lastError("sockets can't be waited for");
+    closeFd(stop);
+    throw error;
+  }
   const event = new DataView(new ArrayBuffer(EPOLL_EVENT_BYTES));
   event.setUint32(0, EPOLLIN, true);
   event.setInt32(EPOLL_EVENT_FD, EPOLL_STOP, true);

@@ -235,7 +235,7 @@ export class Backend {
   async #paused<T>(change: () => T | Promise<T>): Promise<T> {
     await this.#dev.stop();
     for (const vring of this.#vrings) {
-      if (vring.isReady) vring.awaitsKick &&= this.#dev.awaitsKick(vring.index);
+      if (vring.isApplied) vring.awaitsKick = this.#dev.awaitsKick(vring.index);
     }
     try {
       return await change();
@@ -249,23 +249,17 @@ export class Backend {
     for (const vring of this.#vrings) {
       try {
         vring.apply(this.#dev, this.#memory);
-        if (vring.isReady) count++;
+        if (vring.isApplied) count++;
       } catch (error) {
         vring.addresses = undefined; // said once
         this.#dev.setVringAddr(vring.index, undefined);
         this.#onUnusable(vring.index, error as VhostError);
-        vring.signalError();
       }
     }
-    if (count > 0 && !this.#memory.isEmpty) await this.#dev.start();
+    if (count > 0) await this.#dev.start();
   }
 
-  /** Tells the front-end, by the ring's eventfd, that it met an error. */
-  signalError(queue: number): void {
-    this.#vring(queue).signalError();
-  }
-
-  /** Before the device is closed: no eventfd may hold its worker up. */
+  /** Frees a worker that an eventfd holds up. Never blocks. */
   unblock(): void {
     for (const vring of this.#vrings) vring.unblock();
   }

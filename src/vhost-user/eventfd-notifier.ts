@@ -13,6 +13,8 @@ export interface EventfdNotifierOptions {
   comm: string;
   /** In whose name the thread opens files; without it, in the program's. */
   identity?: FsIdentity | undefined;
+  /** The device's module: loaded while the thread can still read the program's files. */
+  module: string;
 }
 
 // struct pollfd: int fd, short events, short revents.
@@ -34,6 +36,7 @@ const PASSES_A_LOOK = 32;
 export class EventfdNotifier implements Notifier {
   readonly #wakeFd: number;
   readonly #callFds = new Map<number, number>();
+  readonly #errFds = new Map<number, number>();
   readonly #awaiting = new Set<number>();
   /** Queues whose kick is polled, in the order of `#pollfds` after the wake descriptor. */
   #queues: number[] = [];
@@ -49,9 +52,11 @@ export class EventfdNotifier implements Notifier {
 
   setQueues(rings: readonly RingStart[]): void {
     this.#callFds.clear();
+    this.#errFds.clear();
     this.#awaiting.clear();
-    for (const { index, callFd, awaitsKick } of rings) {
+    for (const { index, callFd, errFd, awaitsKick } of rings) {
       if (callFd !== undefined) this.#callFds.set(index, callFd);
+      if (errFd !== undefined) this.#errFds.set(index, errFd);
       if (awaitsKick) this.#awaiting.add(index);
     }
     const kicked = rings.filter(({ kickFd }) => kickFd !== undefined);
@@ -76,6 +81,11 @@ export class EventfdNotifier implements Notifier {
 
   call(queue: number): void {
     const fd = this.#callFds.get(queue);
+    if (fd !== undefined) signalEventfd(fd);
+  }
+
+  error(queue: number): void {
+    const fd = this.#errFds.get(queue);
     if (fd !== undefined) signalEventfd(fd);
   }
 
@@ -110,9 +120,12 @@ function pollfdsOf(fds: readonly number[]): DataView {
 }
 
 /** Names the thread, gives it its owner's identity, and makes the notifier. For `NotifierModule`. */
-export function createNotifier(options: unknown): Notifier {
-  const { wakeFd, comm, identity } = options as EventfdNotifierOptions;
+export async function createNotifier(options: unknown): Promise<Notifier> {
+  const { wakeFd, comm, identity, module } = options as EventfdNotifierOptions;
   nameThread(comm);
-  if (identity) takeFsIdentity(identity);
+  if (identity) {
+    await import(module).catch(() => {}); // who makes the device tells what is wrong with it
+    takeFsIdentity(identity);
+  }
   return new EventfdNotifier(wakeFd);
 }

@@ -19,7 +19,7 @@ export interface Message {
   needsReply: boolean;
   /** Valid until the next `receive`. */
   payload: DataView;
-  /** Descriptors that came with it; who takes one removes it. The rest is closed. */
+  /** Descriptors that came with it: who takes one removes it, the receiver closes the rest. */
   fds: number[];
 }
 
@@ -34,22 +34,26 @@ export class Channel {
   readonly #readiness: Readiness;
   readonly #header = new Uint8Array(VHOST_USER_HEADER_BYTES);
   readonly #payload = new Uint8Array(VHOST_USER_PAYLOAD_BYTES_MAX);
-  readonly #fds: number[] = [];
+  #fds: number[] = [];
   #isClosed = false;
 
-  /** `fd`: the connection, ours from now on. */
+  /** `fd`: the connection, ours from now on, also when this throws. */
   constructor(fd: number) {
     this.#socket = new FdSocket(fd, VHOST_USER_FDS_MAX);
-    this.#readiness = new Readiness(fd);
+    try {
+      this.#readiness = new Readiness(fd);
+    } catch (error) {
+      this.#socket.close();
+      throw error;
+    }
   }
 
   /**
    * The next message, checked as far as all are alike; `undefined` when the front-end has gone, or
    * the channel was closed. Rejects with EPROTO for what is no message, ECONNRESET for a part of
-   * one. The fds of the one before are closed.
+   * one.
    */
   async receive(): Promise<Message | undefined> {
-    closeAll(this.#fds);
     if (!(await this.#fill(this.#header, true))) return undefined;
     const header = new DataView(this.#header.buffer);
     const request = header.getUint32(0, true);
@@ -64,7 +68,9 @@ export class Channel {
     if (!(await this.#fill(this.#payload.subarray(0, size), false))) return undefined;
     const needsReply = (flags & VHOST_USER_NEED_REPLY) !== 0;
     const payload = new DataView(this.#payload.buffer, 0, size);
-    return { request, needsReply, payload, fds: this.#fds };
+    const fds = this.#fds;
+    this.#fds = [];
+    return { request, needsReply, payload, fds };
   }
 
   async #fill(target: Uint8Array, mayEnd: boolean): Promise<boolean> {
@@ -87,8 +93,9 @@ export class Channel {
     return true;
   }
 
-  /** Answers `request`. Throws when the front-end is gone or does not read. */
+  /** Answers `request`, unless closed. Throws when the front-end is gone or does not read. */
   reply(request: number, payload: Uint8Array): void {
+    if (this.#isClosed) return;
     const bytes = new Uint8Array(VHOST_USER_HEADER_BYTES + payload.length);
     const header = new DataView(bytes.buffer);
     header.setUint32(0, request, true);

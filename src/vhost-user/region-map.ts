@@ -44,13 +44,14 @@ const PAGE_BYTES_MAX = 1 << 30;
  * unless that is trusted: touching bytes that are gone ends the program. Side effect: seals it.
  */
 export function checkFile(fd: number, part: FilePart, trust: MemoryTrust): void {
+  const isSealed = sealAgainstShrinking(fd); // first: the size that is seen then stays
   const stat = fstatSync(fd, { bigint: true });
   const { size } = stat;
   if (!stat.isFile()) throw new VhostError("EINVAL", "a region's descriptor is no memory file");
   if (part.offset + part.sizeBytes > size) {
     throw new VhostError("EINVAL", "a region goes past the end of its file", { ...part, size });
   }
-  if (sealAgainstShrinking(fd) || trust === "any") return;
+  if (isSealed || trust === "any") return;
   throw new VhostError(
     "EINVAL",
     "a region's file could be truncated under us: use a memfd that can be sealed " +

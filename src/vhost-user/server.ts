@@ -1,11 +1,13 @@
-import { lstatSync, unlinkSync } from "node:fs";
+import { lstatSync, rmSync, unlinkSync } from "node:fs";
 import { resolve } from "node:path";
+import { setTimeout } from "node:timers/promises";
 import { Kernel } from "../kernel/kernel.js";
 import { closeFd } from "../linux/libc.js";
 import { Readiness } from "../linux/readiness.js";
 import { acceptUnix, connectUnix, listenUnix } from "../linux/unix-socket.js";
 import { VhostError } from "../spec/errno.js";
 import { PID_MAX_LIMIT } from "../spec/sched.js";
+import { asVhostError } from "../vhost/control.js";
 import type { QueueCounts } from "../vhost/counters.js";
 import type { DeviceSpec } from "../vhost/device.js";
 import type { WorkerOptions } from "../vhost/worker-handle.js";
@@ -33,6 +35,9 @@ export interface ServeOptions extends Pick<WorkerOptions, "ring" | "pollMicrosec
   /** Gets what happens. */
   onEvent?: VhostUserListener;
 }
+
+/** How long a server waits when it has no descriptors or threads left, in milliseconds. */
+const RETRY_MS = 100;
 
 let sharedKernel: Kernel | undefined;
 
@@ -67,17 +72,27 @@ export class VhostUserServer implements AsyncDisposable {
     const { signal } = this.#abort;
     try {
       while (!signal.aborted && (await this.#readiness.wait())) {
-        const connection = acceptUnix(this.#listener);
-        if (connection === undefined) continue;
-        const session = new Session(this.#session, connection);
-        this.#current = session;
-        await session.run(signal);
-        this.#current = undefined;
+        await this.#serveNext(signal);
       }
     } finally {
       this.#readiness.close();
       closeFd(this.#listener);
-      if (inodeOf(this.#path) === this.#inode) unlinkSync(this.#path);
+      if (inodeOf(this.#path) === this.#inode) rmSync(this.#path, { force: true });
+    }
+  }
+
+  /** One front-end, to its end. Never rejects: what can't be served now is told and tried again. */
+  async #serveNext(signal: AbortSignal): Promise<void> {
+    try {
+      const connection = acceptUnix(this.#listener);
+      if (connection === undefined) return;
+      this.#current = new Session(this.#session, connection);
+      await this.#current.run(signal);
+    } catch (error) {
+      this.#session.onEvent({ event: "rejected", error: asVhostError(error) });
+      await setTimeout(RETRY_MS, undefined, { signal }).catch(() => {});
+    } finally {
+      this.#current = undefined;
     }
   }
 
@@ -143,7 +158,7 @@ export async function serveVhostUser(options: ServeOptions): Promise<VhostUserSe
   });
   const end = () => void server.close();
   signal?.addEventListener("abort", end);
-  server.closed.finally(() => signal?.removeEventListener("abort", end));
+  server.closed.then(() => signal?.removeEventListener("abort", end));
   onEvent?.({ event: "listening", socketPath: path });
   return server;
 }

@@ -1,3 +1,4 @@
+import { setImmediate as nextTurn } from "node:timers/promises";
 import type { Kernel } from "../kernel/kernel.js";
 import { makeEventfd, signalEventfd } from "../linux/eventfd.js";
 import { closeFd } from "../linux/libc.js";
@@ -12,13 +13,17 @@ import type { WorkerHandle, WorkerOptions } from "../vhost/worker-handle.js";
 import { Backend } from "./backend.js";
 import type { EventfdNotifierOptions } from "./eventfd-notifier.js";
 import type { VhostUserListener } from "./events.js";
-import { Channel, type Message } from "./message.js";
+import { Channel, closeAll, type Message } from "./message.js";
 import { adoptPeer, type Peer } from "./peer.js";
 import type { MemoryTrust } from "./region-map.js";
 import { type RequestType, requestType } from "./requests.js";
 
 /** How often rings are looked at for errors, in milliseconds. */
 const ERROR_WATCH_MS = 250;
+/** A worker that does not answer for so long, in milliseconds, is looked after. */
+const BUSY_MS_MAX = 200;
+/** How often that is tested, in milliseconds. */
+const UNBLOCK_MS = 100;
 /** Requests of one front-end that are refused before it is sent away. */
 const REFUSALS_MAX = 100;
 
@@ -43,6 +48,8 @@ export class Session {
   readonly #channel: Channel;
   #worker: WorkerHandle | undefined;
   #refusals = 0;
+  /** When the message that is being answered came, in milliseconds; Infinity: none is. */
+  #busySince = Number.POSITIVE_INFINITY;
   #errorsSeen: Record<number, Record<string, number>> = {};
 
   /** `connection`: the socket, ours from now on. */
@@ -56,6 +63,7 @@ export class Session {
   async run(signal: AbortSignal): Promise<void> {
     const end = () => this.#channel.close();
     signal.addEventListener("abort", end);
+    if (signal.aborted) end();
     try {
       const peer = adoptPeer(this.#options.kernel, this.#connection);
       await this.#serve(peer).finally(peer.release);
@@ -69,9 +77,10 @@ export class Session {
 
   async #serve(peer: Peer): Promise<void> {
     const wake = new WakeEventfd();
-    const notifier = notifierOf(peer, wake, this.#options.asOwner);
+    const notifier = notifierOf(peer, wake, this.#options);
     const dev = new VhostDev(this.#options.kernel, { ...this.#options.worker, notifier });
     let backend: Backend | undefined;
+    const unblocking = setInterval(() => this.#unblock(backend), UNBLOCK_MS);
     try {
       dev.setOwner(peer.task);
       this.#worker = dev.worker;
@@ -80,11 +89,17 @@ export class Session {
       backend = this.#makeBackend(dev);
       await this.#converse(peer, dev, backend);
     } finally {
-      backend?.unblock();
+      this.#busySince = 0; // whatever is under way now, it is to end
       await dev.close().catch(() => {}); // what its close threw has ended the worker already
+      clearInterval(unblocking);
       backend?.release();
       wake.close();
     }
+  }
+
+  /** A worker that is held up for longer than any turn takes may hang in an eventfd. */
+  #unblock(backend: Backend | undefined): void {
+    if (performance.now() - this.#busySince > BUSY_MS_MAX) backend?.unblock();
   }
 
   #makeBackend(dev: VhostDev): Backend {
@@ -100,13 +115,16 @@ export class Session {
     const { pid, comm, cred } = task;
     const { uid, gid } = cred;
     onEvent({ event: "connected", pid, uid, gid, comm, worker: dev.worker.task.task.comm });
-    const watch = setInterval(() => this.#watchErrors(dev, backend), ERROR_WATCH_MS);
+    const watch = setInterval(() => this.#watchErrors(dev), ERROR_WATCH_MS);
     let error: VhostError | undefined;
     try {
       for (;;) {
         const message = await this.#channel.receive();
         if (!message) break;
-        await this.#answer(backend, message);
+        this.#busySince = performance.now();
+        await this.#answer(backend, message).finally(() => closeAll(message.fds));
+        this.#busySince = Number.POSITIVE_INFINITY;
+        await nextTurn(); // however fast it talks, others get their turn
       }
       error = dev.worker.death;
     } catch (reason) {
@@ -114,7 +132,7 @@ export class Session {
     } finally {
       clearInterval(watch);
     }
-    this.#watchErrors(dev, backend);
+    this.#watchErrors(dev);
     onEvent({ event: "disconnected", ...this.counts, ...(error && { error }) });
   }
 
@@ -122,7 +140,6 @@ export class Session {
   async #answer(backend: Backend, message: Message): Promise<void> {
     const { request, needsReply } = message;
     const type = requestType(request);
-    const isAcked = needsReply && backend.hasProtocolFeature(VHOST_USER_PROTOCOL_F_REPLY_ACK);
     let failure: VhostError | undefined;
     let answer: Uint8Array | undefined;
     try {
@@ -132,6 +149,7 @@ export class Session {
       failure = asVhostError(error);
       this.#refused(type?.name ?? `request ${request}`, failure);
     }
+    const isAcked = needsReply && backend.hasProtocolFeature(VHOST_USER_PROTOCOL_F_REPLY_ACK);
     if (answer) this.#channel.reply(request, answer);
     else if (failure && request === VHOST_USER_REQUESTS.GET_CONFIG) {
       this.#channel.reply(request, new Uint8Array(0));
@@ -147,8 +165,8 @@ export class Session {
     throw new VhostError("EPROTO", `more than ${REFUSALS_MAX} requests were refused`);
   }
 
-  /** Reports ring errors that are new since the last look, and tells the front-end. */
-  #watchErrors(dev: VhostDev, backend: Backend): void {
+  /** Reports ring errors that are new since the last look. */
+  #watchErrors(dev: VhostDev): void {
     const counts = dev.errorCounts();
     for (const [queue, errors] of Object.entries(counts)) {
       const seen = this.#errorsSeen[Number(queue)] ?? {};
@@ -156,7 +174,6 @@ export class Session {
         .map(([name, count]) => [name, count - (seen[name] ?? 0)] as const)
         .filter(([, count]) => count > 0);
       if (fresh.length === 0) continue;
-      backend.signalError(Number(queue));
       const event = "ring-error" as const;
       this.#options.onEvent({ event, queue: Number(queue), errors: Object.fromEntries(fresh) });
     }
@@ -185,11 +202,16 @@ class WakeEventfd {
 }
 
 /** Eventfds for kicks, calls and waking. */
-function notifierOf({ task, identity }: Peer, wake: WakeEventfd, asOwner: boolean): NotifierSpec {
+function notifierOf(
+  { task, identity }: Peer,
+  wake: WakeEventfd,
+  { asOwner, device }: SessionOptions,
+): NotifierSpec {
   const options: EventfdNotifierOptions = {
     wakeFd: wake.fd,
     comm: `vhost-${task.pid}`,
     identity: asOwner ? identity : undefined,
+    module: device.module,
   };
   const module = new URL("./eventfd-notifier.js", import.meta.url).href;
   return { module, options, wake: () => wake.wake() };

@@ -1,4 +1,4 @@
-import { drainEventfd, isEventfd, setNonblocking, signalEventfd } from "../linux/eventfd.js";
+import { isEventfd, makeRoom, setNonblocking } from "../linux/eventfd.js";
 import { closeFd } from "../linux/libc.js";
 import { VhostError } from "../spec/errno.js";
 import type { VhostDev } from "../vhost/dev.js";
@@ -28,6 +28,8 @@ export class VringState {
   #hasKick = false;
   /** Its first kick has not come yet. */
   awaitsKick = true;
+  /** The device has it, to run. */
+  isApplied = false;
 
   constructor(index: number) {
     this.index = index;
@@ -61,6 +63,7 @@ export class VringState {
   /** Hands the ring to the device, to run with the next start; or takes it away. */
   apply(dev: VhostDev, memory: MemoryTable): void {
     const { index, awaitsKick, addresses } = this;
+    this.isApplied = false;
     if (!this.isReady || !addresses || memory.isEmpty) {
       dev.setVringAddr(index, undefined);
       return;
@@ -70,8 +73,13 @@ export class VringState {
     ) as [bigint, bigint, bigint];
     dev.setVringAddr(index, { desc, driver, device });
     dev.checkVring(index);
-    const kickFd = this.#fds.get("kick");
-    dev.setVringNotify(index, { kickFd, callFd: this.#fds.get("call"), awaitsKick });
+    const [kickFd, callFd, errFd] = [
+      this.#fds.get("kick"),
+      this.#fds.get("call"),
+      this.#fds.get("err"),
+    ];
+    dev.setVringNotify(index, { kickFd, callFd, errFd, awaitsKick });
+    this.isApplied = true;
   }
 
   /** Stopped by GET_VRING_BASE: an old kick must not start it again, so its descriptor goes. */
@@ -90,21 +98,14 @@ export class VringState {
     this.isEnabled = false;
   }
 
-  /** Tells the front-end that the ring met an error. */
-  signalError(): void {
-    const fd = this.#fds.get("err");
-    if (fd !== undefined) signalEventfd(fd);
-  }
-
   /**
    * Ends a system call in which the worker hangs, should the front-end have made an eventfd block
-   * on purpose.
+   * and filled it on purpose. One that is not full is left alone.
    */
   unblock(): void {
-    for (const [kind, fd] of this.#fds) {
+    for (const fd of this.#fds.values()) {
       setNonblocking(fd);
-      if (kind === "kick") signalEventfd(fd);
-      else drainEventfd(fd);
+      makeRoom(fd);
     }
   }
 }

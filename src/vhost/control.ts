@@ -8,6 +8,8 @@ export interface VringNotify {
   kickFd?: number | undefined;
   /** Written for calls; without one, none are made. Linux: VHOST_SET_VRING_CALL. */
   callFd?: number | undefined;
+  /** Written when the ring met an error. Linux: VHOST_SET_VRING_ERR. */
+  errFd?: number | undefined;
   /** The ring is not touched before its first kick. */
   awaitsKick?: boolean;
 }
@@ -21,10 +23,9 @@ export interface RingPosition {
 }
 
 /** A queue to start: its number, its state block (already laid out), where it goes on. */
-export interface RingStart extends RingPosition {
+export interface RingStart extends RingPosition, VringNotify {
   vq: number;
-  kickFd?: number | undefined;
-  callFd?: number | undefined;
+  awaitsKick: boolean;
 }
 
 /**

@@ -12,6 +12,8 @@ export interface Notifier {
   hasKicks(): boolean;
   /** Entries of `queue` were used. */
   call(queue: number): void;
+  /** `queue` met an error. */
+  error(queue: number): void;
   /**
    * Sleeps until a kick, until the task is woken (see `CurrentTask.schedule`), or for `timeoutMs`.
    */
@@ -23,7 +25,7 @@ export interface Notifier {
 /** What a notifier's module exports; it is named by URL, for it is made in the worker's thread. */
 export interface NotifierModule {
   /** May throw: that ends the worker. */
-  createNotifier(options: unknown): Notifier;
+  createNotifier(options: unknown): Notifier | Promise<Notifier>;
 }
 
 /** A notifier to be. */
@@ -57,6 +59,8 @@ export class DoorbellNotifier implements Notifier {
   call(queue: number): void {
     this.#doorbell.call(queue);
   }
+
+  error(): void {}
 
   sleep(task: CurrentTask, timeoutMs?: number): void {
     task.schedule(timeoutMs);

@@ -24,6 +24,8 @@ const BAD_ANSWER =
 export interface QueueHooks {
   /** Notifies the driver that entries of a queue were used. */
   call(queue: number): void;
+  /** The queue met an error: counted by the ring, by its kind. */
+  error(queue: number): void;
   /** So many requests and bytes were done. */
   count(requests: number, bytes: number): void;
   /** A clock, in milliseconds. */
@@ -41,6 +43,10 @@ export class Virtqueue {
   /** How many chains to pop at once: one after a burst that took long, then more and more. */
   #burstCount = DRAIN_BURST_MAX;
   #isUnfinished = false;
+  /** Chains that were good, of those popped in this turn; and whether one could not be answered. */
+  #goodCount = 0;
+  #hasBadRequest = false;
+  #wasRefused = false;
   /** Where the ring was, and how many entries it had, when the present or last turn began. */
   #begunAt = 0;
   #begunCount = 0;
@@ -73,6 +79,7 @@ export class Virtqueue {
       const began = isTimed ? now() : 0;
       const moved = got > 0 ? this.#burst(got, handle) : 0;
       count(got, moved);
+      this.#goodCount += got;
       this.signal();
       const isDone = this.#ring.availLen() === 0 || this.isRefused;
       if (isDone && began === 0) return;
@@ -107,6 +114,7 @@ export class Virtqueue {
    */
   badRequest(): number {
     this.#tables.countError(VRING_E_REQUEST);
+    this.#hasBadRequest = true;
     return 0;
   }
 
@@ -119,6 +127,8 @@ export class Virtqueue {
   /** Begins the queue's turn: no kicks meanwhile, the worker looks at the ring by itself. */
   begin(): void {
     this.#ring.disableKick();
+    this.#goodCount = 0;
+    this.#hasBadRequest = false;
     this.#begunAt = this.lastAvail;
     this.#begunCount = this.#ring.availLen();
   }
@@ -131,7 +141,14 @@ export class Virtqueue {
   settle(): boolean {
     const isUnfinished = this.#isUnfinished;
     this.#isUnfinished = false;
-    this.#leftCount = this.lastAvail === this.#begunAt ? this.#begunCount : 0;
+    const poppedCount = (this.lastAvail - this.#begunAt) & 0xffff;
+    this.#leftCount = poppedCount === 0 ? this.#begunCount : 0;
+    const { isRefused } = this;
+    const isNewRefusal = isRefused && !this.#wasRefused;
+    this.#wasRefused = isRefused;
+    if (poppedCount !== this.#goodCount || this.#hasBadRequest || isNewRefusal) {
+      this.#hooks.error(this.index);
+    }
     return isUnfinished;
   }
 

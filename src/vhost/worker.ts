@@ -42,16 +42,22 @@ export class VhostWorker implements WorkerControl {
   #workList: Virtqueue[] = [];
   #serving: Virtqueue[] = [];
   readonly #awaitingKick = new Map<number, RingStart>();
-  #rings: Rings | undefined;
+  readonly #rings: Rings;
   #queues: Virtqueue[] = [];
   #device: VirtioDevice | undefined;
   #isDetached = false;
   #recheckAt = 0;
 
-  /** `now`: a clock, in milliseconds. */
-  constructor(setup: WorkerSetup, notifier: Notifier, now = () => performance.now()) {
+  /** `rings`: of the setup's memory and kind. `now`: a clock, in milliseconds. */
+  constructor(
+    setup: WorkerSetup,
+    notifier: Notifier,
+    rings = loadRings(setup.memory, setup.ringKind),
+    now = () => performance.now(),
+  ) {
     this.#setup = setup;
     this.#notifier = notifier;
+    this.#rings = rings;
     this.#counters = new Counters(setup.counters);
     this.#now = now;
   }
@@ -73,7 +79,6 @@ export class VhostWorker implements WorkerControl {
 
   async start(features: bigint, rings: RingStart[]): Promise<void> {
     this.#device?.start?.(features);
-    this.#rings ??= loadRings(this.#setup.memory, this.#setup.ringKind);
     this.#notifier.setQueues(rings);
     for (const ring of rings) {
       if (ring.awaitsKick) this.#awaitingKick.set(ring.index, ring);
@@ -83,12 +88,14 @@ export class VhostWorker implements WorkerControl {
 
   /** It gets a turn at once, for what was made available before. */
   #startQueue({ index, vq, lastAvail }: RingStart): void {
-    const ring = (this.#rings as Rings).device(vq);
+    const ring = this.#rings.device(vq);
     ring.start(lastAvail);
-    const call = (called: number) => this.#notifier.call(called);
-    const count = (requests: number, bytes: number) => this.#counters.add(index, requests, bytes);
-    const { memory } = this.#setup;
-    const queue = new Virtqueue(index, ring, memory, { call, count, now: this.#now });
+    const queue = new Virtqueue(index, ring, this.#setup.memory, {
+      call: (called) => this.#notifier.call(called),
+      error: (failed) => this.#notifier.error(failed),
+      count: (requests, bytes) => this.#counters.add(index, requests, bytes),
+      now: this.#now,
+    });
     this.#queues.push(queue);
     this.#workList.push(queue);
   }
@@ -232,8 +239,9 @@ export async function vhostWorker(
   task: CurrentTask,
 ): Promise<void> {
   const doorbell = new Doorbell(setup.doorbell);
+  const rings = loadRings(setup.memory, setup.ringKind); // before the thread is somebody else
   const notifier = await makeNotifier(setup, doorbell);
-  const worker = new VhostWorker(setup, notifier);
+  const worker = new VhostWorker(setup, notifier, rings);
   const control = new ControlServer(setup.control, worker);
   while (!task.shouldStop()) {
     if (doorbell.takeControl()) await control.serve();
