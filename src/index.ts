@@ -43,3 +43,5 @@ export {
   type VirtioDevice,
 } from "./vhost/device.js";
 export type { Virtqueue } from "./vhost/virtqueue.js";
+export type { VhostUserEvent, VhostUserListener } from "./vhost-user/events.js";
+export { type ServeOptions, serveVhostUser, VhostUserServer } from "./vhost-user/server.js";

@@ -23,8 +23,8 @@ let lastToken = 0;
 
 /**
  * Waits for descriptors that Node's own loop does not take: sockets whose messages carry
- * descriptors. One thread waits for all of them, as long as there is one; it keeps the program alive
- * as a server of Node's does. Main thread.
+ * descriptors. One thread waits for all of them, as long as there is one; it keeps the program
+ * alive as a server of Node's does. Main thread.
  */
 export class Readiness {
   readonly #fd: number;
@@ -33,7 +33,9 @@ export class Readiness {
   #resolve: ((isReady: boolean) => void) | undefined;
   #isClosed = false;
 
-  /** Watches `fd`, which stays the caller's. Throws what epoll_ctl(2) and a thread's start throw. */
+  /**
+   * Watches `fd`, which stays the caller's. Throws what epoll_ctl(2) and a thread's start throw.
+   */
   constructor(fd: number) {
     this.#fd = fd;
     waiting ??= startWaiting();

@@ -119,7 +119,9 @@ function pollfdsOf(fds: readonly number[]): DataView {
   return view;
 }
 
-/** Names the thread, gives it its owner's identity, and makes the notifier. For `NotifierModule`. */
+/**
+ * Names the thread, gives it its owner's identity, and makes the notifier. For `NotifierModule`.
+ */
 export async function createNotifier(options: unknown): Promise<Notifier> {
   const { wakeFd, comm, identity, module } = options as EventfdNotifierOptions;
   nameThread(comm);

@@ -1,5 +1,22 @@
 import { VhostError } from "../spec/errno.js";
-import * as wire from "../spec/vhost-user.js";
+import {
+  VHOST_USER_CONFIG_BYTES_MAX,
+  VHOST_USER_CONFIG_START,
+  VHOST_USER_PROTOCOL_F_CONFIG,
+  VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS,
+  VHOST_USER_PROTOCOL_F_MQ,
+  VHOST_USER_PROTOCOL_F_RESET_DEVICE,
+  VHOST_USER_PROTOCOL_F_STATUS,
+  VHOST_USER_REGION_BYTES,
+  VHOST_USER_REGIONS_MAX,
+  VHOST_USER_REGIONS_START,
+  VHOST_USER_REQUESTS,
+  VHOST_USER_U64_BYTES,
+  VHOST_USER_VRING_ADDR_BYTES,
+  VHOST_USER_VRING_IDX_MASK,
+  VHOST_USER_VRING_NOFD_MASK,
+  VHOST_USER_VRING_STATE_BYTES,
+} from "../spec/vhost-user.js";
 import type { Backend } from "./backend.js";
 import { readRegion } from "./memory-table.js";
 import type { Message } from "./message.js";
@@ -34,7 +51,7 @@ export function requestType(request: number): RequestType | undefined {
   return types.get(request);
 }
 
-type RequestName = keyof typeof wire.VHOST_USER_REQUESTS;
+type RequestName = keyof typeof VHOST_USER_REQUESTS;
 type Shape = Partial<Pick<RequestType, "fds" | "feature">> & { bytes: number | [number, number] };
 
 function define(
@@ -44,7 +61,7 @@ function define(
   hasAnswer = false,
 ): void {
   const range = typeof bytes === "number" ? ([bytes, bytes] as const) : bytes;
-  types.set(wire.VHOST_USER_REQUESTS[name], {
+  types.set(VHOST_USER_REQUESTS[name], {
     name,
     bytes: range,
     fds,
@@ -64,8 +81,8 @@ function defineGet(
 }
 
 const NONE: Shape = { bytes: 0 };
-const U64: Shape = { bytes: wire.VHOST_USER_U64_BYTES };
-const STATE: Shape = { bytes: wire.VHOST_USER_VRING_STATE_BYTES };
+const U64: Shape = { bytes: VHOST_USER_U64_BYTES };
+const STATE: Shape = { bytes: VHOST_USER_VRING_STATE_BYTES };
 
 defineGet("GET_FEATURES", NONE, (backend) => u64(backend.features));
 define("SET_FEATURES", U64, (backend, { payload }) =>
@@ -77,42 +94,48 @@ define("SET_PROTOCOL_FEATURES", U64, (backend, { payload }) =>
 );
 define("SET_OWNER", NONE, () => {}); // who connects is the owner
 define("RESET_OWNER", NONE, (backend) => backend.disableRings());
-define("RESET_DEVICE", { ...NONE, feature: wire.VHOST_USER_PROTOCOL_F_RESET_DEVICE }, (backend) =>
+define("RESET_DEVICE", { ...NONE, feature: VHOST_USER_PROTOCOL_F_RESET_DEVICE }, (backend) =>
   backend.resetDevice(),
 );
-defineGet("GET_QUEUE_NUM", { ...NONE, feature: wire.VHOST_USER_PROTOCOL_F_MQ }, (backend) =>
+defineGet("GET_QUEUE_NUM", { ...NONE, feature: VHOST_USER_PROTOCOL_F_MQ }, (backend) =>
   u64(backend.queueCount),
 );
 
 // ── memory ──────────────────────────────────────────────────────────────────────────────────────
-const REGION_BYTES = wire.VHOST_USER_REGION_BYTES;
-const REGIONS_START = wire.VHOST_USER_REGIONS_START;
-const REGIONS_MAX = wire.VHOST_USER_REGIONS_MAX;
-const SLOTS = wire.VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS;
+const SLOTS = VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS;
 
 define(
   "SET_MEM_TABLE",
-  { bytes: [REGIONS_START, REGIONS_START + REGIONS_MAX * REGION_BYTES], fds: [0, REGIONS_MAX] },
+  {
+    bytes: [
+      VHOST_USER_REGIONS_START,
+      VHOST_USER_REGIONS_START + VHOST_USER_REGIONS_MAX * VHOST_USER_REGION_BYTES,
+    ],
+    fds: [0, VHOST_USER_REGIONS_MAX],
+  },
   (backend, { payload, fds }) => {
     const count = payload.getUint32(0, true);
-    const bytes = REGIONS_START + count * REGION_BYTES;
+    const bytes = VHOST_USER_REGIONS_START + count * VHOST_USER_REGION_BYTES;
     if (payload.byteLength !== bytes || fds.length !== count) {
       const facts = { count, bytes: payload.byteLength, fds: fds.length };
       throw new VhostError("EINVAL", "regions, bytes and descriptors do not agree", facts);
     }
     const regions = Array.from({ length: count }, (_, i) =>
-      readRegion(payload, REGIONS_START + i * REGION_BYTES),
+      readRegion(payload, VHOST_USER_REGIONS_START + i * VHOST_USER_REGION_BYTES),
     );
     return backend.setMemTable(regions, fds);
   },
 );
 defineGet("GET_MAX_MEM_SLOTS", { ...NONE, feature: SLOTS }, (backend) => u64(backend.memorySlots));
-const ONE_REGION = REGIONS_START + REGION_BYTES;
+const ONE_REGION = VHOST_USER_REGIONS_START + VHOST_USER_REGION_BYTES;
 define("ADD_MEM_REG", { bytes: ONE_REGION, fds: [1, 1], feature: SLOTS }, (backend, message) =>
-  backend.addMemoryRegion(readRegion(message.payload, REGIONS_START), message.fds[0] as number),
+  backend.addMemoryRegion(
+    readRegion(message.payload, VHOST_USER_REGIONS_START),
+    message.fds[0] as number,
+  ),
 );
 define("REM_MEM_REG", { bytes: ONE_REGION, fds: [0, 1], feature: SLOTS }, (backend, { payload }) =>
-  backend.removeMemoryRegion(readRegion(payload, REGIONS_START)),
+  backend.removeMemoryRegion(readRegion(payload, VHOST_USER_REGIONS_START)),
 );
 
 // ── rings ───────────────────────────────────────────────────────────────────────────────────────
@@ -126,7 +149,7 @@ defineGet("GET_VRING_BASE", STATE, async (backend, { payload }) => {
   const index = payload.getUint32(0, true);
   return new Uint8Array(Uint32Array.of(index, await backend.getVringBase(index)).buffer);
 });
-define("SET_VRING_ADDR", { bytes: wire.VHOST_USER_VRING_ADDR_BYTES }, (backend, { payload }) => {
+define("SET_VRING_ADDR", { bytes: VHOST_USER_VRING_ADDR_BYTES }, (backend, { payload }) => {
   const flags = payload.getUint32(4, true);
   if (flags !== 0) throw new VhostError("EINVAL", "a dirty log is not offered", { flags });
   return backend.setVringAddr(payload.getUint32(0, true), {
@@ -144,13 +167,15 @@ define("SET_VRING_ENABLE", STATE, (backend, { payload }) => {
 function defineVringFd(name: RequestName, kind: VringFdKind): void {
   define(name, { ...U64, fds: [0, 1] }, (backend, { payload, fds }) => {
     const value = payload.getBigUint64(0, true);
-    const { VHOST_USER_VRING_IDX_MASK: INDEX, VHOST_USER_VRING_NOFD_MASK: NOFD } = wire;
-    const isWithout = (value & NOFD) !== 0n;
-    if ((value & ~(INDEX | NOFD)) !== 0n || fds.length !== (isWithout ? 0 : 1)) {
+    const isWithout = (value & VHOST_USER_VRING_NOFD_MASK) !== 0n;
+    if (
+      (value & ~(VHOST_USER_VRING_IDX_MASK | VHOST_USER_VRING_NOFD_MASK)) !== 0n ||
+      fds.length !== (isWithout ? 0 : 1)
+    ) {
       const facts = { value, fds: fds.length };
       throw new VhostError("EINVAL", "the descriptor and what is said of it do not agree", facts);
     }
-    return backend.setVringFd(Number(value & INDEX), kind, fds);
+    return backend.setVringFd(Number(value & VHOST_USER_VRING_IDX_MASK), kind, fds);
   });
 }
 defineVringFd("SET_VRING_KICK", "kick");
@@ -158,9 +183,9 @@ defineVringFd("SET_VRING_CALL", "call");
 defineVringFd("SET_VRING_ERR", "err");
 
 // ── configuration, status ───────────────────────────────────────────────────────────────────────
-const CONFIG = wire.VHOST_USER_PROTOCOL_F_CONFIG;
-const CONFIG_START = wire.VHOST_USER_CONFIG_START;
-const CONFIG_BYTES = CONFIG_START + wire.VHOST_USER_CONFIG_BYTES_MAX;
+const CONFIG = VHOST_USER_PROTOCOL_F_CONFIG;
+const CONFIG_START = VHOST_USER_CONFIG_START;
+const CONFIG_BYTES = CONFIG_START + VHOST_USER_CONFIG_BYTES_MAX;
 const CONFIG_SHAPE: Shape = { bytes: [CONFIG_START, CONFIG_BYTES], feature: CONFIG };
 
 /** Offset and contents of a configuration payload; throws EINVAL when its size lies. */
@@ -185,7 +210,7 @@ define("SET_CONFIG", CONFIG_SHAPE, (backend, message) => {
   const { offset, contents } = configOf(message);
   return backend.setConfig(offset, contents);
 });
-const STATUS = wire.VHOST_USER_PROTOCOL_F_STATUS;
+const STATUS = VHOST_USER_PROTOCOL_F_STATUS;
 defineGet("GET_STATUS", { ...NONE, feature: STATUS }, (backend) => u64(backend.status));
 define("SET_STATUS", { ...U64, feature: STATUS }, (backend, { payload }) => {
   const status = payload.getBigUint64(0, true);
