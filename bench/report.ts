@@ -70,6 +70,18 @@ interface Target {
 const ratioTo = (name: string, counts: (one: Case) => boolean) => (one: Case) =>
   counts(one) ? measuredBy(one, name).timesSlower : undefined;
 
+const isOverVhostUser = (disk: string, depth?: number) => (one: Case) => {
+  const { bench, facts } = one;
+  const isIt = bench === "blk" && facts.transport === "vhost-user" && facts.disk === disk;
+  return isIt && one.measured.length > 1 && (depth === undefined || facts.depth === depth);
+};
+
+/** Against the fastest of the others. */
+const ratioToBest = (counts: (one: Case) => boolean) => (one: Case) =>
+  counts(one)
+    ? Math.min(...one.measured.slice(1).map(({ timesSlower }) => timesSlower))
+    : undefined;
+
 const isCycle = ({ bench, facts }: Case) => bench === "ring" && facts.part === "cycle";
 
 const TARGETS: readonly Target[] = [
@@ -89,6 +101,21 @@ const TARGETS: readonly Target[] = [
     text: "two threads: ring of wasm ≥ 10 × MessagePort",
     least: 10,
     ratio: ratioTo("MessagePort", ({ bench, facts }) => bench === "threads" && facts.depth !== 1),
+  },
+  {
+    text: "over vhost-user, null: ≥ 4 × qemu-storage-daemon's null-co",
+    least: 4,
+    ratio: ratioToBest(isOverVhostUser("null")),
+  },
+  {
+    text: "over vhost-user, file, depth 1: ≥ 3 × the better of qemu-storage-daemon's",
+    least: 3,
+    ratio: ratioToBest(isOverVhostUser("file", 1)),
+  },
+  {
+    text: "over vhost-user, file, depth 32: ≥ 1.5 × the better of qemu-storage-daemon's",
+    least: 1.5,
+    ratio: ratioToBest(isOverVhostUser("file", 32)),
   },
 ];
 

@@ -1,46 +1,73 @@
 import { Argument, Command } from "commander";
 import { BLK_NOTE, benchBlk } from "./blk.js";
+import { canServe } from "./blk-peers.js";
+import {
+  BLK_VHOST_USER_NOTE,
+  benchFileOverVhostUser,
+  benchNullOverVhostUser,
+} from "./blk-vhost-user.js";
 import type { Case } from "./harness.js";
 import { header, outcomeLine, outcomes, table } from "./report.js";
 import { benchRing, RING_NOTE } from "./ring.js";
 import { benchThreads, THREADS_NOTE } from "./threads.js";
 
+/** One table. */
 interface BenchEntry {
   note: string;
   full: () => Promise<Case[]>;
   smoke: () => Promise<Case[]>;
 }
 
-const BENCHES: Record<string, BenchEntry> = {
-  ring: {
-    note: RING_NOTE,
-    full: () => benchRing({ rounds: 21, samples: 9, items: 4096 }),
-    smoke: () => benchRing({ rounds: 1, samples: 1, items: 128 }),
-  },
-  threads: {
-    note: THREADS_NOTE,
-    full: () =>
-      benchThreads({
-        rounds: 15,
-        buffers: 500_000,
-        messages: 20_000,
-        pingPongBuffers: 20_000,
-        pingPongMessages: 1_000,
-      }),
-    smoke: () =>
-      benchThreads({
-        rounds: 1,
-        buffers: 2_000,
-        messages: 100,
-        pingPongBuffers: 20,
-        pingPongMessages: 10,
-      }),
-  },
-  blk: {
-    note: BLK_NOTE,
-    full: () => benchBlk({ rounds: 9, samples: 1, items: 2_000 }),
-    smoke: () => benchBlk({ rounds: 1, samples: 1, items: 50 }),
-  },
+const RING: BenchEntry = {
+  note: RING_NOTE,
+  full: () => benchRing({ rounds: 21, samples: 9, items: 4096 }),
+  smoke: () => benchRing({ rounds: 1, samples: 1, items: 128 }),
+};
+
+const THREADS: BenchEntry = {
+  note: THREADS_NOTE,
+  full: () =>
+    benchThreads({
+      rounds: 15,
+      buffers: 500_000,
+      messages: 20_000,
+      pingPongBuffers: 20_000,
+      pingPongMessages: 1_000,
+    }),
+  smoke: () =>
+    benchThreads({
+      rounds: 1,
+      buffers: 2_000,
+      messages: 100,
+      pingPongBuffers: 20,
+      pingPongMessages: 10,
+    }),
+};
+
+const BLK: BenchEntry = {
+  note: BLK_NOTE,
+  full: () => benchBlk({ rounds: 9, samples: 1, items: 2_000 }),
+  smoke: () => benchBlk({ rounds: 1, samples: 1, items: 50 }),
+};
+
+const NULL_OVER_VHOST_USER: BenchEntry = {
+  note: BLK_VHOST_USER_NOTE,
+  full: () => benchNullOverVhostUser({ rounds: 9, samples: 1, items: 200_000 }),
+  smoke: () => benchNullOverVhostUser({ rounds: 1, samples: 1, items: 500 }),
+};
+
+const FILE_OVER_VHOST_USER: BenchEntry = {
+  note: "The same from a file.",
+  full: () => benchFileOverVhostUser({ rounds: 9, samples: 1, items: 50_000 }),
+  smoke: () => benchFileOverVhostUser({ rounds: 1, samples: 1, items: 500 }),
+};
+
+const OVER_VHOST_USER = canServe() ? [NULL_OVER_VHOST_USER, FILE_OVER_VHOST_USER] : [];
+
+const BENCHES: Record<string, BenchEntry[]> = {
+  ring: [RING],
+  threads: [THREADS],
+  blk: [BLK, ...OVER_VHOST_USER],
 };
 
 interface Flags {
@@ -57,10 +84,12 @@ async function main(
   say(`${head}${smoke ? " — SMOKE: sizes too small for the numbers to mean anything" : ""}\n`);
   const cases: Case[] = [];
   for (const name of names) {
-    const { note, full, smoke: small } = BENCHES[name] as BenchEntry;
-    const results = await (smoke ? small() : full());
-    cases.push(...results);
-    say(`── ${name} ──\n${note}\n${table(results)}\n`);
+    say(`── ${name} ──`);
+    for (const { note, full, smoke: small } of BENCHES[name] as BenchEntry[]) {
+      const results = await (smoke ? small() : full());
+      cases.push(...results);
+      say(`${note}\n${table(results)}\n`);
+    }
   }
   const targets = outcomes(cases);
   for (const target of targets) say(outcomeLine(target, smoke));
