@@ -63,12 +63,12 @@ export class Session {
   async run(signal: AbortSignal): Promise<void> {
     const end = () => this.#channel.close();
     signal.addEventListener("abort", end);
-    if (signal.aborted) end();
     try {
+      signal.throwIfAborted();
       const peer = adoptPeer(this.#options.kernel, this.#connection);
       await this.#serve(peer).finally(peer.release);
     } catch (error) {
-      this.#options.onEvent({ event: "rejected", error: asVhostError(error) });
+      if (!signal.aborted) this.#options.onEvent({ event: "rejected", error: asVhostError(error) });
     } finally {
       signal.removeEventListener("abort", end);
       end();

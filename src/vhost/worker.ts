@@ -100,7 +100,9 @@ export class VhostWorker implements WorkerControl {
     this.#workList.push(queue);
   }
 
+  /** A first kick that was taken from its eventfd, and not acted on yet, is not forgotten. */
   async stop(): Promise<RingPosition[]> {
+    this.#startKicked(this.#notifier.takeKicks());
     const positions = this.#queues.map(({ index, lastAvail }) => ({
       index,
       lastAvail,
