@@ -1,8 +1,9 @@
 // The programs that serve a disk over vhost-user: ours and qemu-storage-daemon. Each runs for as
 // long as a bench has it open.
-import { type ChildProcess, spawn } from "node:child_process";
+import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { existsSync } from "node:fs";
+import { availableParallelism } from "node:os";
 import { delimiter, join } from "node:path";
 import { setTimeout } from "node:timers/promises";
 import { libc } from "#dist/linux/libc.js";
@@ -51,6 +52,28 @@ function commandOf(peer: Peer, { file, sizeBytes }: Disk, socket: string): [stri
   return [DAEMON, ["--blockdev", disk, "--export", share]];
 }
 
+/** Threads that wait for one another are moved about; with a core for each side they stay. */
+const canPin = availableParallelism() > 1 && spawnSync("taskset", ["--version"]).status === 0;
+const OWN_CORE = 0;
+const PEER_CORE = 1;
+
+function onCore(core: number, command: string, args: string[]): [string, string[]] {
+  return canPin ? ["taskset", ["-c", String(core), command, ...args]] : [command, args];
+}
+
+/** Keeps this program on its core while `work` goes on. */
+export async function onOwnCore<T>(work: () => Promise<T>): Promise<T> {
+  const setAffinity = (cores: string) => {
+    if (canPin) spawnSync("taskset", ["-acp", cores, String(process.pid)]);
+  };
+  setAffinity(String(OWN_CORE));
+  try {
+    return await work();
+  } finally {
+    setAffinity(`0-${availableParallelism() - 1}`);
+  }
+}
+
 /** A program that serves a disk at `socket`. */
 export class ServingPeer {
   readonly socket: string;
@@ -64,7 +87,7 @@ export class ServingPeer {
   /** Starts it, and waits for its socket. */
   static async start(peer: Peer, disk: Disk, folder: string): Promise<ServingPeer> {
     const socket = join(folder, `${peer}${disk.file ? "" : "-null"}.sock`);
-    const [command, args] = commandOf(peer, disk, socket);
+    const [command, args] = onCore(PEER_CORE, ...commandOf(peer, disk, socket));
     const child = spawn(command, args, { stdio: ["ignore", "ignore", "inherit"] });
     const serving = new ServingPeer(child, socket);
     for (let waited = 0; !existsSync(socket); waited += 20) {

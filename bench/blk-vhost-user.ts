@@ -4,14 +4,14 @@ import { signalEventfd } from "#dist/linux/eventfd.js";
 import { featureMask } from "#dist/spec/features.js";
 import { VIRTIO_BLK_T_IN } from "#dist/spec/virtio-blk.js";
 import { VIRTIO_F_EVENT_IDX, VIRTIO_F_VERSION_1 } from "#dist/spec/virtio-config.js";
-import { type Disk, hasDaemon, type Peer, ServingPeer } from "./blk-peers.js";
+import { type Disk, hasDaemon, onOwnCore, type Peer, ServingPeer } from "./blk-peers.js";
 import { FrontEnd, type FrontQueue } from "./front-end.js";
 import { type Amount, type Case, compare, type Work } from "./harness.js";
 
 /** What is inside the timed part. */
 export const BLK_VHOST_USER_NOTE = `Random 4 KiB reads over vhost-user, from a front-end that polls
-(a core for it, a core for the back-end): "vhost-wasm serve blk" beside qemu-storage-daemon, each in
-a process of its own, in turn. null: no data is moved (null-co there). file: an image in /dev/shm.
+(one core for it, one for the back-end, by taskset): "vhost-wasm serve blk" beside
+qemu-storage-daemon, each in a process of its own, in turn. null: no data is moved (null-co there). file: an image in /dev/shm.
 Peers that are not installed (Debian's package qemu-utils) are left out.`;
 
 const BLOCK_BYTES = 4096;
@@ -194,7 +194,7 @@ export async function benchFileOverVhostUser(amount: Amount): Promise<Case[]> {
 async function inFolder<T>(use: (folder: string) => Promise<T>): Promise<T> {
   const folder = mkdtempSync("/dev/shm/vhost-wasm-bench-");
   try {
-    return await use(folder);
+    return await onOwnCore(() => use(folder));
   } finally {
     rmSync(folder, { recursive: true });
   }

@@ -1,9 +1,23 @@
+import type { QueueCounts } from "../vhost/counters.js";
 import type { VhostUserEvent } from "../vhost-user/events.js";
 import type { VhostUserServer } from "../vhost-user/server.js";
 
 const STATUS_MS = 1000;
 
-const rate = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
+const UNITS = ["", "k", "M", "G", "T"];
+
+/** 1234567 as "1.2 M": for requests and for bytes. */
+function short(count: number): string {
+  const power = Math.min(UNITS.length - 1, Math.floor(Math.log10(Math.max(1, count)) / 3));
+  const digits = power === 0 ? 0 : 1;
+  return `${(count / 1000 ** power).toFixed(digits)} ${UNITS[power]}`.trimEnd();
+}
+
+/** With the unit that follows: "1.2 MB", "512 B". */
+function shortBytes(bytes: number): string {
+  const text = short(bytes);
+  return /\d$/.test(text) ? `${text} B` : `${text}B`;
+}
 
 /** An event as a line for a person. */
 function toText(event: VhostUserEvent): string {
@@ -27,7 +41,7 @@ function toText(event: VhostUserEvent): string {
     case "disconnected": {
       const { requests, bytes, error } = event;
       const why = error ? `: ${error.message}` : "";
-      return `disconnected after ${rate.format(requests)} requests, ${rate.format(bytes)}B${why}`;
+      return `disconnected after ${short(requests)} requests, ${shortBytes(bytes)}${why}`;
     }
   }
 }
@@ -70,15 +84,18 @@ export class ServeLog {
   watch(server: VhostUserServer): void {
     if (!this.#isLive) return;
     this.#timer = setInterval(() => {
-      const { requests, bytes } = server.counts;
-      const perSecond = (now: number, last: number) => rate.format(Math.max(0, now - last));
-      const requestRate = perSecond(requests, this.#last.requests);
-      const byteRate = perSecond(bytes, this.#last.bytes);
-      this.#last = { requests, bytes };
       this.#wipe();
-      const total = rate.format(requests);
-      process.stderr.write(`${requestRate} requests/s, ${byteRate}B/s, ${total} requests in all`);
+      process.stderr.write(this.#status(server.counts));
     }, STATUS_MS);
+  }
+
+  #status(counts: QueueCounts | undefined): string {
+    if (!counts) return "waiting for a front-end";
+    const requests = Math.max(0, counts.requests - this.#last.requests);
+    const bytes = Math.max(0, counts.bytes - this.#last.bytes);
+    this.#last = counts;
+    const total = short(counts.requests);
+    return `${short(requests)} requests/s, ${shortBytes(bytes)}/s; ${total} requests in all`;
   }
 
   #wipe(): void {

@@ -54,8 +54,8 @@ export function checkFile(fd: number, part: FilePart, trust: MemoryTrust): void 
   if (isSealed || trust === "any") return;
   throw new VhostError(
     "EINVAL",
-    "a region's file could be truncated under us: use a memfd that can be sealed " +
-      "(memory-backend-memfd), or trust the front-end not to do that",
+    "a region's file could be truncated under us, which would end this program: use a memfd " +
+      'that can be sealed (memory-backend-memfd), or trust it (--trust-memory; memory: "any")',
   );
 }
 

@@ -63,9 +63,9 @@ export class VhostUserServer implements AsyncDisposable {
     this.closed = this.#serve();
   }
 
-  /** What the front-end that is connected has had done so far. */
-  get counts(): QueueCounts {
-    return this.#current?.counts ?? { requests: 0, bytes: 0 };
+  /** What the front-end that is connected has had done so far; `undefined` when none is. */
+  get counts(): QueueCounts | undefined {
+    return this.#current?.counts;
   }
 
   async #serve(): Promise<void> {
