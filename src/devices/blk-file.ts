@@ -1,4 +1,5 @@
 import * as fs from "node:fs";
+import { punchHole } from "../linux/punch-hole.js";
 import { errno, VhostError } from "../spec/errno.js";
 import { VIRTIO_BLK_SECTOR_BYTES } from "../spec/virtio-blk.js";
 import type { BlkBackend } from "./blk-backend.js";
@@ -156,8 +157,8 @@ export class FileBackend implements BlkBackend {
     }
   }
 
-  /** Node has no fallocate: the hint is taken and nothing is freed. */
-  discard(): number {
+  discard(offset: number, length: number): number {
+    punchHole(this.#fd, offset, length);
     return 0;
   }
 
