@@ -227,7 +227,8 @@ export class Backend {
     await this.#paused(async () => {
       for (const vring of this.#vrings) vring.reset();
       this.#status = 0;
-      await this.#dev.resetDevice();
+      await this.#dev.reset();
+      this.#memory.publish();
     });
   }
 

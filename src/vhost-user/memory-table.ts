@@ -97,22 +97,22 @@ export class MemoryTable {
   replace(wanted: readonly RegionDescription[], fds: readonly number[]): void {
     this.clear();
     try {
-      for (const [index, region] of wanted.entries()) this.#map1(region, fds[index] as number);
-      this.#publish();
+      for (const [index, region] of wanted.entries()) this.#mapOne(region, fds[index] as number);
+      this.publish();
     } catch (error) {
       this.clear();
       throw error;
     }
   }
 
-  #map1(region: RegionDescription, fd: number): void {
+  #mapOne(region: RegionDescription, fd: number): void {
     this.#regions.push({ ...region, mapped: this.#map.map(fd, region) });
   }
 
   /** One more region. Throws EINVAL, ENOMEM; the others stay. */
   add(region: RegionDescription, fd: number): void {
-    this.#map1(region, fd);
-    this.#publish();
+    this.#mapOne(region, fd);
+    this.publish();
   }
 
   /** Throws EINVAL when there is no such region. */
@@ -132,7 +132,7 @@ export class MemoryTable {
     const index = this.#regions.indexOf(region as Region);
     const [removed] = this.#regions.splice(index, 1);
     removed?.mapped.release();
-    this.#publish();
+    this.publish();
   }
 
   /** Takes all of it away. */
@@ -140,7 +140,8 @@ export class MemoryTable {
     for (const { mapped } of this.#regions.splice(0)) mapped.release();
   }
 
-  #publish(): void {
+  /** Tells the device where the guest's memory is. */
+  publish(): void {
     const regions = this.#regions.map(
       ({ guestAddress, sizeBytes, mapped }): MemoryRegion => ({
         guestAddress,

@@ -11,7 +11,7 @@ import { asVhostError } from "../vhost/control.js";
 import type { QueueCounts } from "../vhost/counters.js";
 import type { DeviceSpec } from "../vhost/device.js";
 import type { WorkerOptions } from "../vhost/worker-handle.js";
-import type { VhostUserListener } from "./events.js";
+import type { VhostUserEvent, VhostUserListener } from "./events.js";
 import type { MemoryTrust } from "./region-map.js";
 import { Session, type SessionOptions } from "./session.js";
 
@@ -154,11 +154,22 @@ export async function serveVhostUser(options: ServeOptions): Promise<VhostUserSe
     worker: { ...(ring && { ring }), ...(pollMicroseconds !== undefined && { pollMicroseconds }) },
     asOwner,
     trust: memory,
-    onEvent: onEvent ?? (() => {}),
+    onEvent: (event) => tell(onEvent, event),
   });
   const end = () => void server.close();
   signal?.addEventListener("abort", end);
   server.closed.then(() => signal?.removeEventListener("abort", end));
-  onEvent?.({ event: "listening", socketPath: path });
+  tell(onEvent, { event: "listening", socketPath: path });
   return server;
+}
+
+/** What a listener throws is its program's to see, and disturbs no session. */
+function tell(listener: VhostUserListener | undefined, event: VhostUserEvent): void {
+  try {
+    listener?.(event);
+  } catch (error) {
+    queueMicrotask(() => {
+      throw error;
+    });
+  }
 }

@@ -291,15 +291,6 @@ export class VhostDev {
     });
   }
 
-  /** Resets the device alone: queues, features and memory stay. Throws EBUSY while started. */
-  resetDevice(): Promise<void> {
-    return this.#inTurn(async () => {
-      const { control } = this.#alive.worker;
-      this.#mustNotRun();
-      await control.reset();
-    });
-  }
-
   #release(): void {
     this.#isStarted = false;
     for (const vring of this.#vrings) vring.release();
