@@ -81,7 +81,7 @@ function cpio(entries: Entry[]): Uint8Array {
   return Buffer.concat(parts);
 }
 
-/** Modules and what they depend on, in the order of loading; those built into the kernel left out. */
+/** Modules and what they depend on, in the order of loading; without those built in. */
 function modulesInOrder(tools: GuestTools, wanted: string[]): { name: string; content: Buffer }[] {
   const plain = (path: string) =>
     basename(path)

@@ -1,5 +1,6 @@
 // A place for tests with real guests: made when the first one runs, and empty after the last one.
 
+import { createHash } from "node:crypto";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -9,6 +10,26 @@ import { makeInitramfs } from "./initramfs.js";
 import { unpackKernel } from "./kernel.js";
 import { Guest, type GuestHome, type GuestOptions } from "./qemu.js";
 import { findRequirements, GUEST_REQUIRED, type GuestTools } from "./requirements.js";
+
+/** 2^20 bytes. */
+export const MIB = 1 << 20;
+
+/** In hexadecimal digits, as `sum` prints it in a guest. */
+export function sha256(bytes: Uint8Array): string {
+  return createHash("sha256").update(bytes).digest("hex");
+}
+
+/** A line over and over, cut at `sizeBytes`: as `yes` prints it in a guest. */
+export function pattern(line: string, sizeBytes: number): Buffer {
+  return Buffer.alloc(sizeBytes, `${line}\n`);
+}
+
+/** Where bytes differ from what they should be; `undefined` when they don't. */
+export function difference(actual: Uint8Array, expected: Uint8Array): string | undefined {
+  if (Buffer.compare(actual, expected) === 0) return undefined;
+  const at = expected.findIndex((byte, index) => byte !== actual[index]);
+  return `${actual.length} bytes for ${expected.length}, different at ${at < 0 ? "the end" : at}`;
+}
 
 /** What a test with real guests works with. What it leaves running is killed after it. */
 export class Lab {

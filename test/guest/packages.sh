@@ -5,7 +5,7 @@
 #   - busybox-static, e2fsprogs, zstd and util-linux from Debian 12;
 #   - the kernel of linux-image-cloud-amd64 (bookworm-backports): downloaded and unpacked into
 #     ${VHOST_WASM_GUEST_KERNEL:-/var/cache/vhost-wasm/kernel}, not installed.
-# What is there is left alone: a second run asks apt nothing. Remove the kernel's folder to renew it.
+# What is there is left alone: a second run asks apt nothing. Remove that folder for a new kernel.
 set -euo pipefail
 
 kernel=${VHOST_WASM_GUEST_KERNEL:-/var/cache/vhost-wasm/kernel}
@@ -25,9 +25,12 @@ refresh() {
   refreshed=yes
   [ "$(id -u)" = 0 ] || fail "packages are missing, and installing them needs root"
   # shellcheck source=/dev/null
-  [ "$(. /etc/os-release && echo "${VERSION_CODENAME:-}")" = bookworm ] || fail "this is not Debian 12"
+  [ "$(. /etc/os-release && echo "${VERSION_CODENAME:-}")" = bookworm ] ||
+    fail "this is not Debian 12"
   [ "$(dpkg --print-architecture)" = amd64 ] || fail "this is not amd64"
-  if ! apt-get indextargets --format '$(CODENAME) $(RELEASE)' | grep -qw "$backports"; then
+  # shellcheck disable=SC2016 # the names are of apt, not of the shell
+  if ! apt-get indextargets --format '$(CODENAME) $(RELEASE)' |
+    grep -w "$backports" >/dev/null; then
     cat >"/etc/apt/sources.list.d/$backports.sources" <<SOURCE
 Types: deb
 URIs: http://deb.debian.org/debian

@@ -2,12 +2,13 @@
 
 import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import type { BackEnd } from "./back-end.js";
 import { Program } from "./program.js";
 import type { GuestTools } from "./requirements.js";
 
 /** A vhost-user-blk device of a guest. The first one is /dev/vda. */
 export interface GuestDisk {
-  socket: string;
+  backEnd: BackEnd;
   queues?: number;
   /** Entries of each queue, a power of two. QEMU's default is 128. */
   queueSize?: number;
@@ -71,9 +72,14 @@ export class Guest {
     this.#limit = setTimeout(() => this.#fail(`no end within ${limitMs / 1000} s`), limitMs);
     this.program.child.stdout?.on("data", () => this.#countBoots());
     this.program.ended.then(() => this.#cleanUp());
+    for (const { backEnd } of options.disks) {
+      backEnd.program.ended.then((end) => this.#fail(`back-end: ${end}`));
+    }
   }
 
+  /** Without effect after the end. */
   #fail(reason: string): void {
+    if (this.program.end) return;
     this.#failure ??= reason;
     this.program.child.kill("SIGKILL");
   }
@@ -113,10 +119,10 @@ export class Guest {
     const limitMs = this.#options.limitMs ?? 120_000;
     const isMet = () => this.values(name).length >= times;
     try {
-      await this.program.until(isMet, `@@${name}, ${times} times,`, limitMs);
+      await this.program.until(isMet, `${times} × @@${name}`, limitMs);
     } catch (error) {
       await this.kill();
-      throw this.#error((error as Error).message);
+      throw this.#error(this.#failure ?? (error as Error).message);
     }
   }
 
@@ -143,15 +149,12 @@ export class Guest {
     return new Error(`${reason}\n${this.console}`);
   }
 
-  /** All that guest, kernel and QEMU have printed. */
+  /** All that the guest, its kernel, QEMU and the back-ends have printed. */
   get console(): string {
     return [
-      "── guest",
-      this.program.stdout,
-      "── kernel",
-      readLog(this.#kernelLog),
-      "── QEMU",
-      this.program.stderr,
+      ...["── guest", this.program.stdout, "── its kernel", readLog(this.#kernelLog)],
+      ...["── QEMU", this.program.stderr],
+      ...this.#options.disks.flatMap(({ backEnd }) => ["── back-end", backEnd.output]),
     ].join("\n");
   }
 }
@@ -166,13 +169,13 @@ function readLog(path: string): string {
 
 function machineArguments(options: GuestOptions): string[] {
   const { disks, cpus = 1, restarts = 0 } = options;
-  const devices = disks.flatMap(({ socket, queues = 1, queueSize, properties }, index) => {
+  const devices = disks.flatMap(({ backEnd, queues = 1, queueSize, properties }, index) => {
     const device = [
       `vhost-user-blk-pci,chardev=disk${index},disable-legacy=on,num-queues=${queues}`,
     ];
     if (queueSize) device.push(`queue-size=${queueSize}`);
     if (properties) device.push(properties);
-    const chardev = `socket,id=disk${index},path=${socket}`;
+    const chardev = `socket,id=disk${index},path=${backEnd.socket}`;
     return ["-chardev", chardev, "-device", device.join(",")];
   });
   return [

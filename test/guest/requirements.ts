@@ -30,7 +30,7 @@ export const GUEST_REQUIRED = process.env.VHOST_WASM_REQUIRE_GUEST === "1";
 
 const QEMU_MAJOR_MIN = 8;
 
-/** Looks in PATH, in the folders of `sbin`, in the kernel's folder and in /boot. Changes nothing. */
+/** Looks in PATH, in the usual folders, in the kernel's folder and in /boot. Changes nothing. */
 export function findRequirements(): Requirements {
   const missing: string[] = [];
   const need = <T>(found: T | undefined, what: string, debianPackage: string): T => {

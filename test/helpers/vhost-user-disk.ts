@@ -46,7 +46,7 @@ export class FrontDisk {
   readonly slots: number;
   readonly #slotBytes: number;
   readonly #start: number;
-  readonly #calls: Readiness;
+  #calls: Readiness | undefined;
   /** Kicks that were sent, and calls that were slept for. */
   kicks = 0;
   sleeps = 0;
@@ -58,7 +58,6 @@ export class FrontDisk {
     this.slots = slots;
     this.#slotBytes = DATA_AT + dataBytes;
     this.#start = front.shared.allocGuest(slots * this.#slotBytes, 4096);
-    this.#calls = new Readiness(queue.callFd);
   }
 
   /** Writes at an offset of whole sectors. */
@@ -87,13 +86,13 @@ export class FrontDisk {
     return this.collect(requests);
   }
 
-  /** Makes requests available, and kicks if the device asked for it. */
-  offer(requests: readonly DiskRequest[]): void {
+  /** Makes requests available, and kicks if the device asked for it, or not at all. */
+  offer(requests: readonly DiskRequest[], mayKick = true): void {
     const { ring } = this.queue;
     for (const [slot, request] of requests.entries()) this.#describe(slot, request);
     if (ring.addBufs(requests.length) !== requests.length) throw new Error("the ring is full");
     ring.publish();
-    if (!ring.kickNeeded()) return;
+    if (!ring.kickNeeded() || !mayKick) return;
     this.kicks++;
     signalEventfd(this.queue.kickFd);
   }
@@ -129,10 +128,26 @@ export class FrontDisk {
     return requests.map((request, slot) => this.#answer(slot, request, used[slot] as number));
   }
 
+  /** Does them without sleeping or calls: looks at the used ring until all are there. */
+  spin(requests: readonly DiskRequest[], ms = 5000): DiskAnswer[] {
+    this.queue.ring.disableCall();
+    this.offer(requests);
+    const used: number[] = [];
+    for (const end = performance.now() + ms; used.length < requests.length; ) {
+      const got = this.queue.ring.getBufs(requests.length - used.length);
+      if (got < 0 || performance.now() > end) throw new Error(`used ring: ${got}`);
+      for (let i = 0; i < got; i++) used.push(this.queue.tables.usedBytes(i));
+    }
+    return requests.map((request, slot) => this.#answer(slot, request, used[slot] as number));
+  }
+
   async #sleep(): Promise<void> {
     if (this.queue.ring.enableCall()) return;
     this.sleeps++;
-    if (!(await this.#calls.wait())) throw new Error("the front-end was closed");
+    this.#calls = new Readiness(this.queue.callFd);
+    const isCalled = await this.#calls.wait();
+    this.#calls.close();
+    if (!isCalled) throw new Error("the disk was closed");
     drainEventfd(this.queue.callFd);
   }
 
@@ -144,9 +159,9 @@ export class FrontDisk {
     return { status: bytes[at + STATUS_AT] as number, used, data: new Uint8Array(read) };
   }
 
-  /** Before the front-end is closed. */
+  /** Ends a wait that is under way. Before the front-end is closed. */
   close(): void {
-    this.#calls.close();
+    this.#calls?.close();
   }
 }
 

@@ -78,6 +78,13 @@ export class Served implements AsyncDisposable {
     return this.events[this.#next - 1] as Named<N>;
   }
 
+  /** Waits until nobody is connected; what was told so far is forgotten by `next`. */
+  async idle(): Promise<void> {
+    const isIdle = () => this.all("connected").length === this.all("disconnected").length;
+    await eventually(isIdle, "all front-ends gone");
+    this.#next = this.events.length;
+  }
+
   /** Events of that name, all that came. */
   all<N extends VhostUserEvent["event"]>(name: N): Named<N>[] {
     return this.events.filter((one): one is Named<N> => one.event === name);
@@ -156,7 +163,7 @@ export function held(kernel: Kernel): Held {
 /** Waits until no more is held than was before: threads take a moment to end. */
 export async function expectGivenBack(kernel: Kernel, before: Held): Promise<void> {
   const isBack = () => JSON.stringify(held(kernel)) === JSON.stringify(before);
-  await eventually(isBack, "all given back").catch(() => {});
+  await eventually(isBack, "all given back", 5000).catch(() => {});
   expect(held(kernel)).toEqual(before);
 }
 

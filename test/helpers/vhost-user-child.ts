@@ -1,0 +1,100 @@
+// Programs of their own that serve or connect, for tests.
+
+import { type ChildProcess, type SpawnOptions, spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import { fileURLToPath } from "node:url";
+import { eventually } from "./vhost-user.js";
+
+/** A line that a program prints: JSON, an event by its name. */
+export type Line = { event: string; server?: number } & Record<string, unknown>;
+
+/** A program that prints lines of JSON and reads words. */
+export class Program implements AsyncDisposable {
+  readonly child: ChildProcess;
+  readonly lines: Line[] = [];
+  stderr = "";
+  #next = 0;
+
+  constructor(command: string, args: string[], options: SpawnOptions = {}) {
+    this.child = spawn(command, args, { ...options, stdio: ["pipe", "pipe", "pipe"] });
+    const { stdout, stderr } = this.child;
+    if (stdout) createInterface({ input: stdout }).on("line", (line) => this.#take(line));
+    stderr?.on("data", (data) => {
+      this.stderr += data;
+    });
+    this.child.stdin?.on("error", () => {});
+  }
+
+  #take(line: string): void {
+    this.lines.push(line.startsWith("{") ? JSON.parse(line) : { event: "text", line });
+  }
+
+  /** A program of this folder, by its file's name. */
+  static script(name: string, args: string[], options: SpawnOptions = {}): Program {
+    const path = fileURLToPath(new URL(name, import.meta.url));
+    return new Program(process.execPath, [path, ...args], options);
+  }
+
+  /** The next line of that event: of those after the one that was asked for last. */
+  async next(event: string, ms?: number): Promise<Line> {
+    const find = () => this.lines.findIndex((one, i) => i >= this.#next && one.event === event);
+    await eventually(() => find() >= 0 || this.isOver, `${event} (${this.#told()})`, ms);
+    if (find() < 0) throw new Error(`ended before ${event} (${this.#told()})`);
+    this.#next = find() + 1;
+    return this.lines[this.#next - 1] as Line;
+  }
+
+  #told(): string {
+    return `${this.lines.map((line) => line.event)} ${this.stderr}`;
+  }
+
+  get isOver(): boolean {
+    return this.child.exitCode !== null || this.child.signalCode !== null;
+  }
+
+  say(word: string): void {
+    this.child.stdin?.write(`${word}\n`);
+  }
+
+  /** Its exit code, or the signal that ended it. */
+  async end(ms = 10_000): Promise<number | string> {
+    await eventually(() => this.isOver, `the end of the program (${this.#told()})`, ms);
+    return this.child.exitCode ?? (this.child.signalCode as string);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.isOver) return;
+    const exit = once(this.child, "exit");
+    this.child.kill("SIGKILL");
+    await exit;
+  }
+}
+
+/** A program with `count` servers in a folder of its own; see vhost-user-program.mjs. */
+export class Serving implements AsyncDisposable {
+  readonly folder = mkdtempSync(join(tmpdir(), "vhost-wasm-test-"));
+  readonly paths: string[];
+  readonly program: Program;
+
+  private constructor(count: number, options: object) {
+    this.paths = Array.from({ length: count }, (_, i) => join(this.folder, `socket-${i}`));
+    const args = [JSON.stringify(options), ...this.paths];
+    this.program = Program.script("vhost-user-program.mjs", args);
+  }
+
+  /** Resolves when all listen. */
+  static async start(count = 1, options: object = {}): Promise<Serving> {
+    const serving = new Serving(count, options);
+    for (let i = 0; i < count; i++) await serving.program.next("listening");
+    return serving;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.program[Symbol.asyncDispose]();
+    rmSync(this.folder, { recursive: true, force: true });
+  }
+}

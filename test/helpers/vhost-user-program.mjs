@@ -1,0 +1,30 @@
+// A program that serves: one server for each socket path in its arguments, the first argument being
+// its options as JSON. It prints each event as a line of JSON, with the server's number, and does what
+// it reads from its standard input, a word a line: ping, close, exit.
+import { createInterface } from "node:readline";
+import { blk, serveVhostUser } from "#dist/index.js";
+
+const [text, ...paths] = process.argv.slice(2);
+const { disk = { memoryBytes: 1 << 20 }, ...options } = JSON.parse(text);
+const print = (line) => process.stdout.write(`${JSON.stringify(line)}\n`);
+const code = (_key, value) =>
+  value instanceof Error ? { ...value, message: value.message } : value;
+
+const servers = [];
+for (const [server, socketPath] of paths.entries()) {
+  const onEvent = (event) => print({ server, ...JSON.parse(JSON.stringify(event, code)) });
+  const device = blk({ queues: 2, ...disk });
+  servers.push(
+    await serveVhostUser({ socketPath, device, onEvent, pollMicroseconds: 0, ...options }),
+  );
+}
+const commands = {
+  ping: () => print({ event: "pong" }),
+  close: async () => {
+    await Promise.all(servers.map((server) => server.close()));
+    print({ event: "closed" });
+    process.stdin.destroy();
+  },
+  exit: () => process.exit(7),
+};
+createInterface({ input: process.stdin }).on("line", (word) => commands[word]());
