@@ -4,6 +4,8 @@ import type { VhostUserServer } from "../vhost-user/server.js";
 
 const STATUS_MS = 1000;
 
+/** Names that others chose may hold line feeds and escapes: a line stays a line. */
+const CONTROLS = /\p{Cc}/gu;
 const UNITS = ["", "k", "M", "G", "T"];
 
 /** 1234567 as "1.2 M": for requests and for bytes. */
@@ -68,6 +70,9 @@ export class ServeLog {
   /** `isTerminal`: there is a place for a line that is written again and again. */
   constructor(form: "text" | "json", isTerminal: boolean) {
     this.#form = form;
+    for (const stream of [process.stdout, process.stderr]) {
+      stream.removeAllListeners("error").on("error", () => {}); // whoever reads the log may go
+    }
     this.#isLive = isTerminal && form === "text";
   }
 
@@ -75,7 +80,8 @@ export class ServeLog {
   event(event: VhostUserEvent): void {
     this.#wipe();
     const isJson = this.#form === "json";
-    process.stdout.write(`${isJson ? toJson(event) : `vhost-wasm: ${toText(event)}`}\n`);
+    const line = isJson ? toJson(event) : `vhost-wasm: ${toText(event)}`;
+    process.stdout.write(`${line.replace(CONTROLS, "?")}\n`);
     if (event.event !== "listening" && event.event !== "connected") return;
     this.#last = { requests: 0, bytes: 0 };
   }

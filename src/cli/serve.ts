@@ -1,8 +1,10 @@
 import { Command, Option } from "commander";
 import { type BlkOptions, type BlkSource, blk } from "../devices/blk.js";
+import { VIRTIO_BLK_SECTOR_BYTES } from "../spec/virtio-blk.js";
 import type { DeviceSpec } from "../vhost/device.js";
 import { DOORBELL_QUEUES_MAX } from "../vhost/notify.js";
 import { serveVhostUser } from "../vhost-user/server.js";
+import { refuseQcow2 } from "./raw-image.js";
 import { ServeLog } from "./serve-log.js";
 import { parseCount, parseSize } from "./size.js";
 
@@ -41,10 +43,15 @@ function blkCommand(): Command {
     .description("A disk: one of --image, --memory and --null says where its bytes are.")
     .requiredOption("--socket <path>", "where to listen; QEMU: -chardev socket,path=<path>")
     .addOption(sourceOption("--image <file>", "a raw image, a whole number of 512-byte sectors"))
-    .addOption(sourceOption("--memory <size>", "memory, zeroes at first: 64M").argParser(parseSize))
-    .addOption(sourceOption("--null <size>", "nothing, for measuring").argParser(parseSize))
+    .addOption(sourceOption("--memory <size>", "memory, zeroes at first: 64M").argParser(parseDisk))
+    .addOption(sourceOption("--null <size>", "nothing, for measuring").argParser(parseDisk))
     .option("--read-only", "refuse writes")
-    .option("--queues <n>", "request queues", parseCount(1, DOORBELL_QUEUES_MAX), QUEUES_DEFAULT)
+    .option(
+      "--queues <n>",
+      "request queues: QEMU wants one a vCPU",
+      parseCount(1, DOORBELL_QUEUES_MAX),
+      QUEUES_DEFAULT,
+    )
     .option("--id <text>", "the disk's serial, up to 20 bytes", "vhost-wasm")
     .option(
       "--poll-us <n>",
@@ -59,6 +66,9 @@ function blkCommand(): Command {
     )
     .action(serveBlk);
 }
+
+/** The size of a disk: whole sectors. */
+const parseDisk = parseSize(VIRTIO_BLK_SECTOR_BYTES);
 
 const SOURCES = ["image", "memory", "null"];
 
@@ -78,10 +88,18 @@ function specOf(options: ServeBlkOptions): DeviceSpec<"blk"> {
   return blk({ ...sourceOf(options), ...common } as BlkOptions);
 }
 
-async function serveBlk(options: ServeBlkOptions, command: Command): Promise<void> {
+function checkTogether(options: ServeBlkOptions, command: Command): void {
   if (!SOURCES.some((name) => name in options)) {
     command.error("error: name one of --image, --memory and --null");
   }
+  if (options.asOwner && options.image === undefined) {
+    command.error("error: --as-owner is about the file of --image");
+  }
+}
+
+async function serveBlk(options: ServeBlkOptions, command: Command): Promise<void> {
+  checkTogether(options, command);
+  if (options.image !== undefined) refuseQcow2(options.image);
   const stop = new AbortController();
   const end = () => stop.abort();
   for (const name of ["SIGINT", "SIGTERM"] as const) process.once(name, end);

@@ -1,5 +1,6 @@
 import { createRequire } from "node:module";
-import { arch, constants, endianness, platform } from "node:os";
+import { arch, endianness, platform } from "node:os";
+import { getSystemErrorMap } from "node:util";
 import { type Errno, errno, VhostError } from "../spec/errno.js";
 
 /** Bytes in memory that a system call reads or writes: an array, or an address. */
@@ -87,16 +88,14 @@ function loadKoffi(): typeof import("koffi") {
 const names = new Map<number, Errno>(
   Object.entries(errno).map(([name, number]) => [number, name as Errno]),
 );
-const allNames = new Map<number, string>(
-  Object.entries(constants.errno).map(([name, number]) => [number, name]),
-);
 
 /** The error of the call before, as `VhostError`: `what` says what was being done. */
 export function lastError(what: string): VhostError {
   const number = libc().errno();
-  const name = allNames.get(number) ?? `error ${number}`;
+  const [name, why] = getSystemErrorMap().get(-number) ?? [`error ${number}`, `error ${number}`];
   const code = names.get(number);
-  return new VhostError(code ?? "EIO", code ? what : `${what}: ${name}`, { errno: number });
+  const reason = code ? why : `${why} (${name})`;
+  return new VhostError(code ?? "EIO", `${what}: ${reason}`, { errno: number });
 }
 
 /** `result`, unless it is -1: then throws the error, where `what` says what was being done. */

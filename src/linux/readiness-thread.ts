@@ -5,6 +5,7 @@ import { libc } from "./libc.js";
 
 const EVENTS_MAX = 64;
 
+parentPort?.postMessage([]); // it is up
 const { epoll } = workerData as { epoll: number };
 const events = new DataView(new ArrayBuffer(EVENTS_MAX * EPOLL_EVENT_BYTES));
 for (let isStopped = false; !isStopped; ) {

@@ -1,3 +1,4 @@
+import { once } from "node:events";
 import { Worker } from "node:worker_threads";
 import { EPOLL_EVENT_BYTES, EPOLL_EVENT_FD, EPOLL_STOP } from "./epoll.js";
 import { makeEventfd, signalEventfd } from "./eventfd.js";
@@ -16,6 +17,8 @@ interface Waiting {
   stop: number;
   thread: Worker;
   watched: Map<number, Readiness>;
+  /** Resolves when the thread is up. */
+  started: Promise<unknown>;
 }
 
 let waiting: Waiting | undefined;
@@ -30,7 +33,7 @@ export class Readiness {
   readonly #fd: number;
   readonly #token = ++lastToken;
   #isArmed = false;
-  #resolve: ((isReady: boolean) => void) | undefined;
+  #waiter: { resolve(isReady: boolean): void; reject(error: unknown): void } | undefined;
   #isClosed = false;
 
   /**
@@ -51,11 +54,19 @@ export class Readiness {
     check(libc().epoll_ctl(epoll, operation, this.#fd, event), "a socket can't be waited for");
   }
 
-  /** Resolves when there is something to read, or the other end is gone; `false` after `close`. */
+  /** Resolves when waiting can begin. Rejects when the thread that waits can't be had. */
+  static async started(): Promise<void> {
+    await waiting?.started;
+  }
+
+  /**
+   * Resolves when there is something to read, or the other end is gone; `false` after `close`.
+   * Rejects when the thread that waits has died.
+   */
   wait(): Promise<boolean> {
     if (this.#isClosed) return Promise.resolve(false);
-    return new Promise((resolve) => {
-      this.#resolve = resolve;
+    return new Promise((resolve, reject) => {
+      this.#waiter = { resolve, reject };
       if (!this.#isArmed) this.#control(EPOLL_CTL_MOD, EPOLLIN | EPOLLONESHOT);
       this.#isArmed = true;
     });
@@ -67,9 +78,15 @@ export class Readiness {
     this.#end(true);
   }
 
+  /** The thread has died. */
+  fail(error: unknown): void {
+    this.#waiter?.reject(error);
+    this.#waiter = undefined;
+  }
+
   #end(isReady: boolean): void {
-    this.#resolve?.(isReady);
-    this.#resolve = undefined;
+    this.#waiter?.resolve(isReady);
+    this.#waiter = undefined;
   }
 
   /** Ends the watch, before the descriptor is closed. Idempotent. */
@@ -101,6 +118,11 @@ function startWaiting(): Waiting {
     execArgv: [],
     workerData: { epoll },
   });
+  const started = once(thread, "message"); // rejects with the thread's error, if that comes first
+  started.catch(() => {});
+  thread.on("error", (error) => {
+    for (const one of watched.values()) one.fail(error);
+  });
   thread.on("message", (ready: number[]) => {
     for (const token of ready) watched.get(token)?.fire();
   });
@@ -109,7 +131,7 @@ function startWaiting(): Waiting {
     closeFd(stop);
   });
   process.once("exit", wakeAtExit);
-  return { epoll, stop, thread, watched };
+  return { epoll, stop, thread, watched, started };
 }
 
 /** A thread in a system call must be woken, or the program's end waits for it. */

@@ -1,3 +1,4 @@
+import { readFileSync } from "node:fs";
 import { arch } from "node:os";
 import { VhostError } from "../spec/errno.js";
 import { check, libc } from "./libc.js";
@@ -6,6 +7,8 @@ const PR_SET_NAME = 15;
 // setgroups is called by number: the C library's own changes every thread.
 const SYS_SETGROUPS = arch() === "x64" ? 116 : 159;
 const NOBODY_ID = 0xffffffff;
+/** CAP_SETGID is 6, CAP_SETUID is 7. */
+const NEEDED_CAPS = 0b1100_0000n;
 
 /** Names the calling thread, as `ps -L` and top show it; 15 bytes count. Linux: prctl(2). */
 export function nameThread(comm: string): void {
@@ -17,6 +20,16 @@ export interface FsIdentity {
   uid: number;
   gid: number;
   groups: readonly number[];
+}
+
+/** Throws EPERM when the calling thread may not open files as somebody else. */
+export function checkFsIdentity(): void {
+  const effective = /^CapEff:\s*([0-9a-f]+)/m.exec(
+    readFileSync("/proc/thread-self/status", "utf8"),
+  );
+  const caps = BigInt(`0x${effective?.[1] ?? 0}`);
+  if ((caps & NEEDED_CAPS) === NEEDED_CAPS) return;
+  throw new VhostError("EPERM", "to open files as their owner needs root (CAP_SETUID, CAP_SETGID)");
 }
 
 /**

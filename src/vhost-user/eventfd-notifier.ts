@@ -13,8 +13,6 @@ export interface EventfdNotifierOptions {
   comm: string;
   /** In whose name the thread opens files; without it, in the program's. */
   identity?: FsIdentity | undefined;
-  /** The device's module: loaded while the thread can still read the program's files. */
-  module: string;
 }
 
 // struct pollfd: int fd, short events, short revents.
@@ -35,6 +33,7 @@ const PASSES_A_LOOK = 32;
  */
 export class EventfdNotifier implements Notifier {
   readonly #wakeFd: number;
+  readonly #identity: FsIdentity | undefined;
   readonly #callFds = new Map<number, number>();
   readonly #errFds = new Map<number, number>();
   readonly #awaiting = new Set<number>();
@@ -45,8 +44,11 @@ export class EventfdNotifier implements Notifier {
   #kicks = 0;
   #passes = 0;
 
-  constructor(wakeFd: number) {
+  /** Names the thread. */
+  constructor({ wakeFd, comm, identity }: EventfdNotifierOptions) {
+    nameThread(comm);
     this.#wakeFd = wakeFd;
+    this.#identity = identity;
     this.#pollfds = pollfdsOf([wakeFd]);
   }
 
@@ -89,6 +91,11 @@ export class EventfdNotifier implements Notifier {
     if (fd !== undefined) signalEventfd(fd);
   }
 
+  /** Files are opened in the owner's name. Throws EPERM when that may not be. */
+  actForOwner(): void {
+    if (this.#identity) takeFsIdentity(this.#identity);
+  }
+
   sleep(task: CurrentTask, timeoutMs = SLEEP_MS_MAX): void {
     const longest = this.#isKickless ? SLEEP_MS_KICKLESS : SLEEP_MS_MAX;
     task.scheduleBy(() => this.#poll(Math.min(timeoutMs, longest)));
@@ -119,15 +126,7 @@ function pollfdsOf(fds: readonly number[]): DataView {
   return view;
 }
 
-/**
- * Names the thread, gives it its owner's identity, and makes the notifier. For `NotifierModule`.
- */
-export async function createNotifier(options: unknown): Promise<Notifier> {
-  const { wakeFd, comm, identity, module } = options as EventfdNotifierOptions;
-  nameThread(comm);
-  if (identity) {
-    await import(module).catch(() => {}); // who makes the device tells what is wrong with it
-    takeFsIdentity(identity);
-  }
-  return new EventfdNotifier(wakeFd);
+/** Makes the notifier. For `NotifierModule`. */
+export function createNotifier(options: unknown): Notifier {
+  return new EventfdNotifier(options as EventfdNotifierOptions);
 }

@@ -4,6 +4,7 @@ import { setTimeout } from "node:timers/promises";
 import { Kernel } from "../kernel/kernel.js";
 import { closeFd } from "../linux/libc.js";
 import { Readiness } from "../linux/readiness.js";
+import { checkFsIdentity } from "../linux/thread-identity.js";
 import { acceptUnix, connectUnix, listenUnix } from "../linux/unix-socket.js";
 import { VhostError } from "../spec/errno.js";
 import { PID_MAX_LIMIT } from "../spec/sched.js";
@@ -139,11 +140,12 @@ function isStale(path: string): boolean {
  * Serves `device` at a Unix socket to vhost-user front-ends (QEMU's vhost-user-blk, for one), one
  * after another. Resolves when it listens; it ends with `signal` or `close()`. Linux only, with the
  * optional package koffi. Rejects with ENOSYS where those are missing, EADDRINUSE when somebody
- * listens there, ENOENT and EACCES for the socket's folder or the device's file.
+ * listens there, EPERM for `asOwner` without the right to, ENOENT and EACCES for the socket's folder or the device's file.
  */
 export async function serveVhostUser(options: ServeOptions): Promise<VhostUserServer> {
   const { socketPath, device, signal, asOwner = false, memory = "sealed", onEvent } = options;
   signal?.throwIfAborted();
+  if (asOwner) checkFsIdentity();
   device.claims?.(); // what can't be served is said now, not to the first front-end
   sharedKernel ??= new Kernel({ pidMax: PID_MAX_LIMIT });
   const path = resolve(socketPath);
@@ -157,6 +159,7 @@ export async function serveVhostUser(options: ServeOptions): Promise<VhostUserSe
     onEvent: (event) => tell(onEvent, event),
   });
   const end = () => void server.close();
+  await Readiness.started();
   signal?.addEventListener("abort", end);
   server.closed.then(() => signal?.removeEventListener("abort", end));
   tell(onEvent, { event: "listening", socketPath: path });

@@ -22,10 +22,18 @@ import { type RequestType, requestType } from "./requests.js";
 const ERROR_WATCH_MS = 250;
 /** A worker that does not answer for so long, in milliseconds, is looked after. */
 const BUSY_MS_MAX = 200;
+/** A message that is not answered for so long, in milliseconds, ends the session. */
+const ANSWER_MS_MAX = 10_000;
 /** How often that is tested, in milliseconds. */
 const UNBLOCK_MS = 100;
 /** Requests of one front-end that are refused before it is sent away. */
 const REFUSALS_MAX = 100;
+
+/** What is to be done for each when the program exits. */
+const liveSessions = new Set<() => void>();
+process.on("exit", () => {
+  for (const atExit of liveSessions) atExit();
+});
 
 /** What a session serves, and how. */
 export interface SessionOptions {
@@ -47,6 +55,10 @@ export class Session {
   readonly #connection: number;
   readonly #channel: Channel;
   #worker: WorkerHandle | undefined;
+  /** Ends the worker, so that what waits for it is rejected. */
+  #giveUp = () => {};
+  /** The server ends it: what fails for that reason is nobody's fault. */
+  #isEnding = false;
   #refusals = 0;
   /** When the message that is being answered came, in milliseconds; Infinity: none is. */
   #busySince = Number.POSITIVE_INFINITY;
@@ -61,7 +73,11 @@ export class Session {
 
   /** Serves the front-end until it goes or `signal` ends it. Never rejects. */
   async run(signal: AbortSignal): Promise<void> {
-    const end = () => this.#channel.close();
+    const end = () => {
+      this.#isEnding = true;
+      this.#channel.close();
+      this.#giveUp(); // a message that is being answered is not waited for
+    };
     signal.addEventListener("abort", end);
     try {
       signal.throwIfAborted();
@@ -71,35 +87,48 @@ export class Session {
       if (!signal.aborted) this.#options.onEvent({ event: "rejected", error: asVhostError(error) });
     } finally {
       signal.removeEventListener("abort", end);
-      end();
+      this.#channel.close();
     }
   }
 
   async #serve(peer: Peer): Promise<void> {
     const wake = new WakeEventfd();
-    const notifier = notifierOf(peer, wake, this.#options);
+    const notifier = notifierOf(peer, wake, this.#options.asOwner);
     const dev = new VhostDev(this.#options.kernel, { ...this.#options.worker, notifier });
     let backend: Backend | undefined;
+    let ended: { error?: VhostError } | undefined;
     const unblocking = setInterval(() => this.#unblock(backend), UNBLOCK_MS);
+    const atExit = () => backend?.unblock(); // or the program's end waits for the worker
+    liveSessions.add(atExit);
     try {
       dev.setOwner(peer.task);
       this.#worker = dev.worker;
+      this.#giveUp = () => void dev.close().catch(() => {});
       dev.worker.onDeath(() => this.#channel.close());
       await dev.setBackend(this.#options.device);
       backend = this.#makeBackend(dev);
-      await this.#converse(peer, dev, backend);
+      this.#announce(peer, dev);
+      ended = await this.#converse(dev, backend);
     } finally {
       this.#busySince = 0; // whatever is under way now, it is to end
       await dev.close().catch(() => {}); // what its close threw has ended the worker already
       clearInterval(unblocking);
+      liveSessions.delete(atExit);
       backend?.release();
       wake.close();
     }
+    // Only now: nothing of what was in flight is done any more.
+    this.#options.onEvent({ event: "disconnected", ...this.counts, ...ended });
   }
 
-  /** A worker that is held up for longer than any turn takes may hang in an eventfd. */
+  /**
+   * A worker that is held up for longer than any turn takes may hang in an eventfd; one that never
+   * answers is ended, and the session with it.
+   */
   #unblock(backend: Backend | undefined): void {
-    if (performance.now() - this.#busySince > BUSY_MS_MAX) backend?.unblock();
+    const busyMs = performance.now() - this.#busySince;
+    if (busyMs > BUSY_MS_MAX) backend?.unblock();
+    if (busyMs > ANSWER_MS_MAX) this.#giveUp();
   }
 
   #makeBackend(dev: VhostDev): Backend {
@@ -110,11 +139,15 @@ export class Session {
     });
   }
 
-  async #converse({ task }: Peer, dev: VhostDev, backend: Backend): Promise<void> {
-    const { onEvent } = this.#options;
+  #announce({ task }: Peer, dev: VhostDev): void {
     const { pid, comm, cred } = task;
     const { uid, gid } = cred;
-    onEvent({ event: "connected", pid, uid, gid, comm, worker: dev.worker.task.task.comm });
+    const worker = dev.worker.task.task.comm;
+    this.#options.onEvent({ event: "connected", pid, uid, gid, comm, worker });
+  }
+
+  /** Answers messages until the front-end goes; gives what ended it before that. */
+  async #converse(dev: VhostDev, backend: Backend): Promise<{ error?: VhostError }> {
     const watch = setInterval(() => this.#watchErrors(dev), ERROR_WATCH_MS);
     let error: VhostError | undefined;
     try {
@@ -126,14 +159,14 @@ export class Session {
         this.#busySince = Number.POSITIVE_INFINITY;
         await nextTurn(); // however fast it talks, others get their turn
       }
-      error = dev.worker.death;
+      if (!this.#isEnding) error = dev.worker.death;
     } catch (reason) {
-      error = asVhostError(reason);
+      if (!this.#isEnding) error = asVhostError(reason);
     } finally {
       clearInterval(watch);
     }
     this.#watchErrors(dev);
-    onEvent({ event: "disconnected", ...this.counts, ...(error && { error }) });
+    return error ? { error } : {};
   }
 
   /** Answers one message. Throws when the connection can't go on. */
@@ -159,6 +192,7 @@ export class Session {
   }
 
   #refused(request: string, error: VhostError): void {
+    if (this.#isEnding) return;
     this.#options.onEvent({ event: "refused", request, error });
     if (this.#worker?.death) throw this.#worker.death;
     if (++this.#refusals <= REFUSALS_MAX) return;
@@ -202,16 +236,11 @@ class WakeEventfd {
 }
 
 /** Eventfds for kicks, calls and waking. */
-function notifierOf(
-  { task, identity }: Peer,
-  wake: WakeEventfd,
-  { asOwner, device }: SessionOptions,
-): NotifierSpec {
+function notifierOf({ task, identity }: Peer, wake: WakeEventfd, asOwner: boolean): NotifierSpec {
   const options: EventfdNotifierOptions = {
     wakeFd: wake.fd,
     comm: `vhost-${task.pid}`,
     identity: asOwner ? identity : undefined,
-    module: device.module,
   };
   const module = new URL("./eventfd-notifier.js", import.meta.url).href;
   return { module, options, wake: () => wake.wake() };

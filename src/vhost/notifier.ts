@@ -18,6 +18,11 @@ export interface Notifier {
    * Sleeps until a kick, until the task is woken (see `CurrentTask.schedule`), or for `timeoutMs`.
    */
   sleep(task: CurrentTask, timeoutMs?: number): void;
+  /**
+   * The device's module is loaded, the device is made next: from here on the thread acts for its
+   * owner. May throw: then there is no device.
+   */
+  actForOwner?(): void;
   /** Gives back what it holds. */
   close?(): void;
 }
@@ -25,7 +30,7 @@ export interface Notifier {
 /** What a notifier's module exports; it is named by URL, for it is made in the worker's thread. */
 export interface NotifierModule {
   /** May throw: that ends the worker. */
-  createNotifier(options: unknown): Notifier | Promise<Notifier>;
+  createNotifier(options: unknown): Notifier;
 }
 
 /** A notifier to be. */

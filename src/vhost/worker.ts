@@ -48,16 +48,11 @@ export class VhostWorker implements WorkerControl {
   #isDetached = false;
   #recheckAt = 0;
 
-  /** `rings`: of the setup's memory and kind. `now`: a clock, in milliseconds. */
-  constructor(
-    setup: WorkerSetup,
-    notifier: Notifier,
-    rings = loadRings(setup.memory, setup.ringKind),
-    now = () => performance.now(),
-  ) {
+  /** `now`: a clock, in milliseconds. */
+  constructor(setup: WorkerSetup, notifier: Notifier, now = () => performance.now()) {
     this.#setup = setup;
     this.#notifier = notifier;
-    this.#rings = rings;
+    this.#rings = loadRings(setup.memory, setup.ringKind);
     this.#counters = new Counters(setup.counters);
     this.#now = now;
   }
@@ -65,6 +60,7 @@ export class VhostWorker implements WorkerControl {
   async attach(module: string, options: unknown, claims: string[]): Promise<DeviceInfo> {
     const { createDevice } = (await import(module)) as Partial<DeviceModule>;
     if (!createDevice) throw new VhostError("EINVAL", `${module} exports no createDevice`);
+    this.#notifier.actForOwner?.();
     const device = await createDevice(options, { memory: this.#setup.memory, claims });
     if (this.#isDetached) {
       device.close?.();
@@ -241,9 +237,8 @@ export async function vhostWorker(
   task: CurrentTask,
 ): Promise<void> {
   const doorbell = new Doorbell(setup.doorbell);
-  const rings = loadRings(setup.memory, setup.ringKind); // before the thread is somebody else
   const notifier = await makeNotifier(setup, doorbell);
-  const worker = new VhostWorker(setup, notifier, rings);
+  const worker = new VhostWorker(setup, notifier);
   const control = new ControlServer(setup.control, worker);
   while (!task.shouldStop()) {
     if (doorbell.takeControl()) await control.serve();

@@ -42,14 +42,16 @@ export class Program implements AsyncDisposable {
   /** The next line of that event: of those after the one that was asked for last. */
   async next(event: string, ms?: number): Promise<Line> {
     const find = () => this.lines.findIndex((one, i) => i >= this.#next && one.event === event);
-    await eventually(() => find() >= 0 || this.isOver, `${event} (${this.#told()})`, ms);
-    if (find() < 0) throw new Error(`ended before ${event} (${this.#told()})`);
+    const hasFailed = () => this.isOver || this.lines.some((one) => one.event === "failed");
+    const what = () => `${event} (${this.#told()})`;
+    await eventually(() => find() >= 0 || hasFailed(), what, ms);
+    if (find() < 0) throw new Error(`failed before ${what()}`);
     this.#next = find() + 1;
     return this.lines[this.#next - 1] as Line;
   }
 
   #told(): string {
-    return `${this.lines.map((line) => line.event)} ${this.stderr}`;
+    return `${this.lines.slice(-20).map((line) => JSON.stringify(line))} ${this.stderr}`;
   }
 
   get isOver(): boolean {
@@ -62,7 +64,11 @@ export class Program implements AsyncDisposable {
 
   /** Its exit code, or the signal that ended it. */
   async end(ms = 10_000): Promise<number | string> {
-    await eventually(() => this.isOver, `the end of the program (${this.#told()})`, ms);
+    await eventually(
+      () => this.isOver,
+      () => `the end of the program (${this.#told()})`,
+      ms,
+    );
     return this.child.exitCode ?? (this.child.signalCode as string);
   }
 
@@ -80,17 +86,24 @@ export class Serving implements AsyncDisposable {
   readonly paths: string[];
   readonly program: Program;
 
-  private constructor(count: number, options: object) {
+  private constructor(count: number, options: object, fdsMax?: number) {
     this.paths = Array.from({ length: count }, (_, i) => join(this.folder, `socket-${i}`));
-    const args = [JSON.stringify(options), ...this.paths];
-    this.program = Program.script("vhost-user-program.mjs", args);
+    const script = fileURLToPath(new URL("vhost-user-program.mjs", import.meta.url));
+    const words = [process.execPath, script, JSON.stringify(options), ...this.paths];
+    const limit = fdsMax === undefined ? "" : `ulimit -n ${fdsMax};`;
+    this.program = new Program("sh", ["-c", `${limit} exec "$@"`, "sh", ...words]);
   }
 
-  /** Resolves when all listen. */
-  static async start(count = 1, options: object = {}): Promise<Serving> {
-    const serving = new Serving(count, options);
-    for (let i = 0; i < count; i++) await serving.program.next("listening");
-    return serving;
+  /** Resolves when all listen. `fdsMax`: descriptors that the program may have. */
+  static async start(count = 1, options: object = {}, fdsMax?: number): Promise<Serving> {
+    const serving = new Serving(count, options, fdsMax);
+    try {
+      for (let i = 0; i < count; i++) await serving.program.next("listening");
+      return serving;
+    } catch (error) {
+      await serving[Symbol.asyncDispose]();
+      throw error;
+    }
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

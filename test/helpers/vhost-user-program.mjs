@@ -1,6 +1,7 @@
 // A program that serves: one server for each socket path in its arguments, the first argument being
 // its options as JSON. It prints each event as a line of JSON, with the server's number, and does what
-// it reads from its standard input, a word a line: ping, close, exit.
+// it reads from its standard input, a line each: ping, eat <descriptors to leave>, feed, close, exit.
+import { closeSync, openSync } from "node:fs";
 import { createInterface } from "node:readline";
 import { blk, serveVhostUser } from "#dist/index.js";
 
@@ -18,7 +19,20 @@ for (const [server, socketPath] of paths.entries()) {
     await serveVhostUser({ socketPath, device, onEvent, pollMicroseconds: 0, ...options }),
   );
 }
+const eaten = [];
 const commands = {
+  eat: (left) => {
+    try {
+      for (;;) eaten.push(openSync("/dev/null"));
+    } catch {
+      for (const fd of eaten.splice(0, left)) closeSync(fd);
+    }
+    print({ event: "eaten" });
+  },
+  feed: () => {
+    for (const fd of eaten.splice(0)) closeSync(fd);
+    print({ event: "fed" });
+  },
   ping: () => print({ event: "pong" }),
   close: async () => {
     await Promise.all(servers.map((server) => server.close()));
@@ -27,4 +41,7 @@ const commands = {
   },
   exit: () => process.exit(7),
 };
-createInterface({ input: process.stdin }).on("line", (word) => commands[word]());
+createInterface({ input: process.stdin }).on("line", (line) => {
+  const [name, ...args] = line.split(" ");
+  commands[name](...args.map(Number));
+});

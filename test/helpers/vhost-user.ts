@@ -36,9 +36,14 @@ export function describeVhostUser(name: string, body: () => void): void {
 }
 
 /** Waits until `test` holds, with a look every few milliseconds; fails after a long time. */
-export async function eventually(test: () => boolean, what: string, ms = 10_000): Promise<void> {
+export async function eventually(
+  test: () => boolean,
+  what: string | (() => string),
+  ms = 10_000,
+): Promise<void> {
   for (const end = performance.now() + ms; !test(); await sleep(2)) {
-    if (performance.now() > end) throw new Error(`${what}: not within ${ms} ms`);
+    if (performance.now() <= end) continue;
+    throw new Error(`${typeof what === "string" ? what : what()}: not within ${ms} ms`);
   }
 }
 
@@ -73,7 +78,10 @@ export class Served implements AsyncDisposable {
   /** The next event of that name: of those after the one that was asked for last. */
   async next<N extends VhostUserEvent["event"]>(name: N): Promise<Named<N>> {
     const find = () => this.events.findIndex((one, i) => i >= this.#next && one.event === name);
-    await eventually(() => find() >= 0, `event ${name} (${this.events.map(toName)})`);
+    await eventually(
+      () => find() >= 0,
+      () => `event ${name} (${this.events.map(toName)})`,
+    );
     this.#next = find() + 1;
     return this.events[this.#next - 1] as Named<N>;
   }

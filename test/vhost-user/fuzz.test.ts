@@ -181,7 +181,7 @@ describeVhostUser("vhost-user: random input", () => {
   });
 
   test("random bytes", async () => {
-    for (let i = 0; i < 20; i++) {
+    for (let i = 0; i < 12; i++) {
       await tried.served.idle();
       using front = tried.served.connect();
       const noise = new Uint8Array(1 + Math.random() * 5000).map(() => Math.random() * 256);
