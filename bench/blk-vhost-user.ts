@@ -12,7 +12,8 @@ import { type Amount, type Case, compare, type Work } from "./harness.js";
 export const BLK_VHOST_USER_NOTE = `Random 4 KiB reads over vhost-user, from a front-end that polls
 (one core for it, one for the back-end, by taskset): "vhost-wasm serve blk" beside
 qemu-storage-daemon, each in a process of its own, in turn. null: no data is moved (null-co there).
-file: an image in /dev/shm. Peers that are not installed (Debian's package qemu-utils) are left out.`;
+file: an image in /dev/shm. Peers that are not installed (Debian's package qemu-utils) are left
+out.`;
 
 const BLOCK_BYTES = 4096;
 const DISK_BYTES = 64 << 20;

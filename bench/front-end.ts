@@ -73,7 +73,7 @@ export class FrontEnd implements Disposable {
 
   /** Connects to `path`, with so much memory, part of which is the guest's. */
   constructor(path: string, memoryBytes = 16 << 20) {
-    this.socket = new FdSocket(connectUnix(path), wire.VHOST_USER_FDS_MAX * 2);
+    this.socket = new FdSocket(connectUnix(path));
     this.#readiness = new Readiness(this.socket.fd);
     const pages = memoryBytes / PAGE_BYTES;
     const memory = new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true });

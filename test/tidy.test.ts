@@ -146,6 +146,7 @@ describe("nothing is dead", () => {
     "src/index.ts",
     "src/cli/main.ts",
     "src/kernel/thread-entry.ts",
+    "src/linux/discard-thread.ts",
     "src/linux/readiness-thread.ts",
     "assembly/index.ts",
   ];

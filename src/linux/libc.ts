@@ -16,6 +16,7 @@ const PROTOTYPES = {
   getsockopt: "int getsockopt(int fd, int level, int name, void *value, void *length)",
   recvmsg: "int64_t recvmsg(int fd, void *message, int flags)",
   sendmsg: "int64_t sendmsg(int fd, void *message, int flags)",
+  shutdown: "int shutdown(int fd, int how)",
   close: "int close(int fd)",
   fcntl: "int fcntl(int fd, int command, int argument)",
   mmap: "intptr_t mmap(uintptr_t at, size_t length, int prot, int flags, int fd, int64_t offset)",

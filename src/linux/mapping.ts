@@ -45,6 +45,11 @@ export function unmapFile(memory: WebAssembly.Memory, address: number, length: n
   check(result, "memory can't be unmapped");
 }
 
+/** Whether a file is one in memory alone, of tmpfs or hugetlbfs: no other has seals. */
+export function isMemoryFile(fd: number): boolean {
+  return libc().fcntl(fd, F_GET_SEALS, 0) !== -1;
+}
+
 /**
  * Makes sure that a file never gets shorter: touching mapped bytes that are gone would end the
  * program. `false`: it can't be had, for the file is no memfd or was made without sealing.

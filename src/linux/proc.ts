@@ -10,8 +10,6 @@ export interface ProcessFacts {
   nproc: { cur: number; max: number };
   /** Its control group, an absolute path. */
   cgroup: string;
-  /** Its supplementary groups. */
-  groups: number[];
 }
 
 const read = (pid: number, file: string) => readFileSync(`/proc/${pid}/${file}`, "utf8");
@@ -27,19 +25,26 @@ function cgroupOf(text: string): string {
   return path.startsWith("/") && !path.startsWith("/..") ? path : "/";
 }
 
+/** Whether there is a process of that number that we may know of. */
+export function hasProcess(pid: number): boolean {
+  try {
+    return process.kill(pid, 0);
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code !== "ESRCH";
+  }
+}
+
 /** Reads /proc; `undefined` when there is no such process any more, or none that we may see. */
 export function processFacts(pid: number): ProcessFacts | undefined {
   try {
     const stat = read(pid, "stat");
     const [cur = "", max = ""] =
       / processes +(\S+) +(\S+)/.exec(read(pid, "limits"))?.slice(1) ?? [];
-    const groups = /^Groups:(.*)$/m.exec(read(pid, "status"))?.[1] ?? "";
     return {
       comm: read(pid, "comm").trimEnd(),
       startTime: stat.slice(stat.lastIndexOf(")") + 2).split(" ")[19] ?? "",
       nproc: { cur: toLimit(cur), max: toLimit(max) },
       cgroup: cgroupOf(read(pid, "cgroup")),
-      groups: groups.trim() === "" ? [] : groups.trim().split(/\s+/).map(Number),
     };
   } catch {
     return undefined;

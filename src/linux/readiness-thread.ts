@@ -5,7 +5,8 @@ import { libc } from "./libc.js";
 
 const EVENTS_MAX = 64;
 
-parentPort?.postMessage([]); // it is up
+libc();
+parentPort?.postMessage([]); // it is up, and needs no more descriptors
 const { epoll } = workerData as { epoll: number };
 const events = new DataView(new ArrayBuffer(EVENTS_MAX * EPOLL_EVENT_BYTES));
 for (let isStopped = false; !isStopped; ) {

@@ -1,4 +1,5 @@
 import { VhostError } from "../spec/errno.js";
+import { discardFds } from "./discard.js";
 import { check, closeFd, lastError, libc } from "./libc.js";
 
 const AF_UNIX = 1;
@@ -8,15 +9,22 @@ const SOCK_NONBLOCK = 0o4000;
 const SOL_SOCKET = 1;
 const SCM_RIGHTS = 1;
 const SO_PEERCRED = 17;
-const MSG_CTRUNC = 0x8;
+const SO_PEERGROUPS = 59;
 const MSG_DONTWAIT = 0x40;
 const MSG_NOSIGNAL = 0x4000;
 const MSG_CMSG_CLOEXEC = 0x40000000;
 const EAGAIN = 11;
 const EINTR = 4;
 
+const SHUT_RDWR = 2;
+/** Descriptors that one message can carry. Linux: SCM_MAX_FD. */
+const SCM_MAX_FD = 253;
+const REST_BYTES = 65536;
+
 /** The longest path of a socket: sockaddr_un has 108 bytes, one of them 0. Linux: unix(7). */
 const SOCKET_PATH_BYTES_MAX = 107;
+/** Groups that a process can have. Linux: NGROUPS_MAX. */
+const PEER_GROUPS_MAX = 65536;
 /** Connections that wait until they are accepted. */
 const BACKLOG = 16;
 
@@ -91,14 +99,21 @@ export function peerCredentials(fd: number): { pid: number; uid: number; gid: nu
   return { pid, uid, gid };
 }
 
+/** The groups of who made the connection, as they were then. Linux: SO_PEERGROUPS. */
+export function peerGroups(fd: number): number[] {
+  const groups = new Uint32Array(PEER_GROUPS_MAX);
+  const length = Uint32Array.of(groups.byteLength);
+  const result = libc().getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, groups, length);
+  check(result, "the peer's groups are not known");
+  return [...groups.subarray(0, (length[0] as number) / 4)];
+}
+
 /** What one `receive` brought. */
 export interface Received {
   /** Bytes; 0 when the other end is gone. */
   bytes: number;
-  /** Descriptors, ours to close. */
+  /** Descriptors, ours to close: none is dropped by the kernel, however many come. */
   fds: number[];
-  /** The message carried more descriptors than fit; the surplus is closed already. */
-  isCut: boolean;
 }
 
 /** A message of bytes and descriptors, laid out for the kernel. */
@@ -126,28 +141,24 @@ class MessageHeader {
 /** Messages with descriptors over a connected socket, without blocking. One thread. */
 export class FdSocket {
   readonly fd: number;
-  readonly #fdsMax: number;
-  readonly #header: MessageHeader;
+  readonly #header = new MessageHeader(SCM_MAX_FD);
 
-  /** `fd`: the socket, ours from now on. At most `fdsMax` descriptors come with a message. */
-  constructor(fd: number, fdsMax: number) {
+  /** `fd`: the socket, ours from now on. */
+  constructor(fd: number) {
     this.fd = fd;
-    this.#fdsMax = fdsMax;
-    this.#header = new MessageHeader(fdsMax);
   }
 
   /** Reads what is there, into `into`; `undefined` when nothing is. Linux: recvmsg(2). */
   receive(into: Uint8Array): Received | undefined {
     const header = this.#header;
-    const controlBytes = CMSG_HEADER_BYTES + 4 * this.#fdsMax;
+    const controlBytes = CMSG_HEADER_BYTES + 4 * SCM_MAX_FD;
     header.point(libc().addressOf(into), into.length, controlBytes);
     const bytes = libc().recvmsg(this.fd, header.view, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
     if (bytes === -1) {
       if ([EAGAIN, EINTR].includes(libc().errno())) return undefined;
       throw lastError("the connection failed");
     }
-    const isCut = (header.view.getInt32(MSGHDR_FLAGS, true) & MSG_CTRUNC) !== 0;
-    return { bytes, fds: this.#fdsOf(), isCut };
+    return { bytes, fds: this.#fdsOf() };
   }
 
   #fdsOf(): number[] {
@@ -177,8 +188,17 @@ export class FdSocket {
     if (sent !== bytes.length) throw lastError("the other end does not take the reply");
   }
 
-  /** Closes the socket. */
+  /** Closes the socket. What was sent and not read is read first, for the descriptors in it. */
   close(): void {
+    libc().shutdown(this.fd, SHUT_RDWR); // nothing more can come
+    const rest = new Uint8Array(REST_BYTES);
+    try {
+      for (let got = this.receive(rest); got && got.bytes > 0; got = this.receive(rest)) {
+        discardFds(got.fds);
+      }
+    } catch {
+      // nothing is left
+    }
     closeFd(this.fd);
   }
 }

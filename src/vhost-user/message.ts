@@ -1,4 +1,4 @@
-import { closeFd } from "../linux/libc.js";
+import { discardFds } from "../linux/discard.js";
 import { Readiness } from "../linux/readiness.js";
 import { FdSocket } from "../linux/unix-socket.js";
 import { VhostError } from "../spec/errno.js";
@@ -23,9 +23,9 @@ export interface Message {
   fds: number[];
 }
 
-/** Closes what is left in `fds`. */
+/** Closes what is left in `fds`, whatever it is. */
 export function closeAll(fds: number[]): void {
-  for (const fd of fds.splice(0)) closeFd(fd);
+  discardFds(fds.splice(0));
 }
 
 /** The back-end's end of a vhost-user connection. Main thread. */
@@ -39,7 +39,7 @@ export class Channel {
 
   /** `fd`: the connection, ours from now on, also when this throws. */
   constructor(fd: number) {
-    this.#socket = new FdSocket(fd, VHOST_USER_FDS_MAX);
+    this.#socket = new FdSocket(fd);
     try {
       this.#readiness = new Readiness(fd);
     } catch (error) {
@@ -82,7 +82,7 @@ export class Channel {
         continue;
       }
       this.#fds.push(...got.fds);
-      if (got.isCut || this.#fds.length > VHOST_USER_FDS_MAX) {
+      if (this.#fds.length > VHOST_USER_FDS_MAX) {
         throw new VhostError("EPROTO", `more than ${VHOST_USER_FDS_MAX} descriptors`);
       }
       done += got.bytes;

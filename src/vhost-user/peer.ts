@@ -2,9 +2,9 @@ import type { Kernel } from "../kernel/kernel.js";
 import { MEMORY_BYTES_MAX } from "../kernel/mm.js";
 import type { SpawnOptions } from "../kernel/spawn.js";
 import type { Task } from "../kernel/task.js";
-import { type ProcessFacts, processFacts } from "../linux/proc.js";
+import { hasProcess, type ProcessFacts, processFacts } from "../linux/proc.js";
 import type { FsIdentity } from "../linux/thread-identity.js";
-import { peerCredentials } from "../linux/unix-socket.js";
+import { peerCredentials, peerGroups } from "../linux/unix-socket.js";
 import { VhostError } from "../spec/errno.js";
 
 /** A front-end as a process of the model. */
@@ -30,7 +30,6 @@ const UNSEEN: ProcessFacts = {
   startTime: "",
   nproc: { cur: Number.POSITIVE_INFINITY, max: Number.POSITIVE_INFINITY },
   cgroup: "/",
-  groups: [],
 };
 
 /**
@@ -40,7 +39,7 @@ const UNSEEN: ProcessFacts = {
  */
 export function adoptPeer(kernel: Kernel, connection: number): Peer {
   const { pid, uid, gid } = peerCredentials(connection);
-  const facts = (pid > 0 ? processFacts(pid) : undefined) ?? UNSEEN;
+  const facts = factsOf(pid);
   const known = adoptedOf.get(kernel) ?? new Map<string, Adopted>();
   adoptedOf.set(kernel, known);
   const key = [pid, facts.startTime, uid, gid].join(":");
@@ -53,13 +52,21 @@ export function adoptPeer(kernel: Kernel, connection: number): Peer {
   const { task } = adopted;
   return {
     task,
-    identity: { uid, gid, groups: facts.groups },
+    identity: { uid, gid, groups: peerGroups(connection) },
     release: releaseOnce(() => {
       if (--adopted.connections > 0) return;
       known.delete(key);
       if (task.exitState === 0) kernel.exitTask(task, 0);
     }),
   };
+}
+
+/** Throws ESRCH for one that has ended: whose number it was is no longer known. */
+function factsOf(pid: number): ProcessFacts {
+  if (pid === 0) return UNSEEN;
+  if (!hasProcess(pid))
+    throw new VhostError("ESRCH", `front-end ${pid} has ended already`, { pid });
+  return processFacts(pid) ?? UNSEEN;
 }
 
 function optionsOf({ comm, nproc, cgroup }: ProcessFacts): SpawnOptions {

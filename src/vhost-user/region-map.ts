@@ -45,18 +45,19 @@ const PAGE_BYTES_MAX = 1 << 30;
  */
 export function checkFile(fd: number, part: FilePart, trust: MemoryTrust): void {
   const isSealed = sealAgainstShrinking(fd); // first: the size that is seen then stays
+  if (!isSealed && trust !== "any") {
+    throw new VhostError(
+      "EINVAL",
+      "a region's file could be truncated under us, which would end this program: use a memfd " +
+        'that can be sealed (memory-backend-memfd), or trust it (--trust-memory; memory: "any")',
+    );
+  }
   const stat = fstatSync(fd, { bigint: true });
   const { size } = stat;
   if (!stat.isFile()) throw new VhostError("EINVAL", "a region's descriptor is no memory file");
   if (part.offset + part.sizeBytes > size) {
     throw new VhostError("EINVAL", "a region goes past the end of its file", { ...part, size });
   }
-  if (isSealed || trust === "any") return;
-  throw new VhostError(
-    "EINVAL",
-    "a region's file could be truncated under us, which would end this program: use a memfd " +
-      'that can be sealed (memory-backend-memfd), or trust it (--trust-memory; memory: "any")',
-  );
 }
 
 /** What is mapped into one memory. Regions that two devices of a process share are mapped once. */

@@ -140,7 +140,8 @@ function isStale(path: string): boolean {
  * Serves `device` at a Unix socket to vhost-user front-ends (QEMU's vhost-user-blk, for one), one
  * after another. Resolves when it listens; it ends with `signal` or `close()`. Linux only, with the
  * optional package koffi. Rejects with ENOSYS where those are missing, EADDRINUSE when somebody
- * listens there, EPERM for `asOwner` without the right to, ENOENT and EACCES for the socket's folder or the device's file.
+ * listens there, EPERM for `asOwner` without the right to, ENOENT and EACCES for the folder of the
+ * socket or the device's file.
  */
 export async function serveVhostUser(options: ServeOptions): Promise<VhostUserServer> {
   const { socketPath, device, signal, asOwner = false, memory = "sealed", onEvent } = options;
@@ -158,10 +159,11 @@ export async function serveVhostUser(options: ServeOptions): Promise<VhostUserSe
     trust: memory,
     onEvent: (event) => tell(onEvent, event),
   });
-  const end = () => void server.close();
+  const end = () => void server.close().catch(() => {});
   await Readiness.started();
   signal?.addEventListener("abort", end);
-  server.closed.then(() => signal?.removeEventListener("abort", end));
+  const forget = () => signal?.removeEventListener("abort", end);
+  server.closed.then(forget, forget); // who waits for it hears what went wrong
   tell(onEvent, { event: "listening", socketPath: path });
   return server;
 }

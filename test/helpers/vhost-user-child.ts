@@ -7,6 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
+import { ROOT } from "./source.js";
 import { eventually } from "./vhost-user.js";
 
 /** A line that a program prints: JSON, an event by its name. */
@@ -37,6 +38,22 @@ export class Program implements AsyncDisposable {
   static script(name: string, args: string[], options: SpawnOptions = {}): Program {
     const path = fileURLToPath(new URL(name, import.meta.url));
     return new Program(process.execPath, [path, ...args], options);
+  }
+
+  /** The command line, with those arguments. */
+  static cli(...args: string[]): Program {
+    return new Program(process.execPath, [join(ROOT, "dist/cli/main.js"), ...args]);
+  }
+
+  /** What it has printed, and its exit code, when it has ended. */
+  async outcome(): Promise<{ code: number | string; stdout: string; stderr: string }> {
+    const { stdout, stderr } = this.child;
+    await Promise.all(
+      [stdout, stderr].map((stream) => stream?.closed || once(stream as never, "close")),
+    );
+    const code = await this.end();
+    const lines = this.lines.map((line) => line.line ?? JSON.stringify(line));
+    return { code, stdout: lines.join("\n"), stderr: this.stderr };
   }
 
   /** The next line of that event: of those after the one that was asked for last. */

@@ -1,6 +1,7 @@
 // A program that serves: one server for each socket path in its arguments, the first argument being
-// its options as JSON. It prints each event as a line of JSON, with the server's number, and does what
-// it reads from its standard input, a line each: ping, eat <descriptors to leave>, feed, close, exit.
+// its options as JSON. It prints each event as a line of JSON, with the server's number, and does
+// what it reads from its standard input, a line each: ping, eat <descriptors to leave>, feed, close,
+// exit.
 import { closeSync, openSync } from "node:fs";
 import { createInterface } from "node:readline";
 import { blk, serveVhostUser } from "#dist/index.js";
@@ -8,12 +9,14 @@ import { blk, serveVhostUser } from "#dist/index.js";
 const [text, ...paths] = process.argv.slice(2);
 const { disk = { memoryBytes: 1 << 20 }, ...options } = JSON.parse(text);
 const print = (line) => process.stdout.write(`${JSON.stringify(line)}\n`);
-const code = (_key, value) =>
-  value instanceof Error ? { ...value, message: value.message } : value;
+const code = (_key, value) => {
+  if (typeof value === "bigint") return String(value);
+  return value instanceof Error ? { ...value, message: value.message } : value;
+};
 
 const servers = [];
 for (const [server, socketPath] of paths.entries()) {
-  const onEvent = (event) => print({ server, ...JSON.parse(JSON.stringify(event, code)) });
+  const onEvent = (event) => print({ server, ...JSON.parse(JSON.stringify(event, plain)) });
   const device = blk({ queues: 2, ...disk });
   servers.push(
     await serveVhostUser({ socketPath, device, onEvent, pollMicroseconds: 0, ...options }),

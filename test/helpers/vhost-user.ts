@@ -1,4 +1,4 @@
-// Servers and front-ends for tests of the vhost-user back-end, and ways to see what is left of them.
+// Servers and front-ends for tests of the vhost-user back-end, and what is left of them.
 
 import { mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync } from "node:fs";
 import { stat } from "node:fs/promises";
@@ -26,6 +26,9 @@ function whatIsMissing(): string | undefined {
     return (error as Error).message;
   }
 }
+
+/** Bytes one after another. */
+export const joined = (...parts: Uint8Array[]): Uint8Array => new Uint8Array(Buffer.concat(parts));
 
 /** What stands against a vhost-user back-end here. */
 export const missing = whatIsMissing();
@@ -55,6 +58,17 @@ export const QUEUES = 4;
 export const QUEUE_SIZE_MAX = 1024;
 const disk = () =>
   blk({ memoryBytes: DISK_BYTES, queues: QUEUES, queueSize: QUEUE_SIZE_MAX, id: "test" });
+
+/** A good front-end comes, writes, reads what it wrote, and goes. */
+export async function useDisk(path: string): Promise<void> {
+  using front = new FrontEnd(path);
+  await front.negotiate(~0n);
+  await front.setMemory();
+  const drive = new FrontDisk(front, await front.startQueue(0, 64));
+  const bytes = new Uint8Array(512).map(() => Math.random() * 256);
+  await drive.write(0, bytes);
+  expect(await drive.read(0, 512)).toEqual(bytes);
+}
 
 /** A server in a folder of its own, and what it has told so far. */
 export class Served implements AsyncDisposable {
@@ -111,16 +125,10 @@ export class Served implements AsyncDisposable {
     return front;
   }
 
-  /** A good front-end comes, writes, reads and goes: it must find all well. */
+  /** A good front-end must find all well. */
   async works(): Promise<void> {
     const connected = this.all("connected").length;
-    const front = await this.ready();
-    const drive = new FrontDisk(front, await front.startQueue(0, 64));
-    const bytes = new Uint8Array(512).map(() => Math.random() * 256);
-    await drive.write(0, bytes);
-    expect(await drive.read(0, 512)).toEqual(bytes);
-    drive.close();
-    front.close();
+    await useDisk(this.path);
     await eventually(() => this.all("disconnected").length > connected, "disconnected");
     expect(this.events.at(-1)).not.toHaveProperty("error");
   }

@@ -1,13 +1,12 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { type FrontEnd, makeMemfd, USER_BASE, u32s, u64s } from "#dist/bench/front-end.js";
 import { pattern } from "../helpers/blk-raw.js";
-import { describeVhostUser } from "../helpers/vhost-user.js";
+import { describeVhostUser, joined } from "../helpers/vhost-user.js";
 import { closing, FILE_BYTES, nativeCall, Tried } from "../helpers/vhost-user-bad.js";
 import { FrontDisk } from "../helpers/vhost-user-disk.js";
 
 const GIB = 1 << 30;
 const TOP = 1n << 64n;
-const joined = (...parts: Uint8Array[]) => new Uint8Array(Buffer.concat(parts));
 const table = (...regions: Uint8Array[]) => joined(u32s(regions.length, 0), ...regions);
 const alone = (region: Uint8Array) => joined(u64s(0), region);
 
@@ -164,7 +163,7 @@ describeVhostUser("vhost-user: bad memory regions", () => {
       });
     });
 
-    test("regions that only rounding makes too large: refused, and nothing of them is left", async () => {
+    test("regions that only rounding makes too large are refused whole", async () => {
       await tried.served.idle();
       using front = tried.served.connect();
       await front.negotiate(0n);

@@ -1,11 +1,7 @@
 import { readFileSync } from "node:fs";
-import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
 import { type FrontEnd, u32s } from "#dist/bench/front-end.js";
 import { type BlkOptions, blk } from "#dist/devices/blk.js";
-import { drainEventfd, signalEventfd } from "#dist/linux/eventfd.js";
-import { libc } from "#dist/linux/libc.js";
-import { VHOST_USER_VRING_NOFD_MASK as NOFD } from "#dist/spec/vhost-user.js";
 import * as spec from "#dist/spec/virtio-blk.js";
 import { VIRTIO_F_EVENT_IDX, VIRTIO_F_INDIRECT_DESC } from "#dist/spec/virtio-config.js";
 import { blkSegments, pattern } from "../helpers/blk-raw.js";
@@ -27,12 +23,6 @@ const flushes = (count: number) => Array.from({ length: count }, () => FLUSH);
 /** A queue that runs, and a driver at it. */
 async function open(front: FrontEnd, index = 0, num = 64, slots = 8, bytes = 4096) {
   return new FrontDisk(front, await front.startQueue(index, num), slots, bytes);
-}
-
-/** Takes what is in an eventfd. */
-function take(fd: number): bigint {
-  const count = new BigUint64Array(1);
-  return libc().read(fd, count, 8) === 8 ? (count[0] as bigint) : 0n;
 }
 
 describeVhostUser("vhost-user data", () => {
@@ -186,107 +176,6 @@ describeVhostUser("vhost-user data", () => {
       expect(served.server.counts?.requests).toBe(66_000);
       const base = await front.ask("GET_VRING_BASE", u32s(0, 0));
       expect(base.getUint32(4, true)).toBe(66_000 & 0xffff);
-    });
-  });
-
-  describe("sleeping and waking", () => {
-    test.each([0n, EVENT_IDX])("no wake-up is lost, features %s", async (accepted) => {
-      await using served = await Served.start({ pollMicroseconds: 0 });
-      using front = await served.ready(~EVENT_IDX | accepted);
-      const drive = await open(front);
-      let slowest = 0;
-      for (let round = 0; round < 5000; round++) {
-        // kicks at every moment of the way to sleep
-        for (let spins = (round * 7919) % 3000; spins > 0; spins--) drive.queue.tables.error;
-        const began = performance.now();
-        drive.spin([FLUSH]);
-        slowest = Math.max(slowest, performance.now() - began);
-      }
-      expect(drive.kicks).toBeGreaterThan(500);
-      expect(slowest).toBeLessThan(900); // the worker's sleep ends after a second by itself
-    });
-
-    test("two queues, one that is busy and one that sleeps", async () => {
-      await using served = await Served.start({ pollMicroseconds: 0 });
-      using front = await served.ready();
-      const [busy, quiet] = [await open(front, 0, 256, 100), await open(front, 1)];
-      for (let round = 0; round < 200; round++) {
-        const requests = flushes(100);
-        busy.offer(requests);
-        quiet.spin([FLUSH], 900);
-        await busy.collect(requests);
-      }
-    });
-
-    test("a worker that polls asks for no kicks", async () => {
-      await using served = await Served.start({ pollMicroseconds: 2_000_000 });
-      using front = await served.ready();
-      const drive = await open(front);
-      drive.spin([FLUSH]);
-      const { kicks } = drive;
-      for (let i = 0; i < 1000; i++) drive.spin([FLUSH]);
-      expect(drive.kicks).toBeLessThanOrEqual(kicks + 5);
-    });
-  });
-
-  describe("calls", () => {
-    /** The disk, with no call in its eventfd: the first one comes whatever is asked. */
-    const settled = async (front: FrontEnd) => {
-      const drive = await open(front);
-      await drive.batch([FLUSH]);
-      await sleep(20);
-      take(drive.queue.callFd);
-      return drive;
-    };
-
-    test("none are made while none are asked for, by flag", async () => {
-      await using served = await Served.start();
-      using front = await served.ready(~EVENT_IDX);
-      const drive = await settled(front);
-      drive.queue.ring.disableCall();
-      for (let i = 0; i < 500; i++) drive.spin(flushes(8));
-      await sleep(20);
-      expect(take(drive.queue.callFd)).toBe(0n);
-      await drive.batch([FLUSH]);
-    });
-
-    test("one is made when the used index passes the event index, and then none", async () => {
-      await using served = await Served.start();
-      using front = await served.ready();
-      const drive = await settled(front);
-      for (let i = 0; i < 100; i++) drive.spin(flushes(4));
-      await sleep(20);
-      take(drive.queue.callFd);
-      expect(drive.queue.ring.enableCall()).toBe(false);
-      for (let i = 0; i < 500; i++) drive.spin(flushes(8));
-      await sleep(20);
-      expect(take(drive.queue.callFd)).toBe(1n);
-    });
-
-    test("a full eventfd holds nobody up", async () => {
-      await using served = await Served.start();
-      using front = await served.ready();
-      const drive = await settled(front);
-      const full = BigUint64Array.of(0xffff_ffff_ffff_fffen);
-      for (const fd of [drive.queue.callFd, drive.queue.kickFd]) libc().write(fd, full, 8);
-      for (let i = 0; i < 50; i++) await drive.batch([FLUSH]);
-      drainEventfd(drive.queue.callFd);
-      await drive.batch([FLUSH]);
-    });
-
-    test("a queue of which nothing is told at all is served", async () => {
-      await using served = await Served.start();
-      using front = await served.ready();
-      const queue = front.makeQueue(0, 8);
-      await front.attach(queue);
-      const nothing = () => new Uint8Array(BigUint64Array.of(NOFD).buffer);
-      await front.must("SET_VRING_CALL", nothing());
-      await front.must("SET_VRING_ERR", nothing());
-      await front.must("SET_VRING_KICK", nothing());
-      const drive = new FrontDisk(front, queue);
-      for (let i = 0; i < 300; i++) drive.spin([FLUSH]);
-      signalEventfd(queue.kickFd);
-      drive.spin([FLUSH]);
     });
   });
 });

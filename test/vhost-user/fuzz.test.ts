@@ -3,10 +3,9 @@ import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
 import { type FrontEnd, type FrontQueue, u32s, u64s } from "#dist/bench/front-end.js";
 import { signalEventfd } from "#dist/linux/eventfd.js";
 import { VHOST_USER_REQUESTS as REQUESTS } from "#dist/spec/vhost-user.js";
-import { describeVhostUser, eventually } from "../helpers/vhost-user.js";
+import { describeVhostUser, eventually, joined } from "../helpers/vhost-user.js";
 import { FILE_BYTES, Tried } from "../helpers/vhost-user-bad.js";
 
-const joined = (...parts: Uint8Array[]) => new Uint8Array(Buffer.concat(parts));
 /** Sequences, and messages of each. */
 const RUNS = Number(process.env.FUZZ_RUNS ?? 200);
 const MESSAGES = 20;

@@ -6,7 +6,7 @@ import { closeFd, libc } from "#dist/linux/libc.js";
 import { mapFile } from "#dist/linux/mapping.js";
 import { pattern } from "../helpers/blk-raw.js";
 import { tempFiles } from "../helpers/temp-file.js";
-import { describeVhostUser, Served } from "../helpers/vhost-user.js";
+import { describeVhostUser, joined, Served } from "../helpers/vhost-user.js";
 import { closing, Tried } from "../helpers/vhost-user-bad.js";
 import { FrontDisk } from "../helpers/vhost-user-disk.js";
 import { RawQueue } from "../helpers/vhost-user-ring.js";
@@ -19,7 +19,6 @@ const F_SEAL_SHRINK = 2;
 const F_SEAL_WRITE = 8;
 const PUNCH_HOLE = 3; // and keep the size
 const makeFile = tempFiles();
-const joined = (...parts: Uint8Array[]) => new Uint8Array(Buffer.concat(parts));
 const table = (front: FrontEnd) => joined(u32s(1, 0), front.region());
 
 /** The front-end's memory is that file's from now on. */

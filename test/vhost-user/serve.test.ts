@@ -1,117 +1,19 @@
-import {
-  chmodSync,
-  cpSync,
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  rmSync,
-  symlinkSync,
-  writeFileSync,
-} from "node:fs";
-import { createRequire } from "node:module";
+import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { setTimeout as sleep } from "node:timers/promises";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, expect, test } from "vitest";
 import { FrontEnd, u32s, u64s } from "#dist/bench/front-end.js";
 import { libc } from "#dist/linux/libc.js";
-import { pattern } from "../helpers/blk-raw.js";
-import { ROOT } from "../helpers/source.js";
-import { tempFiles } from "../helpers/temp-file.js";
-import { describeVhostUser, eventually } from "../helpers/vhost-user.js";
+import { describeVhostUser, eventually, useDisk } from "../helpers/vhost-user.js";
 import { Program } from "../helpers/vhost-user-child.js";
-import { FrontDisk } from "../helpers/vhost-user-disk.js";
 
-const makeFile = tempFiles();
 const folder = mkdtempSync(join(tmpdir(), "vhost-wasm-test-"));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 let count = 0;
 const newPath = () => join(folder, `socket-${count++}`);
 
-const start = (...args: string[]) =>
-  new Program(process.execPath, [join(ROOT, "dist/cli/main.js"), "serve", ...args]);
+const start = (...args: string[]) => Program.cli("serve", ...args);
 const startBlk = (path: string, ...args: string[]) => start("blk", "--socket", path, ...args);
-
-/** What it printed, when it has ended. */
-async function outcome(program: Program) {
-  const code = await program.end();
-  await sleep(20); // the last of its output
-  const stdout = program.lines.map((line) => line.line ?? JSON.stringify(line)).join("\n");
-  return { code, stdout, stderr: program.stderr };
-}
-
-async function useDisk(path: string): Promise<void> {
-  using front = new FrontEnd(path);
-  await front.negotiate(~0n);
-  await front.setMemory();
-  const drive = new FrontDisk(front, await front.startQueue(0, 8));
-  await drive.write(0, pattern(512));
-  expect(await drive.read(0, 512)).toEqual(pattern(512));
-}
-
-describe("vhost-wasm serve: what it is told", () => {
-  test("help", async () => {
-    const all = await outcome(start("--help"));
-    expect(all).toMatchObject({ code: 0, stderr: "" });
-    expect(all.stdout).toMatch(/blk .*A disk/);
-    const blk = await outcome(start("blk", "--help"));
-    expect(blk.code).toBe(0);
-    for (const option of ["socket", "image", "memory", "null", "read-only", "queues", "log"]) {
-      expect(blk.stdout).toContain(`--${option}`);
-    }
-    expect(blk.stdout.split("\n").every((line) => line.length <= 100)).toBe(true);
-  });
-
-  const path = join(folder, "never");
-  const image = () => makeFile(1 << 20);
-  test.each<[string, () => string[], RegExp]>([
-    ["no socket", () => ["blk", "--null", "1M"], /required option '--socket <path>'/],
-    ["no source", () => ["blk", "--socket", path], /name one of --image, --memory and --null/],
-    [
-      "an image and memory",
-      () => ["blk", "--socket", path, "--image", image(), "--memory", "1M"],
-      /conflict|cannot be used/,
-    ],
-    ["a size of nothing", () => ["blk", "--socket", path, "--null", "0"], /--null/],
-    ["a size below zero", () => ["blk", "--socket", path, "--memory=-1M"], /--memory/],
-    ["a size of half a sector", () => ["blk", "--socket", path, "--null", "100"], /512/],
-    ["too much memory", () => ["blk", "--socket", path, "--memory", "8000T"], /ENOMEM|room|memory/],
-    ["no queues", () => ["blk", "--socket", path, "--null", "1M", "--queues", "0"], /--queues/],
-    ["33 queues", () => ["blk", "--socket", path, "--null", "1M", "--queues", "33"], /--queues/],
-    [
-      "a long id",
-      () => ["blk", "--socket", path, "--null", "1M", "--id", "x".repeat(21)],
-      /20 bytes/,
-    ],
-    ["another device", () => ["net"], /net/],
-    [
-      "an image that is not there",
-      () => ["blk", "--socket", path, "--image", join(folder, "no")],
-      /no.*no such file/,
-    ],
-    ["an image of 511 bytes", () => ["blk", "--socket", path, "--image", makeFile(511)], /512/],
-    ["a folder", () => ["blk", "--socket", path, "--image", folder], /regular file/],
-    [
-      "no folder for the socket",
-      () => ["blk", "--socket", join(folder, "no/socket"), "--null", "1M"],
-      /ENOENT/,
-    ],
-    [
-      "a long path",
-      () => ["blk", "--socket", join(folder, "x".repeat(108)), "--null", "1M"],
-      /107 bytes/,
-    ],
-  ])("%s: said in few words, exit code 1", async (_name, args, why) => {
-    const { code, stdout, stderr } = await outcome(start(...args()));
-    expect(stderr).toMatch(why);
-    expect(stderr).not.toMatch(/^\s+at /m);
-    expect(stderr.trim().split("\n").length).toBeLessThanOrEqual(4);
-    expect(stdout).toBe("");
-    expect(code).toBe(1);
-    expect(existsSync(path)).toBe(false);
-  });
-});
 
 describeVhostUser("vhost-wasm serve", () => {
   test.each(["SIGINT", "SIGTERM"] as const)(
@@ -127,7 +29,7 @@ describeVhostUser("vhost-wasm serve", () => {
       await front.setMemory();
       await front.startQueue(0, 8);
       program.child.kill(signal);
-      const { code, stdout, stderr } = await outcome(program);
+      const { code, stdout, stderr } = await program.outcome();
       expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
       expect(existsSync(path)).toBe(false);
       expect(stdout.split("\n")).toHaveLength(5);
@@ -187,7 +89,7 @@ describeVhostUser("vhost-wasm serve", () => {
     const path = newPath();
     await using first = startBlk(path, "--null", "1M");
     await first.next("text");
-    const { code, stdout, stderr } = await outcome(startBlk(path, "--null", "1M"));
+    const { code, stdout, stderr } = await startBlk(path, "--null", "1M").outcome();
     expect(code).toBe(1);
     expect(stdout).toBe("");
     expect(stderr.trim().split("\n")).toHaveLength(1);
@@ -228,66 +130,5 @@ describeVhostUser("vhost-wasm serve", () => {
     program.child.kill("SIGTERM");
     await program.end();
     expect(existsSync(path)).toBe(false);
-  });
-});
-
-describe("without the package koffi", () => {
-  const home = join(folder, "home");
-  beforeAll(() => {
-    mkdirSync(join(home, "node_modules"), { recursive: true });
-    for (const name of ["dist", "package.json"]) {
-      cpSync(join(ROOT, name), join(home, name), { recursive: true });
-    }
-    const modules = join(ROOT, "node_modules");
-    for (const name of readdirSync(modules)) {
-      if (!/koffi|^\./.test(name))
-        symlinkSync(join(modules, name), join(home, "node_modules", name));
-    }
-    chmodSync(home, 0o755);
-  });
-  const run = (...args: string[]) => outcome(new Program(process.execPath, args, { cwd: home }));
-  const main = join(home, "dist/cli/main.js");
-
-  test("it is really missing", () => {
-    expect(() => createRequire(join(home, "dist/x.js"))("koffi")).toThrow("Cannot find module");
-  });
-
-  test("serve says what is missing in one line, exit code 1", async () => {
-    const path = join(home, "socket");
-    const { code, stdout, stderr } = await run(
-      main,
-      "serve",
-      "blk",
-      "--socket",
-      path,
-      "--null",
-      "1M",
-    );
-    expect(stderr).toMatch(/^vhost-wasm: ENOSYS: .*koffi; install it with: npm install koffi\n$/);
-    expect(stdout).toBe("");
-    expect(code).toBe(1);
-    expect(existsSync(path)).toBe(false);
-  });
-
-  test("the demo and the help of serve work", async () => {
-    const file = join(home, "file");
-    writeFileSync(file, pattern(100_000));
-    const demo = await run(main, "demo", file);
-    expect(demo.stderr).toBe("");
-    expect(demo).toMatchObject({ code: 0 });
-    expect(await run(main, "serve", "blk", "--help")).toMatchObject({ code: 0 });
-  });
-
-  test("the library works; serveVhostUser alone rejects", async () => {
-    const program = `
-      const { blk, Kernel, serveVhostUser } = await import("vhost-wasm");
-      const disk = await new Kernel().spawn({}).open(blk({ memoryBytes: 512 }));
-      const drive = await disk.driver();
-      console.log((await drive.read(0, 512)).length);
-      await disk.close();
-      const device = blk({ nullBytes: 512 });
-      await serveVhostUser({ socketPath: "socket", device }).catch(({ code }) => console.log(code));`;
-    const { code, stdout, stderr } = await run("--input-type=module", "--eval", program);
-    expect({ code, stdout, stderr }).toEqual({ code: 0, stdout: "512\nENOSYS", stderr: "" });
   });
 });
