@@ -9,7 +9,7 @@ import { blk, serveVhostUser } from "#dist/index.js";
 const [text, ...paths] = process.argv.slice(2);
 const { disk = { memoryBytes: 1 << 20 }, ...options } = JSON.parse(text);
 const print = (line) => process.stdout.write(`${JSON.stringify(line)}\n`);
-const code = (_key, value) => {
+const plain = (_key, value) => {
   if (typeof value === "bigint") return String(value);
   return value instanceof Error ? { ...value, message: value.message } : value;
 };

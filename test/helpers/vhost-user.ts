@@ -176,11 +176,23 @@ export function held(kernel: Kernel): Held {
   };
 }
 
-/** Waits until no more is held than was before: threads take a moment to end. */
+/** Waits until all is given back that was not held before. */
 export async function expectGivenBack(kernel: Kernel, before: Held): Promise<void> {
   const isBack = () => JSON.stringify(held(kernel)) === JSON.stringify(before);
   await eventually(isBack, "all given back", 5000).catch(() => {});
   expect(held(kernel)).toEqual(before);
+}
+
+/** What is held when nothing changes any more: threads take a moment to end. */
+export async function settled(kernel: Kernel): Promise<Held> {
+  let seen = held(kernel);
+  for (let same = 0; same < 5; ) {
+    await sleep(20);
+    const now = held(kernel);
+    same = JSON.stringify(now) === JSON.stringify(seen) ? same + 1 : 0;
+    seen = now;
+  }
+  return seen;
 }
 
 /** Threads that begin when they are needed first are there after this. */
@@ -188,6 +200,5 @@ export async function warmUp(served: Served): Promise<Held> {
   await Promise.all(Array.from({ length: 8 }, () => stat("/")));
   await served.works();
   await eventually(() => served.kernel.tasks().length === 2, "the first session is over");
-  await sleep(50);
-  return held(served.kernel);
+  return settled(served.kernel);
 }
