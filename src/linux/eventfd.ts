@@ -9,6 +9,7 @@ const O_RDWR = 2;
 const O_NONBLOCK = 0o4000;
 
 const RWF_NOWAIT = 0x8;
+const POLLIN = 0x1;
 const POLLOUT = 0x4;
 
 /** What is written: eight bytes that count one. */
@@ -53,8 +54,17 @@ export function drainEventfd(fd: number): void {
 
 /** Empties it if it is so full that writing to it may block. */
 export function makeRoom(fd: number): void {
+  if (!isReady(fd, POLLOUT)) drainEventfd(fd);
+}
+
+/** Whether its count is more than 0; that stays. */
+export function isSignalled(fd: number): boolean {
+  return isReady(fd, POLLIN);
+}
+
+function isReady(fd: number, events: number): boolean {
   const pollfd = new DataView(new ArrayBuffer(8));
   pollfd.setInt32(0, fd, true);
-  pollfd.setInt16(4, POLLOUT, true);
-  if (libc().poll(pollfd, 1, 0) === 0) drainEventfd(fd);
+  pollfd.setInt16(4, events, true);
+  return libc().poll(pollfd, 1, 0) > 0;
 }

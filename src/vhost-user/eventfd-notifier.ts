@@ -69,8 +69,9 @@ export class EventfdNotifier implements Notifier {
     this.#passes = 0;
   }
 
-  takeKicks(): number {
-    if (this.#awaiting.size > 0 && this.#passes++ % PASSES_A_LOOK === 0) this.#poll(0);
+  takeKicks(all = false): number {
+    const isDue = this.#awaiting.size > 0 && (all || this.#passes++ % PASSES_A_LOOK === 0);
+    if (isDue) this.#poll(0);
     const kicks = this.#kicks;
     this.#kicks = 0;
     return kicks;

@@ -22,7 +22,7 @@ interface Adopted {
 }
 
 /** Front-ends that are connected, by model: one process may have several connections. */
-const adoptedOf = new WeakMap<Kernel, Map<string, Adopted>>();
+const adoptedOf = new WeakMap<Kernel, Map<string | symbol, Adopted>>();
 
 /** What is said of a process that can't be seen: one of another pid namespace. */
 const UNSEEN: ProcessFacts = {
@@ -39,10 +39,12 @@ const UNSEEN: ProcessFacts = {
  */
 export function adoptPeer(kernel: Kernel, connection: number): Peer {
   const { pid, uid, gid } = peerCredentials(connection);
+  const identity = { uid, gid, groups: peerGroups(connection) };
   const facts = factsOf(pid);
-  const known = adoptedOf.get(kernel) ?? new Map<string, Adopted>();
+  const known = adoptedOf.get(kernel) ?? new Map<string | symbol, Adopted>();
   adoptedOf.set(kernel, known);
-  const key = [pid, facts.startTime, uid, gid].join(":");
+  // Who can't be told apart shares nothing.
+  const key = facts === UNSEEN ? Symbol("unseen") : [pid, facts.startTime, uid, gid].join(":");
   let adopted = known.get(key);
   if (adopted?.task.exitState !== 0) {
     adopted = { task: spawnAs(kernel, pid, { ...optionsOf(facts), uid, gid }), connections: 0 };
@@ -52,7 +54,7 @@ export function adoptPeer(kernel: Kernel, connection: number): Peer {
   const { task } = adopted;
   return {
     task,
-    identity: { uid, gid, groups: peerGroups(connection) },
+    identity,
     release: releaseOnce(() => {
       if (--adopted.connections > 0) return;
       known.delete(key);

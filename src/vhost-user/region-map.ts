@@ -1,4 +1,4 @@
-import { fstatSync } from "node:fs";
+import { fstatSync, statfsSync } from "node:fs";
 import {
   baseAddress,
   MAP_PAGE_BYTES,
@@ -36,6 +36,7 @@ export interface FilePart {
 export type MemoryTrust = "sealed" | "any";
 
 const PAGE = BigInt(MAP_PAGE_BYTES);
+const HUGETLBFS_MAGIC = 0x958458f6;
 /** Larger pages than these do not exist. */
 const PAGE_BYTES_MAX = 1 << 30;
 
@@ -51,6 +52,10 @@ export function checkFile(fd: number, part: FilePart, trust: MemoryTrust): void 
       "a region's file could be truncated under us, which would end this program: use a memfd " +
         'that can be sealed (memory-backend-memfd), or trust it (--trust-memory; memory: "any")',
     );
+  }
+  // Its pages can be taken away without a word, and there may be none left to put in their place.
+  if (trust !== "any" && statfsSync(`/proc/self/fd/${fd}`).type === HUGETLBFS_MAGIC) {
+    throw new VhostError("EINVAL", "memory of huge pages must be trusted (--trust-memory)");
   }
   const stat = fstatSync(fd, { bigint: true });
   const { size } = stat;

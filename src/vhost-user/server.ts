@@ -78,7 +78,16 @@ export class VhostUserServer implements AsyncDisposable {
     } finally {
       this.#readiness.close();
       closeFd(this.#listener);
+      this.#removeSocket();
+    }
+  }
+
+  /** Unless it is another's by now. One that can't be removed is as stale as after a crash. */
+  #removeSocket(): void {
+    try {
       if (inodeOf(this.#path) === this.#inode) rmSync(this.#path, { force: true });
+    } catch {
+      // the next server at this path takes its place
     }
   }
 

@@ -1,4 +1,4 @@
-import { isEventfd, makeRoom, setNonblocking } from "../linux/eventfd.js";
+import { isEventfd, isSignalled, makeRoom, setNonblocking } from "../linux/eventfd.js";
 import { closeFd } from "../linux/libc.js";
 import { VhostError } from "../spec/errno.js";
 import type { VhostDev } from "../vhost/dev.js";
@@ -47,6 +47,9 @@ export class VringState {
 
   /** Takes a descriptor, or that there is none: then the ring is polled, or not told of. */
   setFd(kind: VringFdKind, fd: number | undefined): void {
+    const old = this.#fds.get(kind);
+    const wasKicked = kind === "kick" && old !== undefined && isSignalled(old);
+    if (wasKicked) this.awaitsKick = false;
     this.#closeFd(kind);
     if (fd !== undefined) this.#fds.set(kind, fd);
     if (kind !== "kick") return;

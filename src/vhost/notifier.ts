@@ -6,8 +6,11 @@ import type { Doorbell } from "./notify.js";
 export interface Notifier {
   /** These queues run from now on, no others. */
   setQueues(rings: readonly RingStart[]): void;
-  /** Takes the kicks that came, a bit for each queue. Never blocks. */
-  takeKicks(): number;
+  /**
+   * Takes the kicks that came, a bit for each queue: all of them if `all`, else perhaps those of a
+   * moment ago. Never blocks.
+   */
+  takeKicks(all?: boolean): number;
   /** Whether a kick came that would not end a sleep. Nothing is taken. */
   hasKicks(): boolean;
   /** Entries of `queue` were used. */

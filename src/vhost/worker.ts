@@ -98,7 +98,7 @@ export class VhostWorker implements WorkerControl {
 
   /** A first kick that was taken from its eventfd, and not acted on yet, is not forgotten. */
   async stop(): Promise<RingPosition[]> {
-    this.#startKicked(this.#notifier.takeKicks());
+    this.#startKicked(this.#notifier.takeKicks(true));
     const positions = this.#queues.map(({ index, lastAvail }) => ({
       index,
       lastAvail,
