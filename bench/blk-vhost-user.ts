@@ -79,9 +79,10 @@ class PollingDriver {
   #collect(index: number): void {
     const { bytes, view } = this.#frontEnd.shared;
     const slot = this.#slotOf[this.#queue.tables.head(index)] as number;
-    const { data, status } = this.#slots[slot] as Slot;
+    const { header, data, status } = this.#slots[slot] as Slot;
     if (bytes[status] !== 0) throw new Error(`a read failed with status ${bytes[status]}`);
-    this.checksum = (this.checksum + view.getUint32(data, true)) | 0;
+    const sector = view.getUint32(header + 8, true); // as it was asked for
+    this.checksum = (this.checksum + sector + view.getUint32(data, true)) | 0;
     this.#free.push(slot);
   }
 

@@ -2,6 +2,7 @@ import { execFile } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { beforeAll, describe, expect, test } from "vitest";
+import { canServe, hasDaemon } from "#dist/bench/blk-peers.js";
 import type { Case } from "../bench/harness.js";
 import type { Outcome } from "../bench/report.js";
 
@@ -35,12 +36,17 @@ describe("npm run bench -- --smoke --json", () => {
     expect(new Set(names("ring").map(String))).toEqual(new Set(["wasm,ts,host"]));
     expect(names("ring")).toHaveLength(48);
     expect(names("threads").map(String)).toEqual(Array(2).fill("wasm,ts,MessagePort"));
-    expect(names("blk").map(String)).toEqual(Array(6).fill("wasm,ts,fs.promises"));
+    const [inProcess, overVhostUser] = [names("blk").slice(0, 6), names("blk").slice(6)];
+    expect(inProcess.map(String)).toEqual(Array(6).fill("wasm,ts,fs.promises"));
+    expect(overVhostUser).toHaveLength(canServe() ? 4 : 0);
+    const peers = ["vhost-wasm,null-co", "vhost-wasm,threads,io_uring"];
+    const expected = hasDaemon() ? peers : ["vhost-wasm"];
+    for (const one of overVhostUser) expect(expected).toContain(String(one));
   });
 
   test("those that do the same work have the same checksum, and not a trivial one", () => {
     for (const one of cases) {
-      expect(sums(one).length, one.name).toBeGreaterThanOrEqual(2);
+      expect(sums(one)).toHaveLength(one.sameWork.length);
       expect(new Set(sums(one)).size, `${one.name}: ${sums(one)}`).toBe(1);
       expect(sums(one)[0], one.name).not.toBe(0);
     }
@@ -61,10 +67,14 @@ describe("npm run bench -- --smoke --json", () => {
   });
 
   test("every target is stated with its cases", () => {
+    const compared = canServe() && hasDaemon() ? 1 : 0;
     expect(targets.map(({ least, of }) => [least, of])).toEqual([
       [1.3, 18],
       [2, 12],
       [10, 1],
+      [4, 2 * compared],
+      [3, compared],
+      [1.5, compared],
     ]);
   });
 });
@@ -73,5 +83,5 @@ test("prints where it was measured, the table, and each target", async () => {
   const text = await bench("threads");
   expect(text).toContain(`Node ${process.version}`);
   expect(text).toMatch(/wasm \/ MessagePort/);
-  expect(text.match(/not measured in this run/g)).toHaveLength(2);
+  expect(text.match(/not measured in this run/g)).toHaveLength(5);
 }, 90_000);

@@ -8,7 +8,7 @@ import { custom, pump, rejected, threadCount, until } from "../helpers/devices.j
 import { tempFiles } from "../helpers/temp-file.js";
 
 const makeFile = tempFiles();
-const spec = blk({ memoryBytes: 65536 });
+const spec = blk({ nullBytes: 65536 });
 
 let kernel: Kernel;
 let threads: number;
@@ -160,7 +160,7 @@ describe("aborts", () => {
 describe("one driver at a time", () => {
   test("a second is EBUSY, also while the first comes up, until that is closed", async () => {
     await using process = spawn();
-    const device = await process.open(spec);
+    const device = await process.open(blk({ memoryBytes: 65536 }));
     const first = device.driver();
     await rejected("EBUSY", device.driver());
     const drive = await first;

@@ -1,7 +1,7 @@
 // A program that serves: one server for each socket path in its arguments, the first argument being
 // its options as JSON. It prints each event as a line of JSON, with the server's number, and does
-// what it reads from its standard input, a line each: ping, eat <descriptors to leave>, feed, close,
-// exit.
+// what it reads from its standard input, a line each: ping, eat <descriptors to leave>, feed, serve,
+// close, exit.
 import { closeSync, openSync } from "node:fs";
 import { createInterface } from "node:readline";
 import { blk, serveVhostUser } from "#dist/index.js";
@@ -36,6 +36,15 @@ const commands = {
     for (const fd of eaten.splice(0)) closeSync(fd);
     print({ event: "fed" });
   },
+  /** One more server, at the last path: whether it could be had. */
+  serve: () =>
+    serveVhostUser({ socketPath: `${paths.at(-1)}-more`, device: blk({ nullBytes: 512 }) }).then(
+      (server) => {
+        servers.push(server);
+        print({ event: "serving" });
+      },
+      (error) => print({ event: "not-serving", code: error.code, message: error.message }),
+    ),
   ping: () => print({ event: "pong" }),
   close: async () => {
     await Promise.all(servers.map((server) => server.close()));

@@ -1,9 +1,7 @@
 import { existsSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
-import { FrontEnd, u64s } from "#dist/bench/front-end.js";
-import { makeEventfd } from "#dist/linux/eventfd.js";
-import { closeFd } from "#dist/linux/libc.js";
+import { FrontEnd } from "#dist/bench/front-end.js";
 import { describeVhostUser, Served, useDisk } from "../helpers/vhost-user.js";
 import { Program, Serving } from "../helpers/vhost-user-child.js";
 
@@ -78,86 +76,5 @@ describeVhostUser("a program that serves over vhost-user", () => {
     const before = performance.now();
     await served.server.close();
     expect(performance.now() - before).toBeLessThan(2000);
-  });
-
-  describe("that runs out of descriptors", () => {
-    test("goes on: who took them is sent away, the others wait and are served", async () => {
-      await using serving = await Serving.start(2, { disk: { memoryBytes: 4096, queues: 32 } }, 96);
-      const [first, second] = serving.paths as [string, string];
-      const greedy = new FrontEnd(first);
-      await greedy.negotiate(~0n);
-      let taken = 0;
-      for (const kind of ["SET_VRING_KICK", "SET_VRING_CALL", "SET_VRING_ERR"] as const) {
-        for (let index = 0; index < 32; index++) {
-          const fd = makeEventfd();
-          const isTaken = await greedy.tell(kind, u64s(index), [fd]).catch(() => undefined);
-          closeFd(fd);
-          if (isTaken) taken++;
-          else break;
-        }
-      }
-      expect(taken).toBeGreaterThan(10);
-      expect(taken).toBeLessThan(96);
-      using waiting = new FrontEnd(second);
-      waiting.send("GET_FEATURES");
-      await sleep(300);
-      greedy.close();
-      await serving.program.next("disconnected");
-      const isServed = (await waiting.receive()) !== undefined;
-      waiting.close();
-      if (!isServed) await serving.program.next("rejected");
-      await useDisk(second);
-      await useDisk(first);
-      serving.program.say("close");
-      expect(await serving.program.end()).toBe(0);
-      expect(serving.program.stderr).toBe("");
-    });
-
-    test("tells it, and serves who waited when there are some again", async () => {
-      await using serving = await Serving.start(1, {}, 200);
-      const { program } = serving;
-      const [path] = serving.paths as [string];
-      await useDisk(path);
-      await program.next("disconnected");
-      await sleep(100);
-      program.say("eat 0");
-      await program.next("eaten");
-      using waiting = new FrontEnd(path);
-      waiting.send("GET_FEATURES");
-      expect((await program.next("rejected")).error).toMatchObject({ code: "EMFILE" });
-      program.say("feed");
-      expect((await waiting.receive())?.payload.byteLength).toBe(8);
-      waiting.close();
-      await program.next("disconnected");
-      for (const left of [1, 2, 4, 7]) {
-        await sleep(150); // what the last session held is given back
-        program.say(`eat ${left}`);
-        await program.next("eaten");
-        const front = new FrontEnd(path);
-        await program.next("rejected");
-        front.close();
-        program.say("feed");
-        await program.next("fed");
-        await useDisk(path);
-        await program.next("disconnected");
-      }
-      program.say("close");
-      expect(await program.end()).toBe(0);
-      expect(program.stderr).toBe("");
-    });
-
-    // the thread that waits for sockets is not up yet when the server says that it listens
-    test("right after it began", async () => {
-      await using serving = await Serving.start(1, {}, 200);
-      const { program } = serving;
-      program.say("eat 0");
-      await program.next("eaten");
-      await sleep(300);
-      program.say("feed");
-      await program.next("fed");
-      await useDisk(serving.paths[0] as string);
-      program.say("close");
-      expect(await program.end()).toBe(0);
-    });
   });
 });

@@ -93,6 +93,17 @@ describeVhostUser("vhost-user server", () => {
       expect(served.kernel.tasks()).toHaveLength(2);
     });
 
+    // found by reading: the listener was added after the first wait
+    test("by signal, while it begins", async () => {
+      const stop = new AbortController();
+      const begun = Served.start({ signal: stop.signal }).catch(() => undefined);
+      stop.abort();
+      const served = await begun;
+      const closed = served?.server.closed.then(() => true) ?? true;
+      expect(await Promise.race([closed, sleep(3000)])).toBe(true);
+      await served?.[Symbol.asyncDispose]();
+    });
+
     test("by signal; one that is aborted already rejects", async () => {
       const stop = new AbortController();
       await using served = await Served.start({ signal: stop.signal });
