@@ -169,10 +169,10 @@ export async function serveVhostUser(options: ServeOptions): Promise<VhostUserSe
     onEvent: (event) => tell(onEvent, event),
   });
   const end = () => void server.close().catch(() => {});
-  await Readiness.started();
-  signal?.addEventListener("abort", end);
   const forget = () => signal?.removeEventListener("abort", end);
+  signal?.addEventListener("abort", end);
   server.closed.then(forget, forget); // who waits for it hears what went wrong
+  await Readiness.started();
   tell(onEvent, { event: "listening", socketPath: path });
   return server;
 }

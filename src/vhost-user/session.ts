@@ -23,7 +23,7 @@ const ERROR_WATCH_MS = 250;
 /** A worker that does not answer for so long, in milliseconds, is looked after. */
 const BUSY_MS_MAX = 200;
 /** A message that is not answered for so long, in milliseconds, ends the session. */
-const ANSWER_MS_MAX = 10_000;
+const ANSWER_MS_MAX = 60_000;
 /** How often that is tested, in milliseconds. */
 const UNBLOCK_MS = 100;
 /** Requests of one front-end that are refused before it is sent away. */
