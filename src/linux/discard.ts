@@ -1,7 +1,12 @@
+import { readlinkSync } from "node:fs";
 import { Worker } from "node:worker_threads";
-import { isEventfd } from "./eventfd.js";
-import { closeFd } from "./libc.js";
+import { closeFd, libc } from "./libc.js";
 import { isMemoryFile } from "./mapping.js";
+
+const SOL_SOCKET = 1;
+const SO_LINGER = 13;
+/** struct linger: off, 0 seconds. */
+const NO_LINGER = new Int32Array(2);
 
 /** Threads that close at a time: one hangs for as long as whoever sent the descriptor wants. */
 const THREADS_MAX = 8;
@@ -10,19 +15,28 @@ let threads = 0;
 const waiting: number[][] = [];
 
 /**
- * Closes descriptors that came from elsewhere. Closing can block: a socket that lingers, a file of
- * a file system whose server does not answer. What is not known to be harmless is closed by a
+ * Closes descriptors that came from elsewhere. Closing can block: a file of a file system whose
+ * server does not answer, a large one. What is not known to be harmless is closed by a
  * thread of its own, which does not keep the program alive. Main thread.
  */
 export function discardFds(fds: readonly number[]): void {
   const others: number[] = [];
   for (const fd of fds) {
-    if (isEventfd(fd) || isMemoryFile(fd)) closeFd(fd);
+    if (isHarmless(fd)) closeFd(fd);
     else others.push(fd);
   }
   if (others.length === 0) return;
   waiting.push(others);
   next();
+}
+
+/** Side effect: a socket no longer lingers. */
+function isHarmless(fd: number): boolean {
+  const name = readlinkSync(`/proc/self/fd/${fd}`);
+  if (name.startsWith("socket:")) {
+    return libc().setsockopt(fd, SOL_SOCKET, SO_LINGER, NO_LINGER, NO_LINGER.byteLength) === 0;
+  }
+  return name.startsWith("pipe:") || name === "anon_inode:[eventfd]" || isMemoryFile(fd);
 }
 
 function next(): void {
@@ -36,7 +50,9 @@ function next(): void {
     workerData: fds,
   });
   thread.unref();
-  thread.on("error", () => {}); // none to be had: they stay open
+  thread.on("error", () => {
+    for (const fd of fds) closeFd(fd); // no thread is to be had: better to wait than to keep them
+  });
   thread.on("exit", () => {
     threads--;
     next();

@@ -14,6 +14,7 @@ const PROTOTYPES = {
   connect: "int connect(int fd, void *address, uint length)",
   accept4: "int accept4(int fd, uintptr_t address, uintptr_t length, int flags)",
   getsockopt: "int getsockopt(int fd, int level, int name, void *value, void *length)",
+  setsockopt: "int setsockopt(int fd, int level, int name, void *value, uint length)",
   recvmsg: "int64_t recvmsg(int fd, void *message, int flags)",
   sendmsg: "int64_t sendmsg(int fd, void *message, int flags)",
   shutdown: "int shutdown(int fd, int how)",

@@ -97,23 +97,32 @@ export class Program implements AsyncDisposable {
   }
 }
 
+/** What a program is started in. */
+interface Around {
+  /** Descriptors that it may have. */
+  fdsMax?: number;
+  /** A command that starts it. */
+  under?: string[];
+}
+
 /** A program with `count` servers in a folder of its own; see vhost-user-program.mjs. */
 export class Serving implements AsyncDisposable {
   readonly folder = mkdtempSync(join(tmpdir(), "vhost-wasm-test-"));
   readonly paths: string[];
   readonly program: Program;
 
-  private constructor(count: number, options: object, fdsMax?: number) {
+  private constructor(count: number, options: object, { fdsMax, under = [] }: Around) {
     this.paths = Array.from({ length: count }, (_, i) => join(this.folder, `socket-${i}`));
     const script = fileURLToPath(new URL("vhost-user-program.mjs", import.meta.url));
-    const words = [process.execPath, script, JSON.stringify(options), ...this.paths];
+    const settings = JSON.stringify({ more: join(this.folder, "more"), ...options });
+    const words = [process.execPath, script, settings, ...this.paths];
     const limit = fdsMax === undefined ? "" : `ulimit -n ${fdsMax};`;
-    this.program = new Program("sh", ["-c", `${limit} exec "$@"`, "sh", ...words]);
+    this.program = new Program("sh", ["-c", `${limit} exec "$@"`, "sh", ...under, ...words]);
   }
 
-  /** Resolves when all listen. `fdsMax`: descriptors that the program may have. */
-  static async start(count = 1, options: object = {}, fdsMax?: number): Promise<Serving> {
-    const serving = new Serving(count, options, fdsMax);
+  /** Resolves when all listen. */
+  static async start(count = 1, options: object = {}, around: Around = {}): Promise<Serving> {
+    const serving = new Serving(count, options, around);
     try {
       for (let i = 0; i < count; i++) await serving.program.next("listening");
       return serving;

@@ -7,7 +7,7 @@ import { createInterface } from "node:readline";
 import { blk, serveVhostUser } from "#dist/index.js";
 
 const [text, ...paths] = process.argv.slice(2);
-const { disk = { memoryBytes: 1 << 20 }, ...options } = JSON.parse(text);
+const { more, disk = { memoryBytes: 1 << 20 }, ...options } = JSON.parse(text);
 const print = (line) => process.stdout.write(`${JSON.stringify(line)}\n`);
 const plain = (_key, value) => {
   if (typeof value === "bigint") return String(value);
@@ -36,9 +36,9 @@ const commands = {
     for (const fd of eaten.splice(0)) closeSync(fd);
     print({ event: "fed" });
   },
-  /** One more server, at the last path: whether it could be had. */
+  /** One more server: whether it could be had. */
   serve: () =>
-    serveVhostUser({ socketPath: `${paths.at(-1)}-more`, device: blk({ nullBytes: 512 }) }).then(
+    serveVhostUser({ socketPath: more, device: blk({ nullBytes: 512 }) }).then(
       (server) => {
         servers.push(server);
         print({ event: "serving" });

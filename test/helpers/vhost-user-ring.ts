@@ -3,6 +3,7 @@
 import type { FrontEnd, FrontQueue } from "#dist/bench/front-end.js";
 import { signalEventfd } from "#dist/linux/eventfd.js";
 import { libc } from "#dist/linux/libc.js";
+import { GUEST_BASE } from "#dist/memory/shared-memory.js";
 import { descBytes, deviceAreaBytes, driverAreaBytes } from "#dist/memory/vring.js";
 import { VIRTIO_BLK_T_GET_ID } from "#dist/spec/virtio-blk.js";
 import { VIRTQ_DESC_F_NEXT as NEXT, VIRTQ_DESC_F_WRITE as WRITE } from "#dist/spec/virtio-ring.js";
@@ -26,12 +27,15 @@ export class RawQueue extends RawRing {
   readonly used: number;
   /** Linear address of 64 KiB for buffers and tables. */
   readonly data: number;
+  readonly #guestBase: bigint;
   #seen = 0;
 
-  constructor(front: FrontEnd, index = 0, num = 8) {
+  /** `guestBase`: guest address of the front-end's memory, when it is not the usual one. */
+  constructor(front: FrontEnd, index = 0, num = 8, guestBase = GUEST_BASE) {
     super(front.shared.memory);
     this.front = front;
     this.num = num;
+    this.#guestBase = guestBase;
     this.queue = front.makeQueue(index, num);
     const { desc, driver, device } = this.queue.areas;
     this.desc = desc;
@@ -42,7 +46,7 @@ export class RawQueue extends RawRing {
 
   /** Guest address of a linear one. */
   guest(linear: number): bigint {
-    return this.front.shared.toGuest(linear);
+    return this.#guestBase + BigInt(linear - this.front.shared.guestStart);
   }
 
   /** All areas empty, as before the driver began. */

@@ -17,7 +17,7 @@ const INDIRECT = bit(VIRTIO_F_INDIRECT_DESC);
 const FLUSH = { type: spec.VIRTIO_BLK_T_FLUSH };
 const makeFile = tempFiles();
 
-const device = (source: BlkOptions) => blk({ queues: QUEUES, queueSize: 1024, ...source });
+const device = (options: BlkOptions) => blk({ queues: QUEUES, queueSize: 1024, ...options });
 const flushes = (count: number) => Array.from({ length: count }, () => FLUSH);
 
 /** A queue that runs, and a driver at it. */
@@ -69,6 +69,18 @@ describeVhostUser("vhost-user data", () => {
       expect(await drive.read(boot * 4096, 4096)).toEqual(new Uint8Array(4096));
       await drive.write(boot * 4096, pattern(4096, boot));
     }
+  });
+
+  test("32 queues, each woken by its own kicks", async () => {
+    await using served = await Served.start({ device: device({ memoryBytes: BYTES, queues: 32 }) });
+    using front = await served.ready();
+    const drives: FrontDisk[] = [];
+    for (let index = 31; index >= 0; index--) drives.push(await open(front, index, 16, 1, 512));
+    for (const [i, drive] of drives.entries()) await drive.write(i * 512, pattern(512, i));
+    for (const [i, drive] of drives.entries()) {
+      expect(await drive.read((31 - i) * 512, 512)).toEqual(pattern(512, 31 - i));
+    }
+    await Promise.all(drives.map((drive) => drive.flush()));
   });
 
   test("nothing: reads and writes succeed and move nothing", async () => {

@@ -101,28 +101,32 @@ describeVhostUser("vhost-user: devices that fail", () => {
       await expectGivenBack(served.kernel, before);
     });
 
-    test.concurrent("one that never comes back is ended when its front-end goes", async () => {
-      await using served = await Served.start({ device: custom("spins") });
+    /** A worker that is in its device and stays there. */
+    const spin = async (served: Served) => {
       const front = await served.ready();
       const drive = new FrontDisk(front, await front.startQueue(0, 16));
       drive.offer([{ type: VIRTIO_BLK_T_FLUSH }]);
       await sleep(50);
-      front.close();
-      await eventually(() => served.kernel.tasks().length === 2, "the worker gone", 15_000);
-      using next = served.connect();
-      await next.negotiate(0n);
-    });
+      return front;
+    };
 
-    test("one that never comes back, a message under way: the server can be closed", async () => {
-      await using served = await Served.start({ device: custom("spins") });
-      using front = await served.ready();
-      const drive = new FrontDisk(front, await front.startQueue(0, 16));
-      drive.offer([{ type: VIRTIO_BLK_T_FLUSH }]);
-      await sleep(50);
-      front.send("SET_VRING_ENABLE", u32s(0, 0), [], 9);
-      await sleep(50);
-      const closed = served.server.close().then(() => true);
-      expect(await Promise.race([closed, sleep(15_000)])).toBe(true);
+    test("one that never comes back is ended: the front-end may go, the server too", async () => {
+      await using left = await Served.start({ device: custom("spins") });
+      await using closed = await Served.start({ device: custom("spins") });
+      const goes = async () => {
+        (await spin(left)).close();
+        await eventually(() => left.kernel.tasks().length === 2, "the worker gone", 15_000);
+        using next = left.connect();
+        await next.negotiate(0n);
+      };
+      const closes = async () => {
+        using front = await spin(closed);
+        front.send("SET_VRING_ENABLE", u32s(0, 0), [], 9); // no answer comes
+        await sleep(50);
+        const end = closed.server.close().then(() => true);
+        expect(await Promise.race([end, sleep(15_000)])).toBe(true);
+      };
+      await Promise.all([goes(), closes()]);
     }, 60_000);
   });
 });

@@ -7,7 +7,7 @@ import { describeVhostUser, eventually, joined } from "../helpers/vhost-user.js"
 import { FILE_BYTES, Tried } from "../helpers/vhost-user-bad.js";
 
 /** Sequences, and messages of each. */
-const RUNS = Number(process.env.FUZZ_RUNS ?? 200);
+const RUNS = Number(process.env.FUZZ_RUNS ?? 150);
 const MESSAGES = 20;
 /** To do it again: FUZZ_SEED=123 npx vitest run test/vhost-user/fuzz.test.ts */
 const seed = Number(process.env.FUZZ_SEED ?? Date.now() & 0x7fffffff);
@@ -180,7 +180,7 @@ describeVhostUser("vhost-user: random input", () => {
   });
 
   test("random bytes", async () => {
-    for (let i = 0; i < 12; i++) {
+    for (let i = 0; i < 9; i++) {
       await tried.served.idle();
       using front = tried.served.connect();
       const noise = new Uint8Array(400 + Math.random() * 5000).map(() => Math.random() * 256);

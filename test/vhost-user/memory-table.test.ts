@@ -6,7 +6,9 @@ import { mapFile } from "#dist/linux/mapping.js";
 import { VIRTIO_BLK_T_IN, VIRTIO_BLK_T_OUT } from "#dist/spec/virtio-blk.js";
 import { pattern } from "../helpers/blk-raw.js";
 import { describeVhostUser, joined, Served } from "../helpers/vhost-user.js";
+import { closing } from "../helpers/vhost-user-bad.js";
 import { FrontDisk } from "../helpers/vhost-user-disk.js";
+import { RawQueue } from "../helpers/vhost-user-ring.js";
 
 /** Part of the front-end's memory as a region; user addresses may be moved. */
 function part(front: FrontEnd, start: number, bytes: number, moved = 0n): Uint8Array {
@@ -141,5 +143,40 @@ describeVhostUser("vhost-user memory", () => {
       await front.setMemory();
       expect((await disk.collect(reads))[0]?.data).toEqual(pattern(512, 5));
     });
+  });
+
+  describe("places that are easily got wrong", () => {
+    test.each([
+      ["from guest address 0", 0n],
+      ["up to the very last", (1n << 64n) - BigInt((16 << 20) - 65536 - (2 << 20))],
+      ["across 4 GiB", (1n << 32n) - 0x200000n],
+      ["where JavaScript's numbers are not exact", (1n << 60n) + 4096n],
+    ])("memory %s", async (_name, base) => {
+      const { guestBytes } = front.shared;
+      await setTable(front, [u64s(base, guestBytes, USER_BASE, 0)]);
+      const ring = new RawQueue(front, 0, 8, base);
+      await front.attach(ring.queue);
+      for (let i = 0; i < 20; i++) expect(await ring.isServed()).toBe(true);
+    });
+
+    test.each(["wasm", "ts"] as const)(
+      "rings and buffers beyond 3 GiB, rings by %s",
+      async (ring) => {
+        await using other = await Served.start({ ring });
+        using far = other.connect();
+        await far.negotiate(~0n);
+        await closing(makeMemfd(3.5 * 2 ** 30), async (fd) => {
+          const low = u64s(0, 3.5 * 2 ** 30, 0, 0); // sparse, and first
+          await far.must("SET_MEM_TABLE", joined(u32s(2, 0), low, far.region()), [fd, far.memfd]);
+          const disk = new FrontDisk(far, await far.startQueue(0, 64), 4, 65536);
+          for (let i = 0; i < 4; i++) await disk.write(i * 65536, pattern(65536, i));
+          for (let i = 0; i < 4; i++) {
+            const read = await disk.read(i * 65536, 65536);
+            expect(Buffer.compare(read, pattern(65536, i))).toBe(0);
+          }
+          expect(other.all("ring-error")).toEqual([]);
+        });
+      },
+    );
   });
 });

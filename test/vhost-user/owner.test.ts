@@ -1,7 +1,11 @@
 import { mkdirSync, readdirSync, readFileSync, rmdirSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
+import { FrontEnd } from "#dist/bench/front-end.js";
+import { pattern } from "../helpers/blk-raw.js";
 import { eventually, type Served } from "../helpers/vhost-user.js";
+import { Serving } from "../helpers/vhost-user-child.js";
+import { FrontDisk } from "../helpers/vhost-user-disk.js";
 
 import { describeOwners, GID, serveOthers, startFront, UID } from "../helpers/vhost-user-owner.js";
 
@@ -115,5 +119,29 @@ describeOwners("vhost-user: a front-end is a process of the model", () => {
     await one.next("disconnected");
     await eventually(() => one.kernel.tasks().length === 2, "all gone");
     expect(await connect(one, two)).toEqual([true, true]);
+  });
+
+  test("one of another pid namespace is served, in a process that nobody shares", async () => {
+    const under = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"];
+    await using serving = await Serving.start(2, {}, { under });
+    const { program } = serving;
+    const fronts: FrontEnd[] = [];
+    const pids: unknown[] = [];
+    for (const path of serving.paths) {
+      const front = new FrontEnd(path);
+      fronts.push(front);
+      await front.negotiate(~0n);
+      await front.setMemory();
+      const drive = new FrontDisk(front, await front.startQueue(0, 8));
+      await drive.write(0, pattern(512));
+      const { pid, uid, comm } = await program.next("connected");
+      expect({ uid, comm }).toEqual({ uid: 0, comm: "front-end" });
+      pids.push(pid);
+    }
+    expect(pids[0]).not.toBe(pids[1]);
+    for (const front of fronts) front.close();
+    program.say("close");
+    await program.next("closed");
+    expect(await program.end()).toBe(0);
   });
 });

@@ -5,7 +5,7 @@ import { drainEventfd, signalEventfd } from "#dist/linux/eventfd.js";
 import { VHOST_USER_VRING_NOFD_MASK as NOFD } from "#dist/spec/vhost-user.js";
 import { describeVhostUser, eventually, type Served } from "../helpers/vhost-user.js";
 import { takeCount } from "../helpers/vhost-user-ring.js";
-import { QUIET_MS, type Ring, RingSuite } from "../helpers/vhost-user-states.js";
+import { QUIET_MS, Ring, RingSuite } from "../helpers/vhost-user-states.js";
 
 describeVhostUser("vhost-user: descriptors of a running ring", () => {
   const suite = new RingSuite();
@@ -85,5 +85,39 @@ describeVhostUser("vhost-user: descriptors of a running ring", () => {
     ring.offer();
     ring.kick();
     await ring.done(2);
+  });
+
+  test("one kick descriptor for two rings starts and wakes both", async () => {
+    const other = new Ring(front, 1);
+    const { kickFd } = ring.queue;
+    await front.attach(other.queue);
+    await front.must("SET_VRING_KICK", u64s(1), [kickFd]);
+    for (let count = 1; count < 20; count++) {
+      other.offer();
+      ring.offer();
+      ring.kick();
+      await other.done(count);
+      await ring.done(count + 1);
+      other.reap(1);
+      ring.reap(1);
+    }
+    other.close();
+  });
+
+  test("one descriptor for kicks and calls: the worker wakes itself, and sleeps", async () => {
+    const { kickFd } = ring.queue;
+    await front.must("SET_VRING_CALL", u64s(0), [kickFd]);
+    await front.must("SET_VRING_ERR", u64s(0), [kickFd]);
+    for (let count = 2; count < 20; count++) {
+      ring.queue.ring.enableCall();
+      ring.offer();
+      ring.kick();
+      await ring.done(count);
+      ring.reap(1);
+    }
+    const before = process.cpuUsage();
+    await sleep(200);
+    const { user, system } = process.cpuUsage(before);
+    expect(user + system).toBeLessThan(150_000);
   });
 });

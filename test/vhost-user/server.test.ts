@@ -20,6 +20,9 @@ const device = blk({ nullBytes: 512 });
 const serve = (socketPath: string, options: Partial<ServeOptions> = {}) =>
   serveVhostUser({ socketPath, device, ...options });
 
+/** Front-ends, one after another: CYCLES=1000 npx vitest run test/vhost-user/server.test.ts */
+const CYCLES = Number(process.env.CYCLES ?? 60);
+
 describeVhostUser("vhost-user server", () => {
   describe("close()", () => {
     test("with nobody connected; any number of times", async () => {
@@ -135,7 +138,7 @@ describeVhostUser("vhost-user server", () => {
       expect(await third.receive()).toBeUndefined();
     });
 
-    test("a hundred, of every kind: nothing grows", { timeout: 120_000 }, async () => {
+    test("many, of every kind: nothing grows", { timeout: 600_000 }, async () => {
       await using served = await Served.start();
       const before = await warmUp(served);
       const cycle = async (i: number) => {
@@ -151,12 +154,21 @@ describeVhostUser("vhost-user server", () => {
       for (let i = 0; i < 16; i++) await cycle(i);
       await served.idle();
       const rss = process.memoryUsage().rss;
-      for (let i = 0; i < 84; i++) await cycle(i);
+      for (let i = 0; i < CYCLES; i++) await cycle(i);
       await served.idle();
       await expectGivenBack(served.kernel, before);
       expect(process.memoryUsage().rss - rss).toBeLessThan(150 << 20);
       expect(served.all("refused")).toEqual([]);
       expect(served.all("rejected")).toEqual([]);
+    });
+
+    test("a front-end whose number a process of the model has: it is another one", async () => {
+      await using served = await Served.start();
+      served.kernel.spawn({ pid: process.pid, comm: "somebody" });
+      const before = served.kernel.tasks().length;
+      await served.works();
+      expect(served.kernel.task(process.pid)?.comm).toBe("somebody");
+      await eventually(() => served.kernel.tasks().length === before, "given back");
     });
 
     test("two servers in one program: neither waits for the other", async () => {
