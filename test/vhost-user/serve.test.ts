@@ -33,7 +33,7 @@ describeVhostUser("vhost-wasm serve", () => {
       expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
       expect(existsSync(path)).toBe(false);
       expect(stdout.split("\n")).toHaveLength(5);
-      expect(stdout).toMatch(/connected: node \(pid \d+, uid \d+, gid \d+\), worker vhost-\d+/);
+      expect(stdout).toMatch(/connected: \S+ \(pid \d+, uid \d+, gid \d+\), worker vhost-\d+/);
       expect(stdout).toMatch(/disconnected after 2 requests, 1.1 k?B/);
     },
   );
