@@ -202,3 +202,12 @@ export async function warmUp(served: Served): Promise<Held> {
   await eventually(() => served.kernel.tasks().length === 2, "the first session is over");
   return settled(served.kernel);
 }
+
+/** Sends what the back-end may end the connection for before it is all sent. */
+export function sendUntilGone(send: () => void): void {
+  try {
+    send();
+  } catch (error) {
+    if ((error as { code?: string }).code !== "EPIPE") throw error;
+  }
+}

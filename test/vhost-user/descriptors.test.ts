@@ -5,7 +5,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { FrontEnd, u64s } from "#dist/bench/front-end.js";
 import { makeEventfd } from "#dist/linux/eventfd.js";
 import { closeFd } from "#dist/linux/libc.js";
-import { describeVhostUser, eventually, useDisk } from "../helpers/vhost-user.js";
+import { describeVhostUser, eventually, sendUntilGone, useDisk } from "../helpers/vhost-user.js";
 import { FdKinds, NEED_REPLY, nativeCall } from "../helpers/vhost-user-bad.js";
 import { Serving } from "../helpers/vhost-user-child.js";
 
@@ -180,7 +180,9 @@ describeVhostUser("vhost-user: descriptors left behind", () => {
     for (let i = 0; i < 3; i++) {
       const front = new FrontEnd(path);
       await front.ask("GET_FEATURES");
-      for (let sent = 0; sent < 12; sent++) front.send("SET_OWNER", none, pipes, NEED_REPLY);
+      sendUntilGone(() => {
+        for (let sent = 0; sent < 12; sent++) front.send("SET_OWNER", none, pipes, NEED_REPLY);
+      });
       while (await front.receive());
       front.close();
       await program.next("disconnected");
