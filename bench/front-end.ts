@@ -245,7 +245,7 @@ export class FrontEnd implements Disposable {
     this.#isOpen = false;
     this.#readiness.close();
     this.socket.close();
-    unmapFile(this.shared.memory, this.shared.guestStart, this.shared.guestBytes);
+    void unmapFile(this.shared.memory, this.shared.guestStart, this.shared.guestBytes);
     for (const fd of [...this.#fds, this.memfd]) closeFd(fd);
   }
 

@@ -21,15 +21,20 @@ function shortBytes(bytes: number): string {
   return /\d$/.test(text) ? `${text} B` : `${text}B`;
 }
 
+/** "1 request", "2 requests". */
+const plural = (count: number, what: string) => `${short(count)} ${what}${count === 1 ? "" : "s"}`;
+
 /** An event as a line for a person. */
-function toText(event: VhostUserEvent): string {
+function toText(event: VhostUserEvent, served: string): string {
   switch (event.event) {
     case "listening":
-      return `listening at ${event.socketPath}`;
+      return `listening at ${event.socketPath}, serves ${served}`;
     case "connected": {
       const { comm, pid, uid, gid, worker } = event;
       return `connected: ${comm} (pid ${pid}, uid ${uid}, gid ${gid}), worker ${worker}`;
     }
+    case "waiting":
+      return "another front-end waits until this one goes: a socket serves one at a time";
     case "rejected":
       return `a front-end can't be served: ${event.error.message}`;
     case "refused":
@@ -40,10 +45,14 @@ function toText(event: VhostUserEvent): string {
     }
     case "ring-unusable":
       return `ring ${event.queue} can't run: ${event.error.message}`;
+    case "io-error": {
+      const { queue, count, lastError } = event;
+      return `ring ${queue}: ${plural(count, "request")} failed, the last with ${lastError}`;
+    }
     case "disconnected": {
       const { requests, bytes, error } = event;
       const why = error ? `: ${error.message}` : "";
-      return `disconnected after ${short(requests)} requests, ${shortBytes(bytes)}${why}`;
+      return `disconnected after ${plural(requests, "request")}, ${shortBytes(bytes)}${why}`;
     }
   }
 }
@@ -64,12 +73,17 @@ function toJson(event: VhostUserEvent): string {
 export class ServeLog {
   readonly #form: "text" | "json";
   readonly #isLive: boolean;
+  readonly #served: string;
   #timer: NodeJS.Timeout | undefined;
-  #last = { requests: 0, bytes: 0 };
+  #last: Omit<QueueCounts, "failures"> = { requests: 0, bytes: 0 };
 
-  /** `isTerminal`: there is a place for a line that is written again and again. */
-  constructor(form: "text" | "json", isTerminal: boolean) {
+  /**
+   * `isTerminal`: there is a place for a line that is written again and again; `served`: what the
+   * device is, in a few words.
+   */
+  constructor(form: "text" | "json", isTerminal: boolean, served: string) {
     this.#form = form;
+    this.#served = served;
     for (const stream of [process.stdout, process.stderr]) {
       stream.removeAllListeners("error").on("error", () => {}); // whoever reads the log may go
     }
@@ -80,7 +94,7 @@ export class ServeLog {
   event(event: VhostUserEvent): void {
     this.#wipe();
     const isJson = this.#form === "json";
-    const line = isJson ? toJson(event) : `vhost-wasm: ${toText(event)}`;
+    const line = isJson ? toJson(event) : `vhost-wasm: ${toText(event, this.#served)}`;
     process.stdout.write(`${line.replace(CONTROLS, "?")}\n`);
     if (event.event !== "listening" && event.event !== "connected") return;
     this.#last = { requests: 0, bytes: 0 };

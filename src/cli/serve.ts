@@ -41,31 +41,39 @@ export function serveCommand(): Command {
 function blkCommand(): Command {
   return new Command("blk")
     .description("A disk: one of --image, --memory and --null says where its bytes are.")
-    .requiredOption("--socket <path>", "where to listen; QEMU: -chardev socket,path=<path>")
+    .requiredOption("--socket <path>", "where to listen (required)")
     .addOption(sourceOption("--image <file>", "a raw image, a whole number of 512-byte sectors"))
-    .addOption(sourceOption("--memory <size>", "memory, zeroes at first: 64M").argParser(parseDisk))
+    .addOption(
+      sourceOption("--memory <size>", "memory, zeroes at first; 64M, say").argParser(parseDisk),
+    )
     .addOption(sourceOption("--null <size>", "nothing, for measuring").argParser(parseDisk))
     .option("--read-only", "refuse writes")
     .option(
       "--queues <n>",
-      "request queues: QEMU wants one a vCPU",
+      "request queues: a VM wants one for each vCPU",
       parseCount(1, DOORBELL_QUEUES_MAX),
       QUEUES_DEFAULT,
     )
     .option("--id <text>", "the disk's serial, up to 20 bytes", "vhost-wasm")
     .option(
       "--poll-us <n>",
-      "microseconds to look at the rings before sleeping",
+      "microseconds to look at the rings before sleeping; 0 saves CPU",
       parseCount(0, POLL_MICROSECONDS_MAX),
       POLL_MICROSECONDS_DEFAULT,
     )
-    .option("--as-owner", "open the image as the front-end's user (needs root)")
+    .option("--as-owner", "open the image as the VM's user (needs root)")
     .option("--trust-memory", "take memory that can be truncated: that would end this program")
     .addOption(
       new Option("--log <form>", "what to print").choices(["text", "json"]).default("text"),
     )
+    .addHelpText("after", EXAMPLE)
     .action(serveBlk);
 }
+
+const EXAMPLE = `
+A VM's memory must be shared with us; for QEMU, in addition to what it is started with:
+  -object memory-backend-memfd,id=mem,size=1G,share=on -numa node,memdev=mem -m 1G
+  -chardev socket,id=disk,path=<path>,reconnect-ms=500 -device vhost-user-blk-pci,chardev=disk`;
 
 /** The size of a disk: whole sectors. */
 const parseDisk = parseSize(VIRTIO_BLK_SECTOR_BYTES);
@@ -80,6 +88,13 @@ function sourceOption(flags: string, description: string): Option {
 function sourceOf({ image, memory, null: empty }: ServeBlkOptions): BlkSource {
   if (image !== undefined) return { file: image };
   return memory === undefined ? { nullBytes: empty as number } : { memoryBytes: memory };
+}
+
+/** What is served, in a few words. */
+function describeSource({ image, memory, null: empty, readOnly }: ServeBlkOptions): string {
+  const bytes = memory ?? empty;
+  const what = image ?? `${bytes} bytes of ${memory === undefined ? "nothing" : "memory"}`;
+  return readOnly ? `${what}, read-only` : what;
 }
 
 function specOf(options: ServeBlkOptions): DeviceSpec<"blk"> {
@@ -103,7 +118,7 @@ async function serveBlk(options: ServeBlkOptions, command: Command): Promise<voi
   const stop = new AbortController();
   const end = () => stop.abort();
   for (const name of ["SIGINT", "SIGTERM"] as const) process.once(name, end);
-  const log = new ServeLog(options.log, process.stderr.isTTY);
+  const log = new ServeLog(options.log, process.stderr.isTTY, describeSource(options));
   const server = await serveVhostUser({
     socketPath: options.socket,
     device: specOf(options),

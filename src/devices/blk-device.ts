@@ -1,3 +1,4 @@
+import { errno } from "../spec/errno.js";
 import { hasFeature } from "../spec/features.js";
 import {
   VIRTIO_BLK_CONFIG_WRITEBACK,
@@ -39,9 +40,6 @@ const SEGMENTS_MAX = 254;
 const OVERHEAD_SEGMENTS = 2;
 const MAX_SECTOR = Number.MAX_SAFE_INTEGER / VIRTIO_BLK_SECTOR_BYTES;
 
-/** A back-end's answer as a status byte. */
-const toStatus = (result: number) => (result < 0 ? VIRTIO_BLK_S_IOERR : VIRTIO_BLK_S_OK);
-
 /**
  * A block device over a back-end. Each request is done before the next begins; what the guest got
  * wrong becomes the request's status. virtio 1.3, 5.2 Block Device.
@@ -61,6 +59,8 @@ export class BlkDevice implements VirtioDevice {
   readonly #bytesMax: number;
   #accepted: bigint | undefined;
   #isWriteback = true;
+  /** The error number of what the back-end failed at in this request, or 0. */
+  #errno = 0;
 
   /** `id`: at most 20 bytes of text for GET_ID. */
   constructor(backend: BlkBackend, id: string, queueCount: number, queueSizeMax: number) {
@@ -125,7 +125,9 @@ export class BlkDevice implements VirtioDevice {
       return 0; // zeroing so much would be work without a bound: see below
     }
     const type = readable.u32(0);
+    this.#errno = 0;
     const status = this.#perform(type, readable, writable, statusAt);
+    if (this.#errno !== 0) vq.failed(this.#errno);
     // A length vouches for every byte before it (2.7.8.2 The Virtqueue Used Ring), and the status
     // is the last one: so what no data was read to is zeroed.
     const isFilled = type === VIRTIO_BLK_T_IN || type === VIRTIO_BLK_T_GET_ID;
@@ -143,7 +145,7 @@ export class BlkDevice implements VirtioDevice {
       case VIRTIO_BLK_T_OUT:
         return this.#write(sector, readable);
       case VIRTIO_BLK_T_FLUSH:
-        return toStatus(this.#backend.flush());
+        return this.#toStatus(this.#backend.flush());
       case VIRTIO_BLK_T_GET_ID:
         return this.#getId(writable, length);
       case VIRTIO_BLK_T_DISCARD:
@@ -152,6 +154,13 @@ export class BlkDevice implements VirtioDevice {
       default:
         return VIRTIO_BLK_S_UNSUPP;
     }
+  }
+
+  /** A back-end's answer as a status: how much it did of what it had to, or a negative errno. */
+  #toStatus(result: number, needed = 0): number {
+    if (result >= needed) return VIRTIO_BLK_S_OK;
+    this.#errno = result < 0 ? -result : errno.EIO;
+    return VIRTIO_BLK_S_IOERR;
   }
 
   #getId(writable: ChainSide, length: number): number {
@@ -176,9 +185,9 @@ export class BlkDevice implements VirtioDevice {
       writable.length(0) >= length
         ? this.#backend.read(offset, writable.address(0), length)
         : this.#backend.readv(offset, writable.views(0, length));
-    if (done < expected) return VIRTIO_BLK_S_IOERR; // failed, or the file has shrunk
-    if (done < length) writable.fill(done, length - done, 0);
-    return VIRTIO_BLK_S_OK;
+    const status = this.#toStatus(done, expected); // failed, or the file has shrunk
+    if (done >= expected && done < length) writable.fill(done, length - done, 0);
+    return status;
   }
 
   #write(sector: number, readable: ChainSide): number {
@@ -190,13 +199,13 @@ export class BlkDevice implements VirtioDevice {
     const done = isPlain
       ? this.#backend.write(offset, readable.address(1), length)
       : this.#backend.writev(offset, readable.views(VIRTIO_BLK_HEADER_BYTES, length));
-    if (done < length) return VIRTIO_BLK_S_IOERR;
-    return this.#settle();
+    const status = this.#toStatus(done, length);
+    return status === VIRTIO_BLK_S_OK ? this.#settle() : status;
   }
 
   /** In write-through mode, what was written is stable before the request is done. */
   #settle(): number {
-    return this.#isWriteback ? VIRTIO_BLK_S_OK : toStatus(this.#backend.flush());
+    return this.#isWriteback ? VIRTIO_BLK_S_OK : this.#toStatus(this.#backend.flush());
   }
 
   /** Discard and write zeroes: all segments are checked before the first is done. See 5.2.6.2. */
@@ -216,7 +225,8 @@ export class BlkDevice implements VirtioDevice {
         type === VIRTIO_BLK_T_DISCARD
           ? this.#backend.discard(offset, lengthBytes)
           : this.#backend.writeZeroes(offset, lengthBytes);
-      if (result < 0) return VIRTIO_BLK_S_IOERR;
+      const status = this.#toStatus(result);
+      if (status !== VIRTIO_BLK_S_OK) return status;
     }
     return type === VIRTIO_BLK_T_DISCARD ? VIRTIO_BLK_S_OK : this.#settle();
   }

@@ -1,4 +1,5 @@
 import * as fs from "node:fs";
+import { lockImage } from "../linux/image-lock.js";
 import { punchHole } from "../linux/punch-hole.js";
 import { errno, VhostError } from "../spec/errno.js";
 import { VIRTIO_BLK_SECTOR_BYTES } from "../spec/virtio-blk.js";
@@ -80,8 +81,9 @@ export class FileBackend implements BlkBackend {
   readonly #memory: Uint8Array<ArrayBufferLike>;
 
   /**
-   * Opens the file. Throws what `checkImage` throws, and EBUSY when it is none of `claims` any
-   * more: another file took its name since they were taken.
+   * Opens the file, and locks it as QEMU does. Throws what `checkImage` throws, and EBUSY when
+   * another program has it locked, or when it is none of `claims` any more: another file took its
+   * name since they were taken.
    */
   constructor(
     path: string,
@@ -96,6 +98,10 @@ export class FileBackend implements BlkBackend {
       const { sizeBytes, key } = factsOf(path, isReadOnly, fs.fstatSync(this.#fd));
       if (!claims.includes(key)) {
         throw new VhostError("EBUSY", `${path} was replaced while it was opened; open it again`);
+      }
+      if (!lockImage(this.#fd, isReadOnly)) {
+        const who = "another program: a virtual machine, or a server like this one";
+        throw new VhostError("EBUSY", `${path} is in use by ${who}`, { path });
       }
       this.sizeBytes = sizeBytes;
     } catch (error) {

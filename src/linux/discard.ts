@@ -1,4 +1,4 @@
-import { readlinkSync } from "node:fs";
+import { close, readlinkSync } from "node:fs";
 import { Worker } from "node:worker_threads";
 import { closeFd, libc } from "./libc.js";
 import { isMemoryFile } from "./mapping.js";
@@ -17,17 +17,27 @@ const waiting: number[][] = [];
 /**
  * Closes descriptors that came from elsewhere. Closing can block: a file of a file system whose
  * server does not answer, a large one. What is not known to be harmless is closed by a
- * thread of its own, which does not keep the program alive. Main thread.
+ * thread of its own, which does not keep the program alive. Main thread. Resolves when those are
+ * closed whose closing ends, however long it takes: the memory files.
  */
-export function discardFds(fds: readonly number[]): void {
+export async function discardFds(fds: readonly number[]): Promise<void> {
+  const memory: Promise<void>[] = [];
   const others: number[] = [];
   for (const fd of fds) {
-    if (isHarmless(fd)) closeFd(fd);
+    if (isMemoryFile(fd)) memory.push(closeMemory(fd));
+    else if (isHarmless(fd)) closeFd(fd);
     else others.push(fd);
   }
-  if (others.length === 0) return;
-  waiting.push(others);
+  if (others.length > 0) waiting.push(others);
   next();
+  await Promise.all(memory);
+}
+
+/** Off this thread: when nobody else has it, its pages are given back one by one. */
+function closeMemory(fd: number): Promise<void> {
+  return new Promise((resolve) => {
+    close(fd, () => resolve());
+  });
 }
 
 /** Side effect: a socket no longer lingers. */
@@ -36,7 +46,7 @@ function isHarmless(fd: number): boolean {
   if (name.startsWith("socket:")) {
     return libc().setsockopt(fd, SOL_SOCKET, SO_LINGER, NO_LINGER, NO_LINGER.byteLength) === 0;
   }
-  return name.startsWith("pipe:") || name === "anon_inode:[eventfd]" || isMemoryFile(fd);
+  return name.startsWith("pipe:") || name === "anon_inode:[eventfd]";
 }
 
 function next(): void {

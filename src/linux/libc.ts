@@ -20,6 +20,7 @@ const PROTOTYPES = {
   shutdown: "int shutdown(int fd, int how)",
   close: "int close(int fd)",
   fcntl: "int fcntl(int fd, int command, int argument)",
+  fcntlLock: "int fcntl(int fd, int command, void *lock)",
   mmap: "intptr_t mmap(uintptr_t at, size_t length, int prot, int flags, int fd, int64_t offset)",
   munmap: "int munmap(uintptr_t at, size_t length)",
   memfd_create: "int memfd_create(const char *name, uint flags)",
@@ -37,6 +38,7 @@ const PROTOTYPES = {
   prctl: "int prctl(int option, const char *text)",
   setfsuid: "int setfsuid(uint uid)",
   setfsgid: "int setfsgid(uint gid)",
+  capset: "int capset(void *header, const void *data)",
   syscall: "long syscall(long number, size_t first, void *second)",
 } as const;
 
@@ -60,6 +62,20 @@ let loaded: Libc | undefined;
 export function libc(): Libc {
   loaded ??= load();
   return loaded;
+}
+
+/** `null`: there is none here, and it need not be looked for again. */
+let known: Libc | null | undefined;
+
+/** The C library, or `null` where `libc` would throw: for what can be done without. */
+export function libcIfAny(): Libc | null {
+  if (known !== undefined) return known;
+  try {
+    known = libc();
+  } catch {
+    known = null;
+  }
+  return known;
 }
 
 function load(): Libc {

@@ -1,3 +1,4 @@
+import { setImmediate as nextTurn } from "node:timers/promises";
 import { check, libc } from "./libc.js";
 
 const PROT_READ = 1;
@@ -13,6 +14,9 @@ const F_SEAL_SHRINK = 0x2;
 
 /** Bytes of a page of the machine that everything we map is aligned to. */
 export const MAP_PAGE_BYTES = 4096;
+
+/** So much is unmapped at once, while which all threads that touch new pages wait. */
+const UNMAP_BYTES = 64 << 20;
 
 /** The address in this program of a linear memory's first byte. */
 export function baseAddress(memory: WebAssembly.Memory): number {
@@ -37,12 +41,23 @@ export function mapFile(
   check(result, "memory can't be mapped");
 }
 
-/** Puts zeroes of our own back in the place of what was mapped: never a hole. Throws ENOMEM. */
-export function unmapFile(memory: WebAssembly.Memory, address: number, length: number): void {
+/**
+ * Puts zeroes of our own back in the place of what was mapped: never a hole. Much of it takes
+ * several turns of the event loop. Rejects with ENOMEM.
+ */
+export async function unmapFile(
+  memory: WebAssembly.Memory,
+  address: number,
+  length: number,
+): Promise<void> {
   const at = baseAddress(memory) + address;
   const flags = MAP_PRIVATE | MAP_FIXED | MAP_ANONYMOUS | MAP_NORESERVE;
-  const result = libc().mmap(at, length, PROT_READ | PROT_WRITE, flags, -1, 0);
-  check(result, "memory can't be unmapped");
+  for (let done = 0; done < length; done += UNMAP_BYTES) {
+    if (done > 0) await nextTurn();
+    const bytes = Math.min(UNMAP_BYTES, length - done);
+    const result = libc().mmap(at + done, bytes, PROT_READ | PROT_WRITE, flags, -1, 0);
+    check(result, "memory can't be unmapped");
+  }
 }
 
 /** Whether a file is one in memory alone, of tmpfs or hugetlbfs: no other has seals. */

@@ -1,20 +1,7 @@
-import { type Libc, libc } from "./libc.js";
+import { libcIfAny } from "./libc.js";
 
 const FALLOC_FL_KEEP_SIZE = 0x1;
 const FALLOC_FL_PUNCH_HOLE = 0x2;
-
-/** `null`: there is none here, and it need not be looked for again. */
-let known: Libc | null | undefined;
-
-function libcIfAny(): Libc | null {
-  if (known !== undefined) return known;
-  try {
-    known = libc();
-  } catch {
-    known = null;
-  }
-  return known;
-}
 
 /**
  * Gives the space of a part of a file back to the file system; it reads as zeroes then. Where that

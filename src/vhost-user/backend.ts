@@ -37,8 +37,9 @@ export interface BackendOptions {
 
 /**
  * A device as a vhost-user front-end sets it up: a function for each request, which throws
- * `VhostError` for what it refuses and then has changed nothing. What changes a ring or the memory
- * stops all rings, and starts those that then can run. One call at a time. Section "Communication".
+ * `VhostError` for what it refuses and, unless it says otherwise, then has changed nothing. What
+ * changes a ring or the memory stops all rings, and starts those that then can run. One call at a
+ * time. Section "Communication".
  */
 export class Backend {
   readonly #dev: VhostDev;
@@ -100,16 +101,16 @@ export class Backend {
     return this.#vrings.length;
   }
 
-  /** SET_MEM_TABLE. */
-  async setMemTable(regions: readonly RegionDescription[], fds: readonly number[]): Promise<void> {
+  /** SET_MEM_TABLE. Takes the descriptors. When mapping fails, no memory is left. */
+  async setMemTable(regions: readonly RegionDescription[], fds: number[]): Promise<void> {
     this.#memory.check(regions, fds);
     await this.#paused(() => this.#memory.replace(regions, fds));
   }
 
-  /** ADD_MEM_REG. */
-  async addMemoryRegion(region: RegionDescription, fd: number): Promise<void> {
-    this.#memory.checkAdded(region, fd);
-    await this.#paused(() => this.#memory.add(region, fd));
+  /** ADD_MEM_REG. Takes the descriptor. */
+  async addMemoryRegion(region: RegionDescription, fds: number[]): Promise<void> {
+    this.#memory.checkAdded(region, fds[0] as number);
+    await this.#paused(() => this.#memory.add(region, fds));
   }
 
   /** REM_MEM_REG. */
@@ -266,9 +267,9 @@ export class Backend {
   }
 
   /** Gives back descriptors and mappings. After the device was closed: nothing may use them. */
-  release(): void {
+  async release(): Promise<void> {
     for (const vring of this.#vrings) vring.reset();
-    this.#memory.clear();
+    await this.#memory.clear();
   }
 }
 

@@ -1,4 +1,5 @@
 import type { VhostError } from "../spec/errno.js";
+import type { QueueCounts } from "../vhost/counters.js";
 
 /** What a server has to tell: one line of a log each. */
 export type VhostUserEvent =
@@ -6,6 +7,8 @@ export type VhostUserEvent =
   | { event: "listening"; socketPath: string }
   /** One did; `worker` is the name of its thread. */
   | { event: "connected"; pid: number; uid: number; gid: number; comm: string; worker: string }
+  /** Another did, and waits until that one goes. */
+  | { event: "waiting" }
   /** One did, and can't be served. */
   | { event: "rejected"; error: VhostError }
   /** A message was refused: with an error as the reply, or the connection ends. */
@@ -14,8 +17,10 @@ export type VhostUserEvent =
   | { event: "ring-error"; queue: number; errors: Record<string, number> }
   /** A ring can't run with what the front-end gave. */
   | { event: "ring-unusable"; queue: number; error: VhostError }
+  /** Requests of a ring failed on the device's own side, so often since the last time. */
+  | { event: "io-error"; queue: number; count: number; lastError: string }
   /** The front-end has gone; `error` when that was not its own doing. */
-  | { event: "disconnected"; requests: number; bytes: number; error?: VhostError };
+  | ({ event: "disconnected"; error?: VhostError } & QueueCounts);
 
 /** Gets every event, in the thread of the server. */
 export type VhostUserListener = (event: VhostUserEvent) => void;

@@ -91,27 +91,29 @@ export class MemoryTable {
   }
 
   /**
-   * These regions and no others. The old ones make room first, so that when mapping fails (ENOMEM)
-   * there is none left.
+   * These regions and no others; takes their descriptors. The old ones make room first, so that
+   * when mapping fails (ENOMEM) there is none left.
    */
-  replace(wanted: readonly RegionDescription[], fds: readonly number[]): void {
-    this.clear();
+  async replace(wanted: readonly RegionDescription[], fds: number[]): Promise<void> {
+    await this.clear();
     try {
-      for (const [index, region] of wanted.entries()) this.#mapOne(region, fds[index] as number);
+      for (const region of wanted) this.#mapOne(region, fds);
       this.publish();
     } catch (error) {
-      this.clear();
+      await this.clear();
       throw error;
     }
   }
 
-  #mapOne(region: RegionDescription, fd: number): void {
-    this.#regions.push({ ...region, mapped: this.#map.map(fd, region) });
+  /** Takes the first of `fds`. */
+  #mapOne(region: RegionDescription, fds: number[]): void {
+    this.#regions.push({ ...region, mapped: this.#map.map(fds[0] as number, region) });
+    fds.shift();
   }
 
-  /** One more region. Throws EINVAL, ENOMEM; the others stay. */
-  add(region: RegionDescription, fd: number): void {
-    this.#mapOne(region, fd);
+  /** One more region; takes its descriptor. Throws EINVAL, ENOMEM; the others stay. */
+  add(region: RegionDescription, fds: number[]): void {
+    this.#mapOne(region, fds);
     this.publish();
   }
 
@@ -128,16 +130,16 @@ export class MemoryTable {
   }
 
   /** Takes away what `find` gave. */
-  remove(region: RegionDescription): void {
+  async remove(region: RegionDescription): Promise<void> {
     const index = this.#regions.indexOf(region as Region);
     const [removed] = this.#regions.splice(index, 1);
-    removed?.mapped.release();
     this.publish();
+    await removed?.mapped.release();
   }
 
   /** Takes all of it away. */
-  clear(): void {
-    for (const { mapped } of this.#regions.splice(0)) mapped.release();
+  async clear(): Promise<void> {
+    await Promise.all(this.#regions.splice(0).map(({ mapped }) => mapped.release()));
   }
 
   /** Tells the device where the guest's memory is. */

@@ -25,7 +25,7 @@ export interface Message {
 
 /** Closes what is left in `fds`, whatever it is. */
 export function closeAll(fds: number[]): void {
-  discardFds(fds.splice(0));
+  void discardFds(fds.splice(0));
 }
 
 /** The back-end's end of a vhost-user connection. Main thread. */

@@ -1,4 +1,5 @@
 import { fstatSync, statfsSync } from "node:fs";
+import { discardFds } from "../linux/discard.js";
 import {
   baseAddress,
   MAP_PAGE_BYTES,
@@ -13,8 +14,8 @@ import { VhostError } from "../spec/errno.js";
 export interface MappedRegion {
   /** Linear address of its first byte. */
   linearAddress: number;
-  /** Takes it away, when nobody else of the same memory uses it. */
-  release(): void;
+  /** Takes it away, when nobody else of the same memory uses it. Rejects with ENOMEM. */
+  release(): Promise<void>;
 }
 
 interface Mapping {
@@ -23,6 +24,8 @@ interface Mapping {
   bytes: number;
   /** What the arena gave. */
   allocated: number;
+  /** Its file: kept, so that unmapping is never the last that holds it, and quick. */
+  fd: number;
   users: number;
 }
 
@@ -86,13 +89,18 @@ export class RegionMap {
     return known;
   }
 
-  /** Maps part of a file that `checkFile` found good; `fd` may be closed. Throws ENOMEM, EINVAL. */
+  /**
+   * Maps part of a file that `checkFile` found good. `fd` is ours from now on, unless this throws:
+   * ENOMEM, EINVAL.
+   */
   map(fd: number, { offset, sizeBytes }: FilePart): MappedRegion {
     const skip = offset % PAGE;
     const { dev, ino, blksize } = fstatSync(fd, { bigint: true });
     const key = [dev, ino, offset, sizeBytes].join(":");
     let mapping = this.#mappings.get(key);
-    if (!mapping) {
+    if (mapping) {
+      void discardFds([fd]);
+    } else {
       const pageBytes = pageBytesOf(Number(blksize));
       mapping = this.#add(key, fd, offset - skip, Number(skip + sizeBytes), pageBytes);
     }
@@ -104,10 +112,10 @@ export class RegionMap {
     let isHeld = true;
     return {
       linearAddress: mapping.address + skip,
-      release: () => {
+      release: async () => {
         if (!isHeld) return;
         isHeld = false;
-        if (--mapping.users === 0) this.#remove(key, mapping);
+        if (--mapping.users === 0) await this.#remove(key, mapping);
       },
     };
   }
@@ -126,15 +134,19 @@ export class RegionMap {
       guest.free(at);
       throw error;
     }
-    const mapping = { address, bytes, allocated: at, users: 0 };
+    const mapping = { address, bytes, allocated: at, fd, users: 0 };
     this.#mappings.set(key, mapping);
     return mapping;
   }
 
-  #remove(key: string, { address, bytes, allocated }: Mapping): void {
+  async #remove(key: string, { address, bytes, allocated, fd }: Mapping): Promise<void> {
     this.#mappings.delete(key);
-    unmapFile(this.#shared.memory, address, bytes);
-    this.#shared.guest.free(allocated);
+    try {
+      await unmapFile(this.#shared.memory, address, bytes);
+      this.#shared.guest.free(allocated);
+    } finally {
+      await discardFds([fd]);
+    }
   }
 }
 

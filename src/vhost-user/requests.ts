@@ -129,10 +129,7 @@ define(
 defineGet("GET_MAX_MEM_SLOTS", { ...NONE, feature: SLOTS }, (backend) => u64(backend.memorySlots));
 const ONE_REGION = VHOST_USER_REGIONS_START + VHOST_USER_REGION_BYTES;
 define("ADD_MEM_REG", { bytes: ONE_REGION, fds: [1, 1], feature: SLOTS }, (backend, message) =>
-  backend.addMemoryRegion(
-    readRegion(message.payload, VHOST_USER_REGIONS_START),
-    message.fds[0] as number,
-  ),
+  backend.addMemoryRegion(readRegion(message.payload, VHOST_USER_REGIONS_START), message.fds),
 );
 define("REM_MEM_REG", { bytes: ONE_REGION, fds: [0, 1], feature: SLOTS }, (backend, { payload }) =>
   backend.removeMemoryRegion(readRegion(payload, VHOST_USER_REGIONS_START)),

@@ -1,12 +1,10 @@
-import { lstatSync, rmSync, unlinkSync } from "node:fs";
 import { resolve } from "node:path";
-import { setTimeout } from "node:timers/promises";
+import { setTimeout as sleep } from "node:timers/promises";
 import { Kernel } from "../kernel/kernel.js";
 import { closeFd } from "../linux/libc.js";
 import { Readiness } from "../linux/readiness.js";
 import { checkFsIdentity } from "../linux/thread-identity.js";
-import { acceptUnix, connectUnix, listenUnix } from "../linux/unix-socket.js";
-import { VhostError } from "../spec/errno.js";
+import { acceptUnix } from "../linux/unix-socket.js";
 import { PID_MAX_LIMIT } from "../spec/sched.js";
 import { asVhostError } from "../vhost/control.js";
 import type { QueueCounts } from "../vhost/counters.js";
@@ -14,7 +12,9 @@ import type { DeviceSpec } from "../vhost/device.js";
 import type { WorkerOptions } from "../vhost/worker-handle.js";
 import type { VhostUserEvent, VhostUserListener } from "./events.js";
 import type { MemoryTrust } from "./region-map.js";
+import { checkServeOptions } from "./serve-options.js";
 import { Session, type SessionOptions } from "./session.js";
+import { SocketFile } from "./socket-file.js";
 
 /** What to serve, where and how. */
 export interface ServeOptions extends Pick<WorkerOptions, "ring" | "pollMicroseconds"> {
@@ -39,6 +39,8 @@ export interface ServeOptions extends Pick<WorkerOptions, "ring" | "pollMicrosec
 
 /** How long a server waits when it has no descriptors or threads left, in milliseconds. */
 const RETRY_MS = 100;
+/** A front-end that waits for so long, in milliseconds, is told of. */
+const PATIENCE_MS = 1000;
 
 let sharedKernel: Kernel | undefined;
 
@@ -46,21 +48,18 @@ let sharedKernel: Kernel | undefined;
 export class VhostUserServer implements AsyncDisposable {
   /** Resolves when it has ended and everything is given back. */
   readonly closed: Promise<void>;
-  readonly #path: string;
-  readonly #inode: bigint;
-  readonly #listener: number;
+  readonly #socket: SocketFile;
   readonly #readiness: Readiness;
   readonly #abort = new AbortController();
   readonly #session: SessionOptions;
   #current: Session | undefined;
+  #waiting: NodeJS.Timeout | undefined;
 
   /** Listens; see `serveVhostUser`. */
   constructor(path: string, session: SessionOptions) {
-    this.#path = path;
     this.#session = session;
-    this.#listener = listenAt(path);
-    this.#inode = inodeOf(path);
-    this.#readiness = new Readiness(this.#listener);
+    this.#socket = new SocketFile(path);
+    this.#readiness = new Readiness(this.#socket.fd);
     this.closed = this.#serve();
   }
 
@@ -72,35 +71,37 @@ export class VhostUserServer implements AsyncDisposable {
   async #serve(): Promise<void> {
     const { signal } = this.#abort;
     try {
-      while (!signal.aborted && (await this.#readiness.wait())) {
-        await this.#serveNext(signal);
+      let next = this.#readiness.wait();
+      while (!signal.aborted && (await next)) {
+        const served = this.#serveNext(signal);
+        next = this.#readiness.wait();
+        next.then((isThere) => isThere && this.#announceWaiting()).catch(() => {});
+        await served;
+        clearTimeout(this.#waiting);
       }
     } finally {
       this.#readiness.close();
-      closeFd(this.#listener);
-      this.#removeSocket();
+      closeFd(this.#socket.fd);
+      this.#socket.remove();
     }
   }
 
-  /** Unless it is another's by now. One that can't be removed is as stale as after a crash. */
-  #removeSocket(): void {
-    try {
-      if (inodeOf(this.#path) === this.#inode) rmSync(this.#path, { force: true });
-    } catch {
-      // the next server at this path takes its place
-    }
+  /** Unless it is the next that came a little early. */
+  #announceWaiting(): void {
+    if (!this.#current) return;
+    this.#waiting = setTimeout(() => this.#session.onEvent({ event: "waiting" }), PATIENCE_MS);
   }
 
   /** One front-end, to its end. Never rejects: what can't be served now is told and tried again. */
   async #serveNext(signal: AbortSignal): Promise<void> {
     try {
-      const connection = acceptUnix(this.#listener);
+      const connection = acceptUnix(this.#socket.fd);
       if (connection === undefined) return;
       this.#current = new Session(this.#session, connection);
       await this.#current.run(signal);
     } catch (error) {
       this.#session.onEvent({ event: "rejected", error: asVhostError(error) });
-      await setTimeout(RETRY_MS, undefined, { signal }).catch(() => {});
+      await sleep(RETRY_MS, undefined, { signal }).catch(() => {});
     } finally {
       this.#current = undefined;
     }
@@ -118,41 +119,15 @@ export class VhostUserServer implements AsyncDisposable {
   }
 }
 
-/** The socket's file, or 0 when there is none. */
-function inodeOf(path: string): bigint {
-  return lstatSync(path, { bigint: true, throwIfNoEntry: false })?.ino ?? 0n;
-}
-
-/** Takes the place of a socket that nobody listens at any more. Throws EADDRINUSE. */
-function listenAt(path: string): number {
-  try {
-    return listenUnix(path);
-  } catch (error) {
-    const isTaken = error instanceof VhostError && error.code === "EADDRINUSE";
-    if (!isTaken || !isStale(path)) throw error;
-    unlinkSync(path);
-    return listenUnix(path);
-  }
-}
-
-function isStale(path: string): boolean {
-  if (!lstatSync(path, { throwIfNoEntry: false })?.isSocket()) return false;
-  try {
-    closeFd(connectUnix(path));
-    return false;
-  } catch (error) {
-    return error instanceof VhostError && error.code === "ECONNREFUSED";
-  }
-}
-
 /**
  * Serves `device` at a Unix socket to vhost-user front-ends (QEMU's vhost-user-blk, for one), one
  * after another. Resolves when it listens; it ends with `signal` or `close()`. Linux only, with the
- * optional package koffi. Rejects with ENOSYS where those are missing, EADDRINUSE when somebody
- * listens there, EPERM for `asOwner` without the right to, ENOENT and EACCES for the folder of the
- * socket or the device's file.
+ * optional package koffi. Rejects with ENOSYS where those are missing, EINVAL naming an option that
+ * is wrong, EADDRINUSE when somebody listens there, EPERM for `asOwner` without the right to,
+ * ENOENT and EACCES for the folder of the socket or the device's file.
  */
 export async function serveVhostUser(options: ServeOptions): Promise<VhostUserServer> {
+  checkServeOptions(options);
   const { socketPath, device, signal, asOwner = false, memory = "sealed", onEvent } = options;
   signal?.throwIfAborted();
   if (asOwner) checkFsIdentity();

@@ -11,6 +11,7 @@ import type { DeviceSpec } from "../vhost/device.js";
 import type { NotifierSpec } from "../vhost/notifier.js";
 import type { WorkerHandle, WorkerOptions } from "../vhost/worker-handle.js";
 import { Backend } from "./backend.js";
+import { ErrorWatch } from "./error-watch.js";
 import type { EventfdNotifierOptions } from "./eventfd-notifier.js";
 import type { VhostUserListener } from "./events.js";
 import { Channel, closeAll, type Message } from "./message.js";
@@ -18,8 +19,6 @@ import { adoptPeer, type Peer } from "./peer.js";
 import type { MemoryTrust } from "./region-map.js";
 import { type RequestType, requestType } from "./requests.js";
 
-/** How often rings are looked at for errors, in milliseconds. */
-const ERROR_WATCH_MS = 250;
 /** A worker that does not answer for so long, in milliseconds, is looked after. */
 const BUSY_MS_MAX = 200;
 /** A message that is not answered for so long, in milliseconds, ends the session. */
@@ -62,7 +61,6 @@ export class Session {
   #refusals = 0;
   /** When the message that is being answered came, in milliseconds; Infinity: none is. */
   #busySince = Number.POSITIVE_INFINITY;
-  #errorsSeen: Record<number, Record<string, number>> = {};
 
   /** `connection`: the socket, ours from now on. */
   constructor(options: SessionOptions, connection: number) {
@@ -114,7 +112,7 @@ export class Session {
       await dev.close().catch(() => {}); // what its close threw has ended the worker already
       clearInterval(unblocking);
       liveSessions.delete(atExit);
-      backend?.release();
+      await backend?.release().catch(() => {}); // what can't be unmapped is not used again
       wake.close();
     }
     // Only now: nothing of what was in flight is done any more.
@@ -148,7 +146,7 @@ export class Session {
 
   /** Answers messages until the front-end goes; gives what ended it before that. */
   async #converse(dev: VhostDev, backend: Backend): Promise<{ error?: VhostError }> {
-    const watch = setInterval(() => this.#watchErrors(dev), ERROR_WATCH_MS);
+    const watch = new ErrorWatch(dev, dev.worker.counters, this.#options.onEvent);
     let error: VhostError | undefined;
     try {
       for (;;) {
@@ -163,9 +161,8 @@ export class Session {
     } catch (reason) {
       if (!this.#isEnding) error = asVhostError(reason);
     } finally {
-      clearInterval(watch);
+      watch.close();
     }
-    this.#watchErrors(dev);
     return error ? { error } : {};
   }
 
@@ -199,24 +196,9 @@ export class Session {
     throw new VhostError("EPROTO", `more than ${REFUSALS_MAX} requests were refused`);
   }
 
-  /** Reports ring errors that are new since the last look. */
-  #watchErrors(dev: VhostDev): void {
-    const counts = dev.errorCounts();
-    for (const [queue, errors] of Object.entries(counts)) {
-      const seen = this.#errorsSeen[Number(queue)] ?? {};
-      const fresh = Object.entries(errors)
-        .map(([name, count]) => [name, count - (seen[name] ?? 0)] as const)
-        .filter(([, count]) => count > 0);
-      if (fresh.length === 0) continue;
-      const event = "ring-error" as const;
-      this.#options.onEvent({ event, queue: Number(queue), errors: Object.fromEntries(fresh) });
-    }
-    this.#errorsSeen = counts;
-  }
-
   /** What the device has done. */
   get counts(): QueueCounts {
-    return this.#worker?.counters.total() ?? { requests: 0, bytes: 0 };
+    return this.#worker?.counters.total() ?? { requests: 0, bytes: 0, failures: 0 };
   }
 }
 

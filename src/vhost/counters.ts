@@ -2,7 +2,9 @@ import { DOORBELL_QUEUES_MAX } from "./notify.js";
 
 const REQUESTS = 0;
 const BYTES = 1;
-const WORDS = 2;
+const FAILURES = 2;
+const LAST_ERRNO = 3;
+const WORDS = 4;
 
 /** What a queue has done since its worker began. */
 export interface QueueCounts {
@@ -10,6 +12,8 @@ export interface QueueCounts {
   requests: number;
   /** Bytes of their buffers. */
   bytes: number;
+  /** Requests that failed on the device's own side: its file could not be read, say. */
+  failures: number;
 }
 
 /** Counts of each queue of a worker: written by its thread, read by any. */
@@ -30,13 +34,31 @@ export class Counters {
     this.#words[at + BYTES] = (this.#words[at + BYTES] as number) + bytes;
   }
 
+  /** Worker: one failed, for a reason of the system's, an error number. */
+  fail(queue: number, errno: number): void {
+    const at = queue * WORDS;
+    this.#words[at + FAILURES] = (this.#words[at + FAILURES] as number) + 1;
+    this.#words[at + LAST_ERRNO] = errno;
+  }
+
   /** What all queues have done. */
   total(): QueueCounts {
-    const total = { requests: 0, bytes: 0 };
+    const total = { requests: 0, bytes: 0, failures: 0 };
     for (let at = 0; at < this.#words.length; at += WORDS) {
       total.requests += this.#words[at + REQUESTS] as number;
       total.bytes += this.#words[at + BYTES] as number;
+      total.failures += this.#words[at + FAILURES] as number;
     }
     return total;
+  }
+
+  /** How often a queue has failed, and the error number of the last time. */
+  failuresOf(queue: number): { failures: number; lastErrno: number } {
+    const at = queue * WORDS;
+    const [failures = 0, lastErrno = 0] = [
+      this.#words[at + FAILURES],
+      this.#words[at + LAST_ERRNO],
+    ];
+    return { failures, lastErrno };
   }
 }

@@ -28,6 +28,8 @@ export interface QueueHooks {
   error(queue: number): void;
   /** So many requests and bytes were done. */
   count(requests: number, bytes: number): void;
+  /** A request failed on the device's own side, for a reason of the system's. */
+  fail(errno: number): void;
   /** A clock, in milliseconds. */
   now(): number;
 }
@@ -116,6 +118,11 @@ export class Virtqueue {
     this.#tables.countError(VRING_E_REQUEST);
     this.#hasBadRequest = true;
     return 0;
+  }
+
+  /** Counts a request that failed on the device's own side; `errno`: the system's reason. */
+  failed(errno: number): void {
+    this.#hooks.fail(errno);
   }
 
   /** Publishes what is staged and calls the driver if it asked. Linux: vhost_signal(). */

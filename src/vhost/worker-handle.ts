@@ -51,7 +51,7 @@ export class WorkerHandle {
 
   /** Makes and starts it. Throws what copyProcess throws, with nothing kept. */
   constructor(kernel: Kernel, owner: Task, memory: WebAssembly.Memory, options: WorkerOptions) {
-    checkOptions(options);
+    checkWorkerOptions(options);
     const name = `vhost-${owner.pid}`;
     const setup = {
       memory,
@@ -112,7 +112,7 @@ export class WorkerHandle {
 }
 
 /** Throws EINVAL for a value that is none of an option's: a wrong one must not pass for another. */
-function checkOptions({
+export function checkWorkerOptions({
   ring = "wasm",
   run = "thread",
   pollMicroseconds = 0,

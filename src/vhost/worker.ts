@@ -90,6 +90,7 @@ export class VhostWorker implements WorkerControl {
       call: (called) => this.#notifier.call(called),
       error: (failed) => this.#notifier.error(failed),
       count: (requests, bytes) => this.#counters.add(index, requests, bytes),
+      fail: (errno) => this.#counters.fail(index, errno),
       now: this.#now,
     });
     this.#queues.push(queue);

@@ -1,11 +1,10 @@
-import { chmodSync, cpSync, mkdirSync, symlinkSync } from "node:fs";
+import { chmodSync, cpSync, mkdirSync, readdirSync, readFileSync, symlinkSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
 import { type BlkOptions, blk } from "#dist/devices/blk.js";
 import { ROOT } from "../helpers/source.js";
 import { Program } from "../helpers/vhost-user-child.js";
-
 import {
   describeOwners,
   GID,
@@ -62,6 +61,22 @@ describeOwners("vhost-user: images are opened with the front-end's rights", () =
     expect(await tryImage(path, {}, [`--reuid=${UID}`, `--regid=${GROUP}`, "--clear-groups"])).toBe(
       "connected",
     );
+  });
+
+  test("its worker keeps no capability; the program keeps its own", async () => {
+    const device = blk({ file: makeImage(folder, "open", 0o666) });
+    await using served = await serveOthers({ device, asOwner: true });
+    await using child = startFront();
+    await child.next("ready");
+    child.say(`connect ${served.path}`);
+    await child.next("connected");
+    const capsOf = (name: RegExp) =>
+      readdirSync("/proc/self/task")
+        .map((tid) => readFileSync(`/proc/self/task/${tid}/status`, "utf8"))
+        .filter((status) => name.test(status))
+        .map((status) => /^CapPrm:\s*0*([0-9a-f]*)$/m.exec(status)?.[1]);
+    expect(capsOf(/^Name:\s*vhost-\d+$/m)).toEqual([""]);
+    expect(capsOf(new RegExp(`^Pid:\\s*${process.pid}$`, "m"))).not.toEqual([""]);
   });
 
   test("without it, images are opened in the program's name", async () => {

@@ -22,7 +22,8 @@ describeVhostUser("vhost-wasm serve", () => {
       const path = newPath();
       await using program = startBlk(path, "--memory", "1M");
       await program.next("text");
-      expect(program.lines.at(-1)?.line).toBe(`vhost-wasm: listening at ${path}`);
+      const serves = "serves 1048576 bytes of memory";
+      expect(program.lines.at(-1)?.line).toBe(`vhost-wasm: listening at ${path}, ${serves}`);
       await useDisk(path);
       using front = new FrontEnd(path);
       await front.negotiate(~0n);

@@ -1,0 +1,34 @@
+import { VhostError } from "../spec/errno.js";
+import type { DeviceSpec } from "../vhost/device.js";
+import { checkWorkerOptions, type WorkerOptions } from "../vhost/worker-handle.js";
+
+const isText = (value: unknown) => typeof value === "string" && value !== "";
+const isDevice = (value: unknown) => isText((value as Partial<DeviceSpec> | null)?.module);
+
+/** What each option must be, where it is given. */
+const CHECKS: Record<string, [must: string, check: (value: unknown) => boolean]> = {
+  socketPath: ["a path", isText],
+  device: ["what blk() and the like return", isDevice],
+  signal: ["an AbortSignal", (value) => value instanceof AbortSignal],
+  asOwner: ["true or false", (value) => typeof value === "boolean"],
+  memory: ['"sealed" or "any"', (value) => value === "sealed" || value === "any"],
+  kernel: ["a Kernel", (value) => typeof value === "object" && value !== null],
+  onEvent: ["a function", (value) => typeof value === "function"],
+};
+const NEEDED = ["socketPath", "device"];
+const OF_WORKERS = ["ring", "pollMicroseconds"];
+
+/** Throws EINVAL, naming it, for an option that is missing, wrong or not known. */
+export function checkServeOptions(options: object): void {
+  const names = [...Object.keys(CHECKS), ...OF_WORKERS];
+  const unknown = Object.keys(options ?? {}).find((name) => !names.includes(name));
+  if (unknown !== undefined) {
+    throw new VhostError("EINVAL", `there is no option ${unknown}; there are ${names.join(", ")}`);
+  }
+  for (const [name, [must, check]] of Object.entries(CHECKS)) {
+    const value = (options as Record<string, unknown>)?.[name];
+    if (value === undefined && !NEEDED.includes(name)) continue;
+    if (!check(value)) throw new VhostError("EINVAL", `${name} must be ${must}`, { value });
+  }
+  checkWorkerOptions(options as WorkerOptions);
+}

@@ -1,0 +1,77 @@
+import { mkdtempSync, rmSync, truncateSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { afterAll, describe, expect, test } from "vitest";
+import { blk } from "#dist/devices/blk.js";
+import { serveVhostUser } from "#dist/vhost-user/server.js";
+import { describeVhostUser, Served } from "../helpers/vhost-user.js";
+import { FrontDisk } from "../helpers/vhost-user-disk.js";
+
+const folder = mkdtempSync(join(tmpdir(), "vhost-wasm-test-"));
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+const good = { socketPath: join(folder, "socket"), device: blk({ nullBytes: 1 << 20 }) };
+
+describeVhostUser("serveVhostUser", () => {
+  describe("an option that is wrong is named", () => {
+    test.each<[name: string, options: object | undefined]>([
+      ["socketPath", undefined],
+      ["socketPath", { device: good.device }],
+      ["socketPath", { ...good, socketPath: "" }],
+      ["socketPath", { ...good, socketPath: 7 }],
+      ["device", { socketPath: good.socketPath }],
+      ["device", { ...good, device: null }],
+      ["device", { ...good, device: "disk.img" }],
+      ["signal", { ...good, signal: {} }],
+      ["asOwner", { ...good, asOwner: "no" }],
+      ["memory", { ...good, memory: "all" }],
+      ["kernel", { ...good, kernel: null }],
+      ["onEvent", { ...good, onEvent: "print" }],
+      ["ring", { ...good, ring: "packed" }],
+      ["pollMicroseconds", { ...good, pollMicroseconds: -1 }],
+      ["pollMicroseconds", { ...good, pollMicroseconds: Number.NaN }],
+      ["sockPath", { ...good, sockPath: "x" }],
+    ])("%s: %o", async (name, options) => {
+      const served = serveVhostUser(options as never);
+      await expect(served).rejects.toMatchObject({
+        code: "EINVAL",
+        message: expect.stringContaining(name),
+      });
+    });
+  });
+
+  test("one that waits for longer than a moment is told of, and served then", async () => {
+    await using served = await Served.start();
+    const first = await served.ready();
+    const second = served.connect();
+    const features = second.ask("GET_FEATURES");
+    await served.next("waiting");
+    first.close();
+    await features;
+    second.close();
+    const third = served.connect();
+    await third.ask("GET_FEATURES");
+    third.close();
+    await sleep(1100); // who came while the one before was leaving did not wait
+    expect(served.all("waiting")).toHaveLength(1);
+  });
+
+  test("I/O that fails is told: how often, on which ring, why", async () => {
+    const file = join(folder, "disk.img");
+    writeFileSync(file, "");
+    truncateSync(file, 1 << 20);
+    await using served = await Served.start({ device: blk({ file }) });
+    using front = await served.ready();
+    const disk = new FrontDisk(front, await front.startQueue(0, 64));
+    expect(await disk.read(0, 512)).toHaveLength(512);
+    truncateSync(file, 4096);
+    for (let i = 0; i < 3; i++) await disk.read(8192, 512).catch(() => {});
+    let count = 0;
+    while (count < 3) {
+      const told = await served.next("io-error");
+      expect(told).toMatchObject({ queue: 0, lastError: "EIO: i/o error" });
+      count += told.count;
+    }
+    expect(count).toBe(3);
+  });
+});
