@@ -45,10 +45,10 @@ import { countError, next16, refuse } from "./state";
 const NONE: i32 = -1;
 
 /** DeviceRing.start */
-export function deviceStart(vq: usize, lastAvail: u32): void {
+export function deviceStart(vq: usize, position: u32): void {
   const used = load<u16>(load<usize>(vq, VQ_DEVICE), VIRTQ_RING_IDX);
-  store<u32>(vq, lastAvail & 0xffff, VQ_LAST_AVAIL);
-  store<u32>(vq, lastAvail & 0xffff, VQ_AVAIL_SEEN);
+  store<u32>(vq, position & 0xffff, VQ_LAST_AVAIL);
+  store<u32>(vq, position & 0xffff, VQ_AVAIL_SEEN);
   store<u32>(vq, used, VQ_USED_NEXT);
   store<u32>(vq, used, VQ_USED_PUBLISHED);
   store<u32>(vq, used, VQ_SIGNALLED);

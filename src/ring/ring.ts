@@ -10,6 +10,11 @@
  * Every field of the rings is read once. Index, event and flags words are read and written
  * atomically (sequentially consistent), the rest plainly. Counts and maxima are whole numbers from
  * 0.
+ *
+ * What is said here holds for split virtqueues; `packed-ring.ts` says what is different for packed
+ * ones. With VQ_F_IN_ORDER, buffers come back in the order in which they were made available, and a
+ * batch of them may be used by one used entry, the last one's; the others were used completely.
+ * virtio 1.3, 2.7.9 In-order use of descriptors.
  */
 
 /** The driver's half of a virtqueue. One thread at a time. Linux: virtio_ring.c. */
@@ -34,6 +39,9 @@ export interface DriverRing {
    * flags INDIRECT, next 0) for table `VQ_INDIRECT + head × VQ_INDIRECT_CAPACITY × 16`, whose entry
    * i goes on at i + 1. Where NEXT is not set, `next` is written as 0. Address = linear +
    * VQ_GUEST_DELTA.
+   *
+   * With VQ_F_IN_ORDER descriptors are taken in ring order: VQ_FREE_HEAD goes up by as many,
+   * modulo VQ_NUM, and `next` of one is the one after it; SHADOW_NEXT is not looked at.
    *
    * @returns how many were added: fewer than `count` when descriptors run out (0 is not an error);
    * or, when the first one is a mistake (no piece, pieces past VQ_IOV_CAPACITY, bytes in and out
@@ -64,6 +72,13 @@ export interface DriverRing {
    * free list, each chain in its own order. A length above the chain's writable bytes is cut to
    * them and counted (VRING_E_USED_LENGTH).
    *
+   * With VQ_F_IN_ORDER the entry at VQ_LAST_USED ends a batch: the chains in flight from VQ_OLDEST
+   * up to its id, in that order. All but the last have their IN_BYTES as used bytes, the last what
+   * the entry says (cut and counted when it is read). An id that is not in flight, or a batch of
+   * more chains than are pending, is refused: VRING_E_USED_ID. Each chain taken moves VQ_LAST_USED
+   * by one and VQ_OLDEST by its descriptors; the free list is not touched. VQ_BATCH_LEFT and
+   * VQ_BATCH_BYTES carry what `max` cut off to the next call, which reads no entry for them.
+   *
    * @returns how many; 0 when there is nothing. Refusals, as the negative code when nothing was
    * taken before: VRING_E_USED_INDEX (more pending than VQ_IN_FLIGHT: nothing is taken),
    * VRING_E_USED_ID. A call that takes something and meets no refusal, or finds nothing pending,
@@ -93,12 +108,12 @@ export interface DeviceRing {
   readonly vq: number;
 
   /**
-   * Starts the ring: VQ_LAST_AVAIL = VQ_AVAIL_SEEN = `lastAvail` (u16); VQ_USED_NEXT,
+   * Starts the ring: VQ_LAST_AVAIL = VQ_AVAIL_SEEN = `position` (u16); VQ_USED_NEXT,
    * VQ_USED_PUBLISHED and VQ_SIGNALLED take used.idx from memory; nothing in flight, no refusal,
    * first call not yet decided, kicks wanted (used.flags = 0). Error counts stay.
-   * Linux: vhost_vq_init_access().
+   * @returns 0: a split ring can go on anywhere. Linux: vhost_vq_init_access().
    */
-  start(lastAvail: number): void;
+  start(position: number): number;
 
   /**
    * Pops and checks a burst. At most `max` entries of the available ring (cut to VQ_CHAIN_CAPACITY)
@@ -112,7 +127,9 @@ export interface DeviceRing {
    *    cleared, VQ_LAST_AVAIL and VQ_IN_FLIGHT go up by one. Malformed: it is counted, VQ_ERROR
    *    cleared, VQ_LAST_AVAIL goes up, and the head is staged in the used ring with length 0.
    *    VRING_E_IOV while earlier chains of the burst use the iovec table: the burst ends before it,
-   *    uncounted. (With the whole table to itself it is malformed like any other.)
+   *    uncounted. (With the whole table to itself it is malformed like any other.) VQ_F_IN_ORDER,
+   *    malformed, and VQ_IN_FLIGHT not 0: the burst ends before it, uncounted, for the ones before
+   *    it come back first.
    * 5. When the descriptors read in this call, tables' included, are VQ_WALK_MAX or more, the burst
    *    ends.
    *
@@ -144,7 +161,10 @@ export interface DeviceRing {
 
   /**
    * Stages CHAIN_HEAD and CHAIN_USED_BYTES of the first `count` records (cut to VQ_CHAIN_CAPACITY),
-   * in order. @returns 0 or, at the first that `addUsed` refuses, its answer. Linux:
+   * in order. With VQ_F_IN_ORDER, of records that follow one another and have CHAIN_USED_BYTES =
+   * CHAIN_IN_BYTES only the last is written (and any record ends such a run, as its last): at the
+   * place of the first; VQ_USED_NEXT goes up by all. @returns 0 or, at the first record that
+   * `addUsed` refuses, its answer (with VQ_F_IN_ORDER, what its run had is not staged). Linux:
    * vhost_add_used_n().
    */
   addUsedN(count: number): number;

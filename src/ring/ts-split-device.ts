@@ -86,15 +86,16 @@ export class TsSplitDevice implements DeviceRing {
   }
 
   /** See `DeviceRing.start`. Linux: vhost_vq_init_access(). */
-  start(lastAvail: number): void {
+  start(position: number): number {
     const { u16, u32, w } = this;
     const used = u32[w + DEVICE] >>> 1;
     const usedIdx = Atomics.load(u16, used + (VIRTQ_RING_IDX >>> 1));
-    u32[w + LAST_AVAIL] = u32[w + AVAIL_SEEN] = lastAvail & 0xffff;
+    u32[w + LAST_AVAIL] = u32[w + AVAIL_SEEN] = position & 0xffff;
     u32[w + USED_NEXT] = u32[w + USED_PUBLISHED] = u32[w + SIGNALLED] = usedIdx;
     u32[w + SIGNALLED_VALID] = u32[w + IN_FLIGHT] = u32[w + ERROR] = 0;
     u32[w + NOTIFY_DISABLED] = 0;
     Atomics.store(u16, used + (VIRTQ_RING_FLAGS >>> 1), 0);
+    return 0;
   }
 
   /**

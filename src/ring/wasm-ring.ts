@@ -71,8 +71,9 @@ export class WasmSplitDevice implements DeviceRing {
     this.vq = vq;
   }
 
-  start(lastAvail: number): void {
-    this.#module.deviceStart(this.vq, lastAvail);
+  start(position: number): number {
+    this.#module.deviceStart(this.vq, position);
+    return 0;
   }
 
   getDescs(max: number): number {

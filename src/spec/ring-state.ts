@@ -2,20 +2,28 @@
 // address reaches. Read by both compilers. All words are little-endian u32 unless said; addresses
 // are offsets in the linear memory. One block a side: a driver's block is written by the driver's
 // thread alone, a device's by the worker's.
+//
+// A "position" of a packed ring is one u16: the index of a descriptor in bits 0 to 14, the wrap
+// counter in bit 15. It moves by n: the index goes up by n; from VQ_NUM on, VQ_NUM is taken off and
+// bit 15 is turned over. The first is 0x8000. Free-running u16 indices have their place in a split
+// ring; the words are the same.
 
 /** Bytes of a state block, either side; it is aligned to 8. */
 export const VQ_STATE_BYTES = 256;
 
 // ── both sides ──────────────────────────────────────────────────────────────────────────────────
-/** Entries of the ring: a power of two, 1 to 32768. Set up by the host, like all to VQ_DEVICE. */
+/**
+ * Entries of the ring, 1 to 32768; a power of two when it is split. Set up by the host, like all to
+ * VQ_DEVICE.
+ */
 export const VQ_NUM = 0;
 /** What was negotiated: VQ_F_… bits. */
 export const VQ_FLAGS = 4;
-/** Linear address of the descriptor table. */
+/** Linear address of the descriptor table; packed: of the descriptor ring. */
 export const VQ_DESC = 8;
-/** Linear address of the driver area (available ring). */
+/** Linear address of the driver area: the available ring; packed: Driver Event Suppression. */
 export const VQ_DRIVER = 12;
-/** Linear address of the device area (used ring). */
+/** Linear address of the device area: the used ring; packed: Device Event Suppression. */
 export const VQ_DEVICE = 16;
 /** Address of the iovec table, IOV_BYTES an entry. */
 export const VQ_IOV = 20;
@@ -25,7 +33,10 @@ export const VQ_IOV_CAPACITY = 24;
 export const VQ_CHAINS = 28;
 /** Entries of the chain table: the largest burst. */
 export const VQ_CHAIN_CAPACITY = 32;
-/** Chains handed over and not yet back. Device: popped, not completed. Driver: added, not got. */
+/**
+ * Chains handed over and not yet back. Device: popped, not completed; packed: their descriptors.
+ * Driver: added, not got.
+ */
 export const VQ_IN_FLIGHT = 36;
 /** The refusal that stands (VRING_E_…), 0 when there is none. See `getDescs`, `getBufs`. */
 export const VQ_ERROR = 40;
@@ -33,15 +44,21 @@ export const VQ_ERROR = 40;
 export const VQ_NOTIFY_DISABLED = 44;
 
 // ── device side ─────────────────────────────────────────────────────────────────────────────────
-/** Next entry of the available ring to pop; free-running u16. */
+/** Next entry of the available ring to pop; free-running u16. Packed: a position. */
 export const VQ_LAST_AVAIL = 48;
-/** `avail.idx` as it was last read and found good; u16. */
+/**
+ * `avail.idx` as it was last read and found good; u16. Packed: the position up to which descriptors
+ * were seen to be available.
+ */
 export const VQ_AVAIL_SEEN = 52;
-/** Next entry of the used ring to write; free-running u16. Ahead of USED_PUBLISHED while staged. */
+/**
+ * Next entry of the used ring to write; free-running u16. Ahead of USED_PUBLISHED while staged.
+ * Packed: a position.
+ */
 export const VQ_USED_NEXT = 56;
-/** `used.idx` as it was last published; u16. */
+/** `used.idx` as it was last published; u16. Packed: a position. */
 export const VQ_USED_PUBLISHED = 60;
-/** `used.idx` at the last decision whether to call; u16. Linux: signalled_used. */
+/** VQ_USED_PUBLISHED at the last decision whether to call. Linux: signalled_used. */
 export const VQ_SIGNALLED = 64;
 /** 1 when VQ_SIGNALLED holds. Linux: signalled_used_valid. */
 export const VQ_SIGNALLED_VALID = 68;
@@ -51,35 +68,50 @@ export const VQ_REGIONS = 72;
 export const VQ_REGION_COUNT = 76;
 
 // ── driver side ─────────────────────────────────────────────────────────────────────────────────
-/** Next entry of the available ring to write; free-running u16. */
+/** Next entry of the available ring to write; free-running u16. Packed: a position. */
 export const VQ_AVAIL_NEXT = 48;
-/** `avail.idx` as it was last published; u16. */
+/** `avail.idx` as it was last published; u16. Packed: a position. */
 export const VQ_AVAIL_PUBLISHED = 52;
-/** `avail.idx` at the last decision whether to kick; u16. */
+/** VQ_AVAIL_PUBLISHED at the last decision whether to kick. */
 export const VQ_KICKED = 56;
-/** Next entry of the used ring to take; free-running u16. */
+/** Next entry of the used ring to take; free-running u16. Packed: a position. */
 export const VQ_LAST_USED = 60;
-/** First free descriptor; VQ_NUM or more never occurs while VQ_NUM_FREE > 0. */
+/**
+ * First free descriptor; VQ_NUM or more never occurs while VQ_NUM_FREE > 0. Packed: first free id.
+ */
 export const VQ_FREE_HEAD = 64;
 /** Free descriptors. */
 export const VQ_NUM_FREE = 68;
-/** Address of the shadow table, SHADOW_BYTES for each descriptor. */
+/** Address of the shadow table, SHADOW_BYTES for each descriptor; packed: for each id. */
 export const VQ_SHADOW = 72;
-/** Linear address of the indirect tables, one for each head, or 0 when there are none. */
+/** Linear address of the indirect tables, one for each head (id), or 0 when there are none. */
 export const VQ_INDIRECT = 76;
 /** Descriptors that one indirect table holds. */
 export const VQ_INDIRECT_CAPACITY = 80;
 /** u64: guest address minus linear address, modulo 2^64, of the one region the driver lives in. */
 export const VQ_GUEST_DELTA = 88;
 
-/** u32[VRING_E_COUNT]: how often each error happened; wraps. */
+// ── both sides again ────────────────────────────────────────────────────────────────────────────
+/** Packed: flags, u16, of the first descriptor that is staged: `publish` writes them, last of all. */
+export const VQ_STAGED_FLAGS = 84;
+/** u32[VRING_E_COUNT]: how often each error happened; wraps. Room for 32. */
 export const VQ_ERROR_COUNTS = 96;
+/** Driver, IN_ORDER: head (packed: id) of the chain that was added first of those in flight. */
+export const VQ_OLDEST = 224;
+/** Driver, IN_ORDER: chains of the batch that is being taken which are still to be taken. */
+export const VQ_BATCH_LEFT = 228;
+/** Driver, IN_ORDER: used bytes of the last chain of that batch. */
+export const VQ_BATCH_BYTES = 232;
 
 // ── VQ_FLAGS ────────────────────────────────────────────────────────────────────────────────────
 /** VIRTIO_F_EVENT_IDX was negotiated. */
 export const VQ_F_EVENT_IDX = 1;
 /** VIRTIO_F_INDIRECT_DESC was negotiated. */
 export const VQ_F_INDIRECT = 2;
+/** VIRTIO_F_IN_ORDER was negotiated. */
+export const VQ_F_IN_ORDER = 4;
+/** Device side, split: the policy is "linux": what Linux's vhost does, where it differs. */
+export const VQ_F_LINUX = 8;
 
 // ── iovec table ─────────────────────────────────────────────────────────────────────────────────
 /** Bytes of an iovec: linear address, length in bytes. */
@@ -90,7 +122,10 @@ export const IOV_LENGTH = 4;
 // ── chain table ─────────────────────────────────────────────────────────────────────────────────
 /** Bytes of a chain record. */
 export const CHAIN_BYTES = 32;
-/** The chain's head: index of its first descriptor. */
+/**
+ * The chain's head: index of its first descriptor. Packed: its id; on the device's side with the
+ * number of its descriptors in the ring in the upper half.
+ */
 export const CHAIN_HEAD = 0;
 /** Index in the iovec table of the chain's first piece; readable pieces first, then writable. */
 export const CHAIN_IOV_START = 4;
@@ -118,7 +153,7 @@ export const REGION_LINEAR = 16;
 // ── shadow table (driver side) ──────────────────────────────────────────────────────────────────
 /** Bytes of a shadow entry, one for each descriptor. */
 export const SHADOW_BYTES = 8;
-/** u16: the next descriptor, of the chain or of the free list. */
+/** u16: the next descriptor, of the chain or of the free list. Packed: the next free id. */
 export const SHADOW_NEXT = 0;
 /** u16: ring descriptors of the chain that starts here; 0 when none does. */
 export const SHADOW_COUNT = 2;
@@ -140,7 +175,7 @@ export const VRING_E_HEAD = 2;
 export const VRING_E_IN_FLIGHT = 3;
 /** `next` is not below the queue size. */
 export const VRING_E_NEXT = 4;
-/** More descriptors than the table holds: a loop. */
+/** More descriptors than the table holds: a loop. Packed: a refusal; a list that does not end. */
 export const VRING_E_LOOP = 5;
 /** INDIRECT without VIRTIO_F_INDIRECT_DESC. */
 export const VRING_E_INDIRECT_UNNEGOTIATED = 6;
@@ -178,5 +213,9 @@ export const VRING_E_CHAIN = 21;
  * Device side, counted by the device's own code: a chain whose request can't be read or answered.
  */
 export const VRING_E_REQUEST = 22;
+/** Refusal, device side, packed: a list goes on at a descriptor that is not available. */
+export const VRING_E_UNAVAILABLE = 23;
+/** Device side: a saved position that the ring can't have. */
+export const VRING_E_POSITION = 24;
 /** Errors, and the unused number 0. */
-export const VRING_E_COUNT = 23;
+export const VRING_E_COUNT = 25;

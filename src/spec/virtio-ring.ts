@@ -1,4 +1,4 @@
-// Numbers of the split virtqueue. Read by both compilers (asc folds them to literals): numbers
+// Numbers of the split and the packed virtqueue. Read by both compilers (asc folds them to literals): numbers
 // only.
 
 /** virtio 1.3, 2.7.5 The Virtqueue Descriptor Table: the chain goes on at `next`. */
@@ -44,3 +44,25 @@ export const VIRTQ_DESC_ALIGN = 16;
 export const VIRTQ_AVAIL_ALIGN = 2;
 /** Required alignment in bytes. virtio 1.3, 2.7 Split Virtqueues. */
 export const VIRTQ_USED_ALIGN = 4;
+
+// ── packed ──────────────────────────────────────────────────────────────────────────────────────
+/** virtio 1.3, 2.8.1 Driver and Device Ring Wrap Counters: equal to the wrap counter: available. */
+export const VIRTQ_DESC_F_AVAIL = 128;
+/** virtio 1.3, 2.8.1 Driver and Device Ring Wrap Counters: equal to AVAIL: used. */
+export const VIRTQ_DESC_F_USED = 32768;
+/** Offset of `id` in a packed descriptor: le64 addr, le32 len, le16 id, le16 flags. */
+export const PVIRTQ_DESC_ID = 12;
+/** Offset of `flags` in a packed descriptor. */
+export const PVIRTQ_DESC_FLAGS = 14;
+/** Bytes of an event suppression structure: le16 desc (a position), le16 flags. */
+export const PVIRTQ_EVENT_BYTES = 4;
+/** Required alignment in bytes. virtio 1.3, 2.8.10.1 Structure Size and Alignment. */
+export const PVIRTQ_EVENT_ALIGN = 4;
+/** virtio 1.3, 2.8.10 Driver and Device Event Suppression: notify always. */
+export const RING_EVENT_FLAGS_ENABLE = 0;
+/** virtio 1.3, 2.8.10 Driver and Device Event Suppression: do not notify. */
+export const RING_EVENT_FLAGS_DISABLE = 1;
+/** virtio 1.3, 2.8.10 Driver and Device Event Suppression: notify at `desc`; with EVENT_IDX. */
+export const RING_EVENT_FLAGS_DESC = 2;
+/** The bits of `flags` that count; the others are reserved. */
+export const RING_EVENT_FLAGS_MASK = 3;
