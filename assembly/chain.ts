@@ -39,12 +39,12 @@ import {
 import { findRegion, inRegion, isMapped, linear, pushPieces, wraps } from "./region";
 
 /** How far `followChain` came, in one number: descriptors read × 256 + error code (0: good). */
-function outcome(walked: u32, code: u32): u32 {
+export function outcome(walked: u32, code: u32): u32 {
   return (walked << 8) | code;
 }
 
 /** Whether there is a region, and `len` bytes (not 0) from `addr` lie in it as a whole. */
-function isWithin(region: usize, addr: u64, len: u32): bool {
+export function isWithin(region: usize, addr: u64, len: u32): bool {
   return region != 0 && inRegion(region, addr, len);
 }
 
@@ -52,7 +52,7 @@ function isWithin(region: usize, addr: u64, len: u32): bool {
  * The error of a descriptor that refers to an indirect table, or 0. Checked in this order. `region`
  * is where the table may be.
  */
-function indirectError(vq: usize, region: usize, addr: u64, len: u32, flags: u32): u32 {
+export function indirectError(vq: usize, region: usize, addr: u64, len: u32, flags: u32): u32 {
   if ((load<u32>(vq, VQ_FLAGS) & VQ_F_INDIRECT) == 0) return VRING_E_INDIRECT_UNNEGOTIATED;
   if (flags & VIRTQ_DESC_F_NEXT) return VRING_E_INDIRECT_NEXT;
   if (len == 0 || len % VIRTQ_DESC_BYTES != 0) return VRING_E_INDIRECT_LENGTH;
@@ -72,7 +72,7 @@ function entryAddress(vq: usize, addr: u64): usize {
  * Writes a buffer to the iovec table from entry `iovNext` on: one piece when it is whole in
  * `region`, else (`region` 0) as it is mapped. Returns the pieces, or the error, negative.
  */
-function pushBuffer(vq: usize, region: usize, iovNext: u32, addr: u64, len: u32): i32 {
+export function pushBuffer(vq: usize, region: usize, iovNext: u32, addr: u64, len: u32): i32 {
   const capacity = load<u32>(vq, VQ_IOV_CAPACITY);
   const iov = load<usize>(vq, VQ_IOV) + <usize>iovNext * IOV_BYTES;
   if (region == 0 || iovNext >= capacity) {
@@ -84,13 +84,13 @@ function pushBuffer(vq: usize, region: usize, iovNext: u32, addr: u64, len: u32)
 }
 
 /** Address of entry `index` of a table: at linear `table`, or at guest `tableGuest`; else 0. */
-function descAddress(vq: usize, table: usize, tableGuest: u64, index: u32): usize {
+export function descAddress(vq: usize, table: usize, tableGuest: u64, index: u32): usize {
   const offset = <usize>index * VIRTQ_DESC_BYTES;
   return table != 0 ? table + offset : entryAddress(vq, tableGuest + offset);
 }
 
 /** The region to look in first, or 0 when there is none. */
-function firstRegion(vq: usize): usize {
+export function firstRegion(vq: usize): usize {
   return load<u32>(vq, VQ_REGION_COUNT) != 0 ? load<usize>(vq, VQ_REGIONS) : 0;
 }
 

@@ -3,6 +3,26 @@
 // The contract of every function is in src/ring/ring.ts, the layouts in src/spec/ring-state.ts.
 
 export {
+  packedAddUsed,
+  packedAddUsedN,
+  packedAvailLen,
+  packedCallNeeded,
+  packedDevicePublish,
+  packedDeviceStart,
+  packedDisableKick,
+  packedEnableKick,
+  packedGetDescs,
+} from "./packed-device";
+export {
+  packedAddBufs,
+  packedDisableCall,
+  packedDriverPublish,
+  packedDriverReset,
+  packedEnableCall,
+  packedGetBufs,
+  packedKickNeeded,
+} from "./packed-driver";
+export {
   addUsed,
   addUsedN,
   availLen,

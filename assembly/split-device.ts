@@ -1,6 +1,7 @@
 import {
   CHAIN_BYTES,
   CHAIN_HEAD,
+  CHAIN_IN_BYTES,
   CHAIN_IN_COUNT,
   CHAIN_OUT_COUNT,
   CHAIN_USED_BYTES,
@@ -11,6 +12,7 @@ import {
   VQ_DRIVER,
   VQ_ERROR,
   VQ_F_EVENT_IDX,
+  VQ_F_IN_ORDER,
   VQ_FLAGS,
   VQ_IN_FLIGHT,
   VQ_LAST_AVAIL,
@@ -96,6 +98,12 @@ function consume(vq: usize): void {
   store<u32>(vq, 0, VQ_ERROR);
 }
 
+/** IN_ORDER: a malformed chain can't go back before those in flight do. */
+function mustWait(vq: usize): bool {
+  const isInOrder = (load<u32>(vq, VQ_FLAGS) & VQ_F_IN_ORDER) != 0;
+  return isInOrder && load<u32>(vq, VQ_IN_FLIGHT) != 0;
+}
+
 /** DeviceRing.getDescs */
 export function getDescs(vq: usize, max: u32): i32 {
   let chain = load<usize>(vq, VQ_CHAINS);
@@ -108,6 +116,7 @@ export function getDescs(vq: usize, max: u32): i32 {
     const outcome = followChain(vq, chain, iovNext, <u32>head);
     const code = outcome & 0xff;
     if (code == VRING_E_IOV && iovNext > 0) break;
+    if (code != 0 && mustWait(vq)) break;
     consume(vq);
     if (code == 0) {
       store<u32>(chain, <u32>head, CHAIN_HEAD);
@@ -125,11 +134,11 @@ export function getDescs(vq: usize, max: u32): i32 {
   return got > 0 ? got : -(<i32>load<u32>(vq, VQ_ERROR));
 }
 
-/** DeviceRing.addUsed */
-export function addUsed(vq: usize, head: u32, usedBytes: u32): i32 {
+/** Stages one used entry that stands for `chains`, or returns the error when they can't be. */
+function stage(vq: usize, head: u32, usedBytes: u32, chains: u32): i32 {
   const num = load<u32>(vq, VQ_NUM);
   const inFlight = load<u32>(vq, VQ_IN_FLIGHT);
-  if (head >= num || inFlight == 0) {
+  if (head >= num || inFlight < chains) {
     countError(vq, VRING_E_COMPLETION);
     return -VRING_E_COMPLETION;
   }
@@ -137,15 +146,41 @@ export function addUsed(vq: usize, head: u32, usedBytes: u32): i32 {
   const slot = load<usize>(vq, VQ_DEVICE) + (next & (num - 1)) * VIRTQ_USED_ELEM_BYTES;
   store<u32>(slot, head, VIRTQ_RING_ELEMENTS);
   store<u32>(slot, usedBytes, VIRTQ_RING_ELEMENTS + VIRTQ_USED_ELEM_LEN);
-  store<u32>(vq, next16(next), VQ_USED_NEXT);
-  store<u32>(vq, inFlight - 1, VQ_IN_FLIGHT);
+  store<u32>(vq, (next + chains) & 0xffff, VQ_USED_NEXT);
+  store<u32>(vq, inFlight - chains, VQ_IN_FLIGHT);
+  return 0;
+}
+
+/** DeviceRing.addUsed */
+export function addUsed(vq: usize, head: u32, usedBytes: u32): i32 {
+  return stage(vq, head, usedBytes, 1);
+}
+
+/** DeviceRing.addUsedN, with IN_ORDER: one used entry for a run of records. */
+function addRuns(vq: usize, chain: usize, left: u32): i32 {
+  let chains: u32 = 0; // of the run, up to the record we are at
+  for (; left > 0; left--) {
+    const head = load<u32>(chain, CHAIN_HEAD);
+    const usedBytes = load<u32>(chain, CHAIN_USED_BYTES);
+    chains++;
+    if (head >= load<u32>(vq, VQ_NUM) || chains > load<u32>(vq, VQ_IN_FLIGHT)) {
+      return stage(vq, head, usedBytes, chains); // which refuses it
+    }
+    if (left == 1 || usedBytes != load<u32>(chain, CHAIN_IN_BYTES)) {
+      stage(vq, head, usedBytes, chains);
+      chains = 0;
+    }
+    chain += CHAIN_BYTES;
+  }
   return 0;
 }
 
 /** DeviceRing.addUsedN */
 export function addUsedN(vq: usize, count: u32): i32 {
   let chain = load<usize>(vq, VQ_CHAINS);
-  for (let left = min(count, load<u32>(vq, VQ_CHAIN_CAPACITY)); left > 0; left--) {
+  const limit = min(count, load<u32>(vq, VQ_CHAIN_CAPACITY));
+  if (load<u32>(vq, VQ_FLAGS) & VQ_F_IN_ORDER) return addRuns(vq, chain, limit);
+  for (let left = limit; left > 0; left--) {
     const error = addUsed(vq, load<u32>(chain, CHAIN_HEAD), load<u32>(chain, CHAIN_USED_BYTES));
     if (error != 0) return error;
     chain += CHAIN_BYTES;

@@ -13,6 +13,8 @@ import {
   SHADOW_NEXT,
   VQ_AVAIL_NEXT,
   VQ_AVAIL_PUBLISHED,
+  VQ_BATCH_BYTES,
+  VQ_BATCH_LEFT,
   VQ_CHAIN_CAPACITY,
   VQ_CHAINS,
   VQ_DESC,
@@ -20,6 +22,7 @@ import {
   VQ_DRIVER,
   VQ_ERROR,
   VQ_F_EVENT_IDX,
+  VQ_F_IN_ORDER,
   VQ_F_INDIRECT,
   VQ_FLAGS,
   VQ_FREE_HEAD,
@@ -34,6 +37,7 @@ import {
   VQ_NOTIFY_DISABLED,
   VQ_NUM,
   VQ_NUM_FREE,
+  VQ_OLDEST,
   VQ_SHADOW,
   VRING_E_CHAIN,
   VRING_E_USED_ID,
@@ -47,8 +51,6 @@ import {
   VIRTQ_DESC_F_INDIRECT,
   VIRTQ_DESC_F_NEXT,
   VIRTQ_DESC_F_WRITE,
-  VIRTQ_DESC_FLAGS,
-  VIRTQ_DESC_LEN,
   VIRTQ_RING_ELEMENTS,
   VIRTQ_RING_FLAGS,
   VIRTQ_RING_IDX,
@@ -56,6 +58,7 @@ import {
   VIRTQ_USED_ELEM_LEN,
   VIRTQ_USED_F_NO_NOTIFY,
 } from "../src/spec/virtio-ring";
+import { bytesOf, shadow, writeDesc } from "./driver-descs";
 import { needEvent } from "./event";
 import { countError, next16, refuse } from "./state";
 
@@ -78,34 +81,15 @@ export function driverReset(vq: usize): void {
   store<u32>(vq, 0, VQ_IN_FLIGHT);
   store<u32>(vq, 0, VQ_ERROR);
   store<u32>(vq, 0, VQ_NOTIFY_DISABLED);
+  store<u32>(vq, 0, VQ_OLDEST);
+  store<u32>(vq, 0, VQ_BATCH_LEFT);
+  store<u32>(vq, 0, VQ_BATCH_BYTES);
   const driverArea = load<usize>(vq, VQ_DRIVER);
   const deviceArea = load<usize>(vq, VQ_DEVICE);
   store<u32>(driverArea, 0, VIRTQ_RING_FLAGS);
   store<u32>(deviceArea, 0, VIRTQ_RING_FLAGS);
   store<u16>(driverArea + num * VIRTQ_AVAIL_ELEM_BYTES, 0, VIRTQ_RING_ELEMENTS);
   store<u16>(deviceArea + num * VIRTQ_USED_ELEM_BYTES, 0, VIRTQ_RING_ELEMENTS);
-}
-
-/** Address of the shadow entry of descriptor `index`. */
-function shadow(vq: usize, index: u32): usize {
-  return load<usize>(vq, VQ_SHADOW) + <usize>index * SHADOW_BYTES;
-}
-
-/** Bytes of `count` pieces from `iov` on. */
-function bytesOf(iov: usize, count: u32): u64 {
-  let sum: u64 = 0;
-  for (; count > 0; count--) {
-    sum += load<u32>(iov, IOV_LENGTH);
-    iov += IOV_BYTES;
-  }
-  return sum;
-}
-
-/** Writes one descriptor of guest address `addr`. */
-function writeDesc(desc: usize, addr: u64, len: u32, flagsNext: u32): void {
-  store<u64>(desc, addr);
-  store<u32>(desc, len, VIRTQ_DESC_LEN);
-  store<u32>(desc, flagsNext, VIRTQ_DESC_FLAGS);
 }
 
 /** Writes the pieces along the free list from `head` on; returns the free list's new head. */
@@ -236,11 +220,73 @@ function loadUsedIdx(vq: usize): u32 {
   return <u32>atomic.load<u16>(load<usize>(vq, VQ_DEVICE), VIRTQ_RING_IDX);
 }
 
+/** Address of the used ring's element at a free-running index. */
+function usedElement(vq: usize, index: u32): usize {
+  const slot = index & (load<u32>(vq, VQ_NUM) - 1);
+  return load<usize>(vq, VQ_DEVICE) + VIRTQ_RING_ELEMENTS + slot * VIRTQ_USED_ELEM_BYTES;
+}
+
+/**
+ * Chains of the batch that the used id `id` ends, at most `pending`; 0 when it ends none. They
+ * follow one another in the descriptor table.
+ */
+function batchOf(vq: usize, id: u32, pending: u32): u32 {
+  const mask = load<u32>(vq, VQ_NUM) - 1;
+  let head = load<u32>(vq, VQ_OLDEST);
+  for (let chains: u32 = 1; chains <= pending; chains++) {
+    if (head == id) return chains;
+    head = (head + <u32>load<u16>(shadow(vq, head), SHADOW_COUNT)) & mask;
+  }
+  return 0;
+}
+
+/** Begins a batch by the element at VQ_LAST_USED. Returns its chains, or the refusal, negative. */
+function beginBatch(vq: usize, pending: u32): i32 {
+  const element = usedElement(vq, load<u32>(vq, VQ_LAST_USED));
+  const id = load<u32>(element);
+  const len = load<u32>(element, VIRTQ_USED_ELEM_LEN);
+  const chains = batchOf(vq, id, pending);
+  if (chains == 0) return refuse(vq, VRING_E_USED_ID);
+  const inBytes = load<u32>(shadow(vq, id), SHADOW_IN_BYTES);
+  if (len > inBytes) countError(vq, VRING_E_USED_LENGTH);
+  store<u32>(vq, min(len, inBytes), VQ_BATCH_BYTES);
+  return <i32>chains;
+}
+
+/** DriverRing.getBufs, with IN_ORDER: `limit` chains at most, of `pending` that were used. */
+function getBatches(vq: usize, limit: u32, pending: u32): i32 {
+  const mask = load<u32>(vq, VQ_NUM) - 1;
+  let chain = load<usize>(vq, VQ_CHAINS);
+  for (let got: u32 = 0; got < limit; got++) {
+    let batchLeft = <i32>load<u32>(vq, VQ_BATCH_LEFT);
+    if (batchLeft == 0) batchLeft = beginBatch(vq, pending - got);
+    if (batchLeft < 0) return got > 0 ? <i32>got : batchLeft;
+    const id = load<u32>(vq, VQ_OLDEST);
+    const mine = shadow(vq, id);
+    const count = <u32>load<u16>(mine, SHADOW_COUNT);
+    const bytes = load<u32>(batchLeft == 1 ? vq + VQ_BATCH_BYTES : mine + SHADOW_IN_BYTES);
+    store<u16>(mine, 0, SHADOW_COUNT);
+    store<u32>(vq, load<u32>(vq, VQ_NUM_FREE) + count, VQ_NUM_FREE);
+    store<u32>(vq, load<u32>(vq, VQ_IN_FLIGHT) - 1, VQ_IN_FLIGHT);
+    store<u32>(vq, next16(load<u32>(vq, VQ_LAST_USED)), VQ_LAST_USED);
+    store<u32>(vq, (id + count) & mask, VQ_OLDEST);
+    store<u32>(vq, batchLeft - 1, VQ_BATCH_LEFT);
+    store<u32>(chain, id, CHAIN_HEAD);
+    store<u32>(chain, bytes, CHAIN_USED_BYTES);
+    chain += CHAIN_BYTES;
+  }
+  if (limit > 0 || pending == 0) store<u32>(vq, 0, VQ_ERROR);
+  return <i32>limit;
+}
+
 /** DriverRing.getBufs */
 export function getBufs(vq: usize, max: u32): i32 {
   const pending = (loadUsedIdx(vq) - load<u32>(vq, VQ_LAST_USED)) & 0xffff;
   const inFlight = load<u32>(vq, VQ_IN_FLIGHT);
   if (pending > inFlight) return refuse(vq, VRING_E_USED_INDEX);
+  if (load<u32>(vq, VQ_FLAGS) & VQ_F_IN_ORDER) {
+    return getBatches(vq, min(min(max, load<u32>(vq, VQ_CHAIN_CAPACITY)), pending), pending);
+  }
   const num = load<u32>(vq, VQ_NUM);
   const elements = load<usize>(vq, VQ_DEVICE) + VIRTQ_RING_ELEMENTS;
   const shadows = load<usize>(vq, VQ_SHADOW);

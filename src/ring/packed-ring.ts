@@ -16,8 +16,9 @@ import type { DeviceRing, DriverRing } from "./ring.js";
 export interface PackedDriverRing extends DriverRing {
   /**
    * Empties the ring: all descriptors and both event structures zero; free ids 0, 1, 2 …, the last
-   * links to 0; shadow counts and bytes 0; every position 0x8000; VQ_NUM_FREE = VQ_NUM; nothing in
-   * flight, no refusal, calls wanted; VQ_STAGED_FLAGS, VQ_OLDEST, VQ_BATCH_… 0. Error counts stay.
+   * links to 0; shadow counts and bytes 0; every position 0x8000, VQ_KICKED 0; VQ_NUM_FREE =
+   * VQ_NUM; nothing in flight, no refusal, calls wanted; VQ_STAGED_FLAGS, VQ_OLDEST, VQ_BATCH_… 0.
+   * Error counts stay.
    */
   reset(): void;
 
@@ -41,16 +42,17 @@ export interface PackedDriverRing extends DriverRing {
 
   /**
    * When something is staged, stores VQ_STAGED_FLAGS into the descriptor at VQ_AVAIL_PUBLISHED,
-   * after all else; VQ_AVAIL_PUBLISHED = VQ_AVAIL_NEXT.
+   * after all else; VQ_KICKED goes up by the descriptors from there to VQ_AVAIL_NEXT, to 65535 at
+   * most; VQ_AVAIL_PUBLISHED = VQ_AVAIL_NEXT.
    */
   publish(): void;
 
   /**
-   * By the device's event structure: DISABLE: false. DESC, with VQ_F_EVENT_IDX: whether moving from
-   * VQ_KICKED to VQ_AVAIL_PUBLISHED went past its position: as `needEvent`, with the index of
-   * VQ_AVAIL_PUBLISHED as the new one, the old one less by the descriptors between, and VQ_NUM
-   * taken off the event's index when its wrap counter is not that of VQ_AVAIL_PUBLISHED; all modulo
-   * 2^16. All else: true. Linux: virtqueue_kick_prepare_packed().
+   * False while VQ_KICKED is 0; else it becomes 0, and the device's event structure decides.
+   * DISABLE: false. DESC, with VQ_F_EVENT_IDX: whether the last VQ_KICKED descriptors went past its
+   * position: as `needEvent`, with the index of VQ_AVAIL_PUBLISHED as the new one, VQ_KICKED less
+   * as the old one, and VQ_NUM taken off the event's index when its wrap counter is not that of
+   * VQ_AVAIL_PUBLISHED; all modulo 2^16. All else: true. Linux: virtqueue_kick_prepare_packed().
    */
   kickNeeded(): boolean;
 
@@ -89,7 +91,7 @@ export interface PackedDeviceRing extends DeviceRing {
   /**
    * `position`: that of the next available descriptor in the lower half, of the next used one in
    * the upper half, as vhost-user's SET_VRING_BASE has them. VQ_LAST_AVAIL = VQ_AVAIL_SEEN = the
-   * lower; VQ_USED_NEXT = VQ_USED_PUBLISHED = VQ_SIGNALLED = the upper; VQ_SIGNALLED_VALID,
+   * lower; VQ_USED_NEXT = VQ_USED_PUBLISHED = the upper; VQ_SIGNALLED, VQ_SIGNALLED_VALID,
    * VQ_STAGED_FLAGS and VQ_ERROR 0; VQ_IN_FLIGHT = the descriptors between used and available;
    * kicks wanted (0 and ENABLE are written).
    * @returns 0; or, with nothing but the count changed, -VRING_E_POSITION: an index not below
@@ -140,10 +142,13 @@ export interface PackedDeviceRing extends DeviceRing {
    */
   addUsedN(count: number): number;
 
-  /** When something is staged, stores VQ_STAGED_FLAGS into the descriptor at VQ_USED_PUBLISHED. */
+  /** As the driver's: VQ_STAGED_FLAGS go to the descriptor at VQ_USED_PUBLISHED; VQ_SIGNALLED. */
   publish(): void;
 
-  /** By the driver's event structure, as `kickNeeded`; DESC before the first decision: true. */
+  /**
+   * As `kickNeeded`, by VQ_SIGNALLED, VQ_USED_PUBLISHED and the driver's event structure; DESC with
+   * VQ_F_EVENT_IDX while VQ_SIGNALLED_VALID was 0: true. A decision sets that to 1.
+   */
   callNeeded(): boolean;
 
   /**

@@ -18,6 +18,22 @@ export interface RingModule {
   enableKick(vq: number): number;
   disableKick(vq: number): void;
   availLen(vq: number): number;
+  packedDriverReset(vq: number): void;
+  packedAddBufs(vq: number, count: number): number;
+  packedDriverPublish(vq: number): void;
+  packedKickNeeded(vq: number): number;
+  packedGetBufs(vq: number, max: number): number;
+  packedEnableCall(vq: number): number;
+  packedDisableCall(vq: number): void;
+  packedDeviceStart(vq: number, position: number): number;
+  packedGetDescs(vq: number, max: number): number;
+  packedAddUsed(vq: number, head: number, usedBytes: number): number;
+  packedAddUsedN(vq: number, count: number): number;
+  packedDevicePublish(vq: number): void;
+  packedCallNeeded(vq: number): number;
+  packedEnableKick(vq: number): number;
+  packedDisableKick(vq: number): void;
+  packedAvailLen(vq: number): number;
 }
 
 /** The driver's half in WebAssembly; see `DriverRing`. Throws nothing. */

@@ -58,9 +58,12 @@ export const VQ_AVAIL_SEEN = 52;
 export const VQ_USED_NEXT = 56;
 /** `used.idx` as it was last published; u16. Packed: a position. */
 export const VQ_USED_PUBLISHED = 60;
-/** VQ_USED_PUBLISHED at the last decision whether to call. Linux: signalled_used. */
+/**
+ * VQ_USED_PUBLISHED at the last decision whether to call. Linux: signalled_used. Packed:
+ * descriptors published since then, at most 65535.
+ */
 export const VQ_SIGNALLED = 64;
-/** 1 when VQ_SIGNALLED holds. Linux: signalled_used_valid. */
+/** 1 when there was a decision since the start. Linux: signalled_used_valid. */
 export const VQ_SIGNALLED_VALID = 68;
 /** Address of the region table, REGION_BYTES an entry. */
 export const VQ_REGIONS = 72;
@@ -72,7 +75,10 @@ export const VQ_REGION_COUNT = 76;
 export const VQ_AVAIL_NEXT = 48;
 /** `avail.idx` as it was last published; u16. Packed: a position. */
 export const VQ_AVAIL_PUBLISHED = 52;
-/** VQ_AVAIL_PUBLISHED at the last decision whether to kick. */
+/**
+ * VQ_AVAIL_PUBLISHED at the last decision whether to kick. Packed: descriptors published since
+ * then, at most 65535.
+ */
 export const VQ_KICKED = 56;
 /** Next entry of the used ring to take; free-running u16. Packed: a position. */
 export const VQ_LAST_USED = 60;
