@@ -95,7 +95,7 @@ export function firstRegion(vq: usize): usize {
 }
 
 /** Writes what a good chain came to: pieces `start` to `writable` to `end`, and bytes of each. */
-function writeCounts(
+export function writeCounts(
   chain: usize,
   start: u32,
   writable: u32,

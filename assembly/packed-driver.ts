@@ -107,64 +107,85 @@ function writeTable(table: usize, delta: u64, iov: usize, outCount: u32, total: 
   }
 }
 
-/**
- * Writes one descriptor of the ring; flags only when it is not the first that is staged: that one's
- * are kept for `publish`.
- */
-function writeAt(vq: usize, position: u32, addr: u64, len: u32, id: u32, flags: u32): void {
+/** Writes one descriptor of the ring, but for its flags when it is the first that is staged. */
+function writeAt(
+  vq: usize,
+  position: u32,
+  isFirst: bool,
+  addr: u64,
+  len: u32,
+  id: u32,
+  flags: u32,
+): void {
   const desc = descAt(vq, position);
   const all = flags | availFlags(position);
   store<u64>(desc, addr);
   store<u32>(desc, len, VIRTQ_DESC_LEN);
-  store<u16>(desc, <u16>id, PVIRTQ_DESC_ID);
-  if (position == load<u32>(vq, VQ_AVAIL_PUBLISHED)) store<u32>(vq, all, VQ_STAGED_FLAGS);
-  else store<u16>(desc, <u16>all, PVIRTQ_DESC_FLAGS);
+  if (isFirst) {
+    store<u16>(desc, <u16>id, PVIRTQ_DESC_ID);
+    store<u32>(vq, all, VQ_STAGED_FLAGS);
+  } else {
+    store<u32>(desc, id | (all << 16), PVIRTQ_DESC_ID);
+  }
 }
 
-/** Writes the pieces from `position` on, one descriptor each; returns the position after them. */
-function writeList(vq: usize, position: u32, id: u32, iov: usize, outCount: u32, total: u32): u32 {
+/** Writes the pieces from `position` on, one descriptor each. */
+function writeList(
+  vq: usize,
+  position: u32,
+  isStaged: bool,
+  id: u32,
+  iov: usize,
+  outCount: u32,
+  total: u32,
+): void {
   const num = load<u32>(vq, VQ_NUM);
   const delta = load<u64>(vq, VQ_GUEST_DELTA);
   for (let i: u32 = 1; i <= total; i++) {
     const write: u32 = i <= outCount ? 0 : VIRTQ_DESC_F_WRITE;
     const flags = i < total ? write | VIRTQ_DESC_F_NEXT : write;
-    writeAt(vq, position, <u64>load<u32>(iov) + delta, load<u32>(iov, IOV_LENGTH), id, flags);
+    const addr = <u64>load<u32>(iov) + delta;
+    writeAt(vq, position, !isStaged && i == 1, addr, load<u32>(iov, IOV_LENGTH), id, flags);
     position = moved(position, 1, num);
     iov += IOV_BYTES;
   }
-  return position;
 }
 
-/** Writes the pieces to the id's table, and the descriptor for it; returns the position after. */
+/** Writes the pieces to the id's table, and the descriptor for it at `position`. */
 function writeIndirect(
   vq: usize,
   position: u32,
+  isStaged: bool,
   id: u32,
   iov: usize,
   outCount: u32,
   total: u32,
-): u32 {
+): void {
   const tableBytes = load<u32>(vq, VQ_INDIRECT_CAPACITY) * VIRTQ_DESC_BYTES;
   const table = load<u32>(vq, VQ_INDIRECT) + id * tableBytes;
   const delta = load<u64>(vq, VQ_GUEST_DELTA);
   writeTable(table, delta, iov, outCount, total);
   const len = total * VIRTQ_DESC_BYTES;
-  writeAt(vq, position, <u64>table + delta, len, id, VIRTQ_DESC_F_INDIRECT);
-  return moved(position, 1, load<u32>(vq, VQ_NUM));
+  writeAt(vq, position, !isStaged, <u64>table + delta, len, id, VIRTQ_DESC_F_INDIRECT);
+}
+
+/** Descriptors of the longest chain that goes into an indirect table; 0 when none does. */
+function tableCapacity(vq: usize): u32 {
+  const isOn = load<u32>(vq, VQ_INDIRECT) != 0 && load<u32>(vq, VQ_FLAGS) & VQ_F_INDIRECT;
+  return isOn ? load<u32>(vq, VQ_INDIRECT_CAPACITY) : 0;
 }
 
 /** DriverRing.addBufs */
 export function packedAddBufs(vq: usize, count: u32): i32 {
   const limit = min(count, load<u32>(vq, VQ_CHAIN_CAPACITY));
   const num = load<u32>(vq, VQ_NUM);
-  const flags = load<u32>(vq, VQ_FLAGS);
+  const isInOrder = (load<u32>(vq, VQ_FLAGS) & VQ_F_IN_ORDER) != 0;
   const iovCapacity = load<u32>(vq, VQ_IOV_CAPACITY);
   const iovs = load<usize>(vq, VQ_IOV);
-  const tableMax: u32 =
-    load<u32>(vq, VQ_INDIRECT) != 0 && (flags & VQ_F_INDIRECT) != 0
-      ? load<u32>(vq, VQ_INDIRECT_CAPACITY)
-      : 0;
+  const shadows = load<usize>(vq, VQ_SHADOW);
+  const tableMax = tableCapacity(vq);
   let next = load<u32>(vq, VQ_AVAIL_NEXT);
+  let isStaged = next != load<u32>(vq, VQ_AVAIL_PUBLISHED);
   let free = load<u32>(vq, VQ_NUM_FREE);
   let id = load<u32>(vq, VQ_FREE_HEAD);
   let chain = load<usize>(vq, VQ_CHAINS);
@@ -186,15 +207,16 @@ export function packedAddBufs(vq: usize, count: u32): i32 {
     if (need > num) break;
     error = 0;
     if (need > free) break;
-    const mine = shadow(vq, id);
-    next = isIndirect
-      ? writeIndirect(vq, next, id, iov, outCount, total)
-      : writeList(vq, next, id, iov, outCount, total);
+    if (isIndirect) writeIndirect(vq, next, isStaged, id, iov, outCount, total);
+    else writeList(vq, next, isStaged, id, iov, outCount, total);
+    isStaged = true;
+    next = moved(next, need, num);
     free -= need;
+    const mine = shadows + <usize>id * SHADOW_BYTES;
     store<u16>(mine, <u16>need, SHADOW_COUNT);
     store<u32>(mine, <u32>inBytes, SHADOW_IN_BYTES);
     store<u32>(chain, id, CHAIN_HEAD);
-    if ((flags & VQ_F_IN_ORDER) == 0) id = <u32>load<u16>(mine, SHADOW_NEXT);
+    if (!isInOrder) id = <u32>load<u16>(mine, SHADOW_NEXT);
     else id = id + 1 < num ? id + 1 : 0;
     chain += CHAIN_BYTES;
   }

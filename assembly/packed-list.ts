@@ -1,9 +1,5 @@
 import {
   CHAIN_HEAD,
-  CHAIN_IN_COUNT,
-  CHAIN_IOV_START,
-  CHAIN_OUT_BYTES,
-  CHAIN_OUT_COUNT,
   VQ_IOV_CAPACITY,
   VQ_NUM,
   VRING_E_ADDRESS_WRAP,
@@ -23,51 +19,61 @@ import {
   VIRTQ_DESC_F_WRITE,
   VIRTQ_DESC_LEN,
 } from "../src/spec/virtio-ring";
-import { descAddress, firstRegion, indirectError, isWithin, outcome, pushBuffer } from "./chain";
+import {
+  descAddress,
+  firstRegion,
+  indirectError,
+  isWithin,
+  outcome,
+  pushBuffer,
+  writeCounts,
+} from "./chain";
 import { descAt, isAvail, moved } from "./position";
 import { findRegion, linear, wraps } from "./region";
 
-/** The region that holds a whole buffer, or 0. */
-function regionOf(vq: usize, addr: u64, len: u32): usize {
-  const first = firstRegion(vq);
-  if (isWithin(first, addr, len)) return first;
-  const region = findRegion(vq, addr);
-  return isWithin(region, addr, len) ? region : 0;
+/** Writes CHAIN_HEAD: the id in the last descriptor of a list, and their number. */
+function setHead(chain: usize, last: usize, count: u32): void {
+  store<u32>(chain, <u32>load<u16>(last, PVIRTQ_DESC_ID) | (count << 16), CHAIN_HEAD);
 }
 
-/** Begins the record at `chain`: no pieces yet. */
-function beginRecord(chain: usize, iovStart: u32): void {
-  store<u32>(chain, iovStart, CHAIN_IOV_START);
-  store<u64>(chain, 0, CHAIN_OUT_COUNT);
-  store<u64>(chain, 0, CHAIN_OUT_BYTES);
+/**
+ * Goes on to the end of a list in which `error` was found, for its id: from the descriptor at
+ * `position`, the `count`th. Returns `outcome`, of the error or of a refusal.
+ */
+function skipList(
+  vq: usize,
+  chain: usize,
+  position: u32,
+  flags: u32,
+  count: u32,
+  limit: u32,
+  error: u32,
+): u32 {
+  const num = load<u32>(vq, VQ_NUM);
+  while (flags & VIRTQ_DESC_F_NEXT) {
+    if (count == limit) return outcome(count, VRING_E_LOOP);
+    position = moved(position, 1, num);
+    flags = <u32>load<u16>(descAt(vq, position), PVIRTQ_DESC_FLAGS);
+    if (!isAvail(flags, position)) return outcome(count, VRING_E_UNAVAILABLE);
+    count++;
+  }
+  setHead(chain, descAt(vq, position), count);
+  return outcome(count, error);
 }
 
-/** Adds a buffer to the record at `chain`, of `isWriting`'s direction. Returns 0 or the error. */
-function pushInto(vq: usize, chain: usize, addr: u64, len: u32, isWriting: bool): u32 {
-  if (len == 0) return 0;
-  const region = regionOf(vq, addr, len);
-  if (region == 0 && wraps(addr, len)) return VRING_E_ADDRESS_WRAP;
-  const field: usize = isWriting ? 4 : 0; // the fields for writable follow those for readable
-  const bytes = <u64>load<u32>(chain + field, CHAIN_OUT_BYTES) + len;
-  if (bytes >> 32) return VRING_E_LENGTH;
-  const outCount = load<u32>(chain, CHAIN_OUT_COUNT);
-  const iovNext = load<u32>(chain, CHAIN_IOV_START) + outCount + load<u32>(chain, CHAIN_IN_COUNT);
-  const pieces = pushBuffer(vq, region, iovNext, addr, len);
-  if (pieces < 0) return -pieces;
-  const count = load<u32>(chain + field, CHAIN_OUT_COUNT);
-  store<u32>(chain + field, count + pieces, CHAIN_OUT_COUNT);
-  store<u32>(chain + field, <u32>bytes, CHAIN_OUT_BYTES);
-  return 0;
-}
-
-/** Follows the indirect table that a descriptor refers to. Returns `outcome`. */
-function followTable(vq: usize, chain: usize, addr: u64, len: u32, flags: u32): u32 {
-  const region = regionOf(vq, addr, len);
+/** Follows the indirect table that a descriptor refers to, to the record at `chain`: `outcome`. */
+function followTable(vq: usize, chain: usize, iovStart: u32, addr: u64, len: u32, flags: u32): u32 {
+  let region = firstRegion(vq);
   const error = indirectError(vq, region, addr, len, flags);
   if (error != 0) return outcome(0, error);
-  const table = region != 0 ? <usize>linear(region, addr) : 0;
+  if (!isWithin(region, addr, len)) region = findRegion(vq, addr);
+  const table = isWithin(region, addr, len) ? <usize>linear(region, addr) : 0;
   const entries = len / VIRTQ_DESC_BYTES;
   const capacity = load<u32>(vq, VQ_IOV_CAPACITY);
+  let iovNext = iovStart;
+  let iovWritable = iovStart;
+  let outBytes: u64 = 0;
+  let bytes: u64 = 0; // of the direction we are in
   let isWriting = false;
   for (let index: u32 = 0; index < entries; index++) {
     if (index == capacity) return outcome(index, VRING_E_IOV);
@@ -75,11 +81,38 @@ function followTable(vq: usize, chain: usize, addr: u64, len: u32, flags: u32): 
     if (desc == 0) return outcome(index, VRING_E_INDIRECT_ADDRESS);
     const isWrite = (load<u16>(desc, PVIRTQ_DESC_FLAGS) & VIRTQ_DESC_F_WRITE) != 0;
     if (isWriting && !isWrite) return outcome(index + 1, VRING_E_ORDER);
-    isWriting = isWrite;
-    const code = pushInto(vq, chain, load<u64>(desc), load<u32>(desc, VIRTQ_DESC_LEN), isWrite);
-    if (code != 0) return outcome(index + 1, code);
+    if (isWrite && !isWriting) {
+      isWriting = true;
+      iovWritable = iovNext;
+      outBytes = bytes;
+      bytes = 0;
+    }
+    const start = load<u64>(desc);
+    const length = load<u32>(desc, VIRTQ_DESC_LEN);
+    bytes += length;
+    const pieces = placeBuffer(vq, region, iovNext, start, length, bytes);
+    if (pieces < 0) return outcome(index + 1, -pieces);
+    iovNext += pieces;
   }
+  if (isWriting) writeCounts(chain, iovStart, iovWritable, iovNext, outBytes, bytes);
+  else writeCounts(chain, iovStart, iovNext, iovNext, bytes, 0);
   return outcome(entries, 0);
+}
+
+/**
+ * Writes a buffer to the iovec table from entry `iovNext` on; `region`: where it may well be;
+ * `bytes`: of its direction, it included. Returns the pieces, or the error, negative.
+ */
+function placeBuffer(vq: usize, region: usize, iovNext: u32, addr: u64, len: u32, bytes: u64): i32 {
+  if (len == 0) return 0;
+  let home = region;
+  if (!isWithin(home, addr, len)) {
+    if (wraps(addr, len)) return -VRING_E_ADDRESS_WRAP;
+    home = findRegion(vq, addr);
+    if (!isWithin(home, addr, len)) home = 0;
+  }
+  if (bytes >> 32) return -VRING_E_LENGTH;
+  return pushBuffer(vq, home, iovNext, addr, len);
 }
 
 /**
@@ -97,42 +130,58 @@ export function followList(
   limit: u32,
 ): u32 {
   const num = load<u32>(vq, VQ_NUM);
+  const region = firstRegion(vq);
+  let iovNext = iovStart;
+  let iovWritable = iovStart;
+  let outBytes: u64 = 0;
+  let bytes: u64 = 0; // of the direction we are in
+  let isWriting = false;
   let position = first;
   let flags = firstFlags;
-  let isWriting = false;
-  let error: u32 = 0; // the first; the list is followed to its end all the same
-  let count: u32 = 0;
-  let walked: u32 = 0;
-  beginRecord(chain, iovStart);
+  let desc = descAt(vq, first);
+  let error: u32 = 0;
+  let count: u32 = 1; // descriptors of the list
   for (;;) {
-    const desc = descAt(vq, position);
-    count++;
-    walked++;
-    if (error == 0) {
-      const addr = load<u64>(desc);
-      const len = load<u32>(desc, VIRTQ_DESC_LEN);
-      if (flags & VIRTQ_DESC_F_INDIRECT) {
-        // one that is not the first counts as one with NEXT
-        const wild = count > 1 ? flags | VIRTQ_DESC_F_NEXT : flags;
-        const table = followTable(vq, chain, addr, len, wild);
-        walked += table >> 8;
-        error = table & 0xff;
-      } else {
-        const isWrite = (flags & VIRTQ_DESC_F_WRITE) != 0;
-        error = isWriting && !isWrite ? VRING_E_ORDER : pushInto(vq, chain, addr, len, isWrite);
-        isWriting = isWrite;
-      }
+    const addr = load<u64>(desc);
+    const len = load<u32>(desc, VIRTQ_DESC_LEN);
+    if (flags & VIRTQ_DESC_F_INDIRECT) {
+      const alone: u32 = count > 1 ? VIRTQ_DESC_F_NEXT : 0; // else refused like one with NEXT
+      const table = followTable(vq, chain, iovStart, addr, len, flags | alone);
+      error = table & 0xff;
+      if (error != 0) break;
+      setHead(chain, desc, 1);
+      return table + outcome(1, 0);
     }
-    if ((flags & VIRTQ_DESC_F_NEXT) == 0) {
-      store<u32>(chain, <u32>load<u16>(desc, PVIRTQ_DESC_ID) | (count << 16), CHAIN_HEAD);
-      return outcome(walked, error);
+    const isWrite = (flags & VIRTQ_DESC_F_WRITE) != 0;
+    if (isWrite && !isWriting) {
+      isWriting = true;
+      iovWritable = iovNext;
+      outBytes = bytes;
+      bytes = 0;
+    } else if (isWriting && !isWrite) {
+      error = VRING_E_ORDER;
+      break;
     }
-    if (count == limit) break;
+    bytes += len;
+    const pieces = placeBuffer(vq, region, iovNext, addr, len, bytes);
+    if (pieces < 0) {
+      error = -pieces;
+      break;
+    }
+    iovNext += pieces;
+    if ((flags & VIRTQ_DESC_F_NEXT) == 0) break;
+    if (count == limit) return outcome(count, VRING_E_LOOP);
     position = moved(position, 1, num);
-    flags = <u32>load<u16>(descAt(vq, position), PVIRTQ_DESC_FLAGS);
-    if (!isAvail(flags, position)) return outcome(walked, VRING_E_UNAVAILABLE);
+    desc = descAt(vq, position);
+    flags = <u32>load<u16>(desc, PVIRTQ_DESC_FLAGS);
+    if (!isAvail(flags, position)) return outcome(count, VRING_E_UNAVAILABLE);
+    count++;
   }
-  return outcome(walked, VRING_E_LOOP);
+  if (error != 0) return skipList(vq, chain, position, flags, count, limit, error);
+  if (isWriting) writeCounts(chain, iovStart, iovWritable, iovNext, outBytes, bytes);
+  else writeCounts(chain, iovStart, iovNext, iovNext, bytes, 0);
+  setHead(chain, desc, count);
+  return outcome(count, 0);
 }
 
 /** Whether `code` stands against the ring, not against one list. */

@@ -1,7 +1,8 @@
 import { VQ_ERROR, VQ_ERROR_COUNTS } from "../src/spec/ring-state";
 
-/** Adds one to the count of `code` (VRING_E_…). */
+/** Adds one to the count of `code` (VRING_E_…), and to the count of all. */
 export function countError(vq: usize, code: u32): void {
+  store<u32>(vq, load<u32>(vq, VQ_ERROR_COUNTS) + 1, VQ_ERROR_COUNTS);
   const slot = vq + ((<usize>code) << 2);
   store<u32>(slot, load<u32>(slot, VQ_ERROR_COUNTS) + 1, VQ_ERROR_COUNTS);
 }

@@ -1,12 +1,18 @@
 import { GuestMemory } from "#dist/memory/guest-memory.js";
 import { SharedMemory } from "#dist/memory/shared-memory.js";
-import { descBytes, deviceAreaBytes, driverAreaBytes } from "#dist/memory/vring.js";
+import { vringAreas } from "#dist/memory/vring.js";
 import { loadRings, type RingKind, type Rings } from "#dist/ring/load.js";
 import type { DeviceRing, DriverRing } from "#dist/ring/ring.js";
 import { allocDeviceState, allocDriverState, type RingSetup } from "#dist/ring/state-block.js";
 import { RingTables } from "#dist/ring/tables.js";
-import { VIRTIO_F_EVENT_IDX, VIRTIO_F_INDIRECT_DESC } from "#dist/spec/virtio-config.js";
-import { VIRTQ_DESC_BYTES, VIRTQ_USED_ALIGN } from "#dist/spec/virtio-ring.js";
+import { featureMask } from "#dist/spec/features.js";
+import {
+  VIRTIO_F_EVENT_IDX,
+  VIRTIO_F_IN_ORDER,
+  VIRTIO_F_INDIRECT_DESC,
+  VIRTIO_F_RING_PACKED,
+} from "#dist/spec/virtio-config.js";
+import { VIRTQ_DESC_BYTES } from "#dist/spec/virtio-ring.js";
 
 /** Memory of a bench: host part 2 MiB, guest part the rest, most of it buffers. */
 const MEMORY_BYTES = 16 << 20;
@@ -15,6 +21,10 @@ const PAGE_BYTES = 65536;
 const BUFFER_BYTES = 4096;
 /** Buffers of all pairs together; nothing is ever written to them. */
 const BUFFERS = 3072;
+/** No two areas on one cache line. */
+const AREA_ALIGN = 64;
+/** Both positions of a packed ring at its beginning. */
+const PACKED_START = 0x8000_8000;
 /** Descriptors of an indirect table. */
 const INDIRECT_CAPACITY = 16;
 
@@ -25,8 +35,19 @@ export interface PairShape {
   /** Pieces of a chain: 1 (writable), or 3: a header, data, a status, as a block request has. */
   pieces: 1 | 3;
   indirect: boolean;
+  format: "split" | "packed";
+  inOrder: boolean;
   /** Regions that the guest's memory is divided into. */
   regionCount: number;
+}
+
+function featuresOf({ indirect, format, inOrder }: PairShape): bigint {
+  return featureMask(
+    VIRTIO_F_EVENT_IDX,
+    ...(indirect ? [VIRTIO_F_INDIRECT_DESC] : []),
+    ...(format === "packed" ? [VIRTIO_F_RING_PACKED] : []),
+    ...(inOrder ? [VIRTIO_F_IN_ORDER] : []),
+  );
 }
 
 /** One memory and one instance of each implementation, as a process has them. One thread. */
@@ -84,12 +105,12 @@ export class RingPair {
   constructor({ shared, bufferStart }: BenchMemory, rings: Rings, shape: PairShape) {
     this.shape = shape;
     this.buffers = spreadBuffers(bufferStart, shape.pieces);
-    const { num, indirect } = shape;
-    const features =
-      (1n << BigInt(VIRTIO_F_EVENT_IDX)) | (indirect ? 1n << BigInt(VIRTIO_F_INDIRECT_DESC) : 0n);
-    const desc = this.#guest(shared, descBytes(num), VIRTQ_DESC_BYTES);
-    const driver = this.#guest(shared, driverAreaBytes(num), VIRTQ_USED_ALIGN);
-    const device = this.#guest(shared, deviceAreaBytes(num), VIRTQ_USED_ALIGN);
+    const { num } = shape;
+    const features = featuresOf(shape);
+    const areas = vringAreas(num, shape.format === "packed");
+    const [desc, driver, device] = [areas.desc, areas.driver, areas.device].map(({ bytes }) =>
+      this.#guest(shared, bytes, AREA_ALIGN),
+    ) as [number, number, number];
     this.setup = { num, desc, driver, device, features };
     const driverState = allocDriverState(shared, this.setup, this.#indirectTables(shared));
     const { regions, count } = this.#regions(shared);
@@ -100,7 +121,7 @@ export class RingPair {
     this.driver = rings.driver(driverState.vq);
     this.device = rings.device(deviceState.vq);
     this.driver.reset();
-    this.device.start(0);
+    this.device.start(shape.format === "packed" ? PACKED_START : 0);
   }
 
   #guest(shared: SharedMemory, bytes: number, align: number): number {

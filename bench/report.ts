@@ -98,6 +98,11 @@ const TARGETS: readonly Target[] = [
     }),
   },
   {
+    text: "one thread, whole cycle, bursts of 8 and more: packed ≥ 1.3 × split",
+    least: 1.3,
+    ratio: ratioTo("split", (one) => one.bench === "formats" && Number(one.facts.burst) >= 8),
+  },
+  {
     text: "two threads: ring of wasm ≥ 10 × MessagePort",
     least: 10,
     ratio: ratioTo("MessagePort", ({ bench, facts }) => bench === "threads" && facts.depth !== 1),

@@ -18,6 +18,7 @@ host    the same loop with a ring that does nothing: what the hosts cost in each
         "less host" is the ratio when that is taken off both`;
 
 const NUM = 512;
+const SPLIT = { num: NUM, format: "split", inOrder: false } as const;
 const BURSTS = [1, 8, 32, 128];
 const KINDS: readonly RingKind[] = ["wasm", "ts"];
 
@@ -30,9 +31,9 @@ interface RingCase {
 /** Every burst with every kind of chain and memory. An indirect chain of one is a direct one. */
 function allCases(): RingCase[] {
   const shapes: PairShape[] = [1, 8].flatMap((regionCount) => [
-    { num: NUM, pieces: 1, indirect: false, regionCount },
-    { num: NUM, pieces: 3, indirect: false, regionCount },
-    { num: NUM, pieces: 3, indirect: true, regionCount },
+    { ...SPLIT, pieces: 1, indirect: false, regionCount },
+    { ...SPLIT, pieces: 3, indirect: false, regionCount },
+    { ...SPLIT, pieces: 3, indirect: true, regionCount },
   ]);
   const withBursts = (part: RingCase["part"]) =>
     shapes.flatMap((shape) => BURSTS.map((burst) => ({ part, burst, shape })));
@@ -126,7 +127,8 @@ class RingBench {
     });
     const measured = await compare(works, amount);
     for (const pair of pairs) pair.release();
-    const facts = { part, burst, ...shape, indirect: Number(shape.indirect) };
+    const { pieces, regionCount, indirect } = shape;
+    const facts = { part, burst, pieces, regionCount, indirect: Number(indirect) };
     const name = nameOf(ringCase);
     return { bench: "ring", name, facts, sameWork: KINDS, overhead: "host", measured };
   }

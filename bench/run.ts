@@ -6,6 +6,7 @@ import {
   benchFileOverVhostUser,
   benchNullOverVhostUser,
 } from "./blk-vhost-user.js";
+import { benchFormats, FORMATS_NOTE } from "./formats.js";
 import type { Case } from "./harness.js";
 import { header, outcomeLine, outcomes, table } from "./report.js";
 import { benchRing, RING_NOTE } from "./ring.js";
@@ -22,6 +23,12 @@ const RING: BenchEntry = {
   note: RING_NOTE,
   full: () => benchRing({ rounds: 21, samples: 9, items: 4096 }),
   smoke: () => benchRing({ rounds: 1, samples: 1, items: 128 }),
+};
+
+const FORMATS: BenchEntry = {
+  note: FORMATS_NOTE,
+  full: () => benchFormats({ rounds: 21, samples: 5, items: 4096 }),
+  smoke: () => benchFormats({ rounds: 1, samples: 1, items: 128 }),
 };
 
 const THREADS: BenchEntry = {
@@ -66,6 +73,7 @@ const OVER_VHOST_USER = canServe() ? [NULL_OVER_VHOST_USER, FILE_OVER_VHOST_USER
 
 const BENCHES: Record<string, BenchEntry[]> = {
   ring: [RING],
+  formats: [FORMATS],
   threads: [THREADS],
   blk: [BLK, ...OVER_VHOST_USER],
 };

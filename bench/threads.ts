@@ -105,7 +105,14 @@ class RingLink implements AsyncDisposable {
 
   constructor(kind: RingKind, cycles: Cycles) {
     const memory = new BenchMemory(); // its own: no false sharing between two links
-    const shape = { num: NUM, pieces: 1, indirect: false, regionCount: 1 } as const;
+    const shape = {
+      num: NUM,
+      pieces: 1,
+      indirect: false,
+      regionCount: 1,
+      format: "split",
+      inOrder: false,
+    } as const;
     this.#pair = new RingPair(memory, memory.rings(kind), shape);
     this.#peer = new Peer({ memory: memory.shared.memory, vq: this.#pair.device.vq, kind });
     this.#kind = kind;

@@ -7,7 +7,9 @@ import {
   VIRTIO_CONFIG_S_FAILED,
   VIRTIO_CONFIG_S_FEATURES_OK,
   VIRTIO_F_EVENT_IDX,
+  VIRTIO_F_IN_ORDER,
   VIRTIO_F_INDIRECT_DESC,
+  VIRTIO_F_RING_PACKED,
   VIRTIO_F_VERSION_1,
 } from "../spec/virtio-config.js";
 import { Completions } from "./completions.js";
@@ -16,10 +18,14 @@ import type { Transport } from "./transport.js";
 
 /** What a driver may ask for beside its device's own features. */
 export interface ProbeOptions {
-  /** Entries of each queue, a power of two; default and most: what the device offers. */
+  /** Entries of each queue, a power of two unless packed; default and most: what the device offers. */
   queueSize?: number;
   /** Offer bits (numbers) that the driver is to leave alone, for tests and benches. */
   withoutFeatures?: readonly number[];
+  /** Packed virtqueues, where the device offers them. Default false: split ones. */
+  packed?: boolean;
+  /** Buffers come back in order (VIRTIO_F_IN_ORDER), where that is offered. Default false. */
+  inOrder?: boolean;
 }
 
 /** A device that is ready: negotiated, with all of its queues live. */
@@ -40,7 +46,13 @@ function choose(transport: Transport, known: readonly number[], options: ProbeOp
   if (!hasFeature(deviceFeatures, VIRTIO_F_VERSION_1)) {
     throw new VhostError("EOPNOTSUPP", "the device does not offer VIRTIO_F_VERSION_1");
   }
-  const wanted = [...RING_BITS, ...known].filter((n) => !options.withoutFeatures?.includes(n));
+  const asked = [
+    ...(options.packed ? [VIRTIO_F_RING_PACKED] : []),
+    ...(options.inOrder ? [VIRTIO_F_IN_ORDER] : []),
+  ];
+  const wanted = [...RING_BITS, ...asked, ...known].filter(
+    (n) => !options.withoutFeatures?.includes(n),
+  );
   return featureMask(...wanted) & deviceFeatures;
 }
 

@@ -1,17 +1,19 @@
-import { descBytes, deviceAreaBytes, driverAreaBytes } from "../memory/vring.js";
+import { type VringArea, vringAreas } from "../memory/vring.js";
 import type { DriverRing } from "../ring/ring.js";
 import { allocDriverState, BURST_MAX, type StateBlock } from "../ring/state-block.js";
 import { RingTables, vringErrorName } from "../ring/tables.js";
 import { VhostError } from "../spec/errno.js";
 import { hasFeature } from "../spec/features.js";
 import { VQ_IOV_CAPACITY } from "../spec/ring-state.js";
-import { VIRTIO_F_INDIRECT_DESC } from "../spec/virtio-config.js";
-import { VIRTQ_DESC_BYTES, VIRTQ_USED_ALIGN } from "../spec/virtio-ring.js";
+import { VIRTIO_F_INDIRECT_DESC, VIRTIO_F_RING_PACKED } from "../spec/virtio-config.js";
+import { VIRTQ_DESC_BYTES } from "../spec/virtio-ring.js";
 import { DmaBuffer } from "./dma.js";
 import type { Transport } from "./transport.js";
 
 /** Pieces that go into an indirect table; longer chains are direct. */
 const INDIRECT_CAPACITY = 32;
+/** The areas that one side alone writes lie on no cache line together. */
+const AREA_ALIGN = 64;
 
 /** A run of guest memory: linear address and length in bytes. */
 export interface Piece {
@@ -68,19 +70,19 @@ export class Queue {
     this.#onSubmit = onSubmit;
     this.#areas = [];
     try {
-      const area = (bytes: number, align: number): DmaBuffer => {
+      const place = ({ bytes, align }: VringArea): number => {
         const buffer = new DmaBuffer(shared, bytes, align);
         this.#areas.push(buffer);
-        return buffer;
+        return buffer.address;
       };
-      const desc = area(descBytes(num), VIRTQ_DESC_BYTES).address;
-      const driver = area(driverAreaBytes(num), VIRTQ_USED_ALIGN).address;
-      const device = area(deviceAreaBytes(num), VIRTQ_USED_ALIGN).address;
+      const areas = vringAreas(num, hasFeature(features, VIRTIO_F_RING_PACKED));
+      const desc = place(areas.desc);
+      const driver = place({ ...areas.driver, align: AREA_ALIGN });
+      const device = place({ ...areas.device, align: AREA_ALIGN });
+      const capacity = INDIRECT_CAPACITY;
+      const tables = { bytes: num * capacity * VIRTQ_DESC_BYTES, align: VIRTQ_DESC_BYTES };
       const hasIndirect = hasFeature(features, VIRTIO_F_INDIRECT_DESC);
-      const tableBytes = num * INDIRECT_CAPACITY * VIRTQ_DESC_BYTES;
-      const indirect = hasIndirect
-        ? { address: area(tableBytes, VIRTQ_DESC_BYTES).address, capacity: INDIRECT_CAPACITY }
-        : undefined;
+      const indirect = hasIndirect ? { address: place(tables), capacity } : undefined;
       this.#state = allocDriverState(shared, { num, desc, driver, device, features }, indirect);
       const guest = (address: number) => shared.toGuest(address);
       transport.setupQueue(index, {

@@ -1,32 +1,62 @@
 import { VhostError } from "../spec/errno.js";
 import {
+  PVIRTQ_EVENT_ALIGN,
+  PVIRTQ_EVENT_BYTES,
+  VIRTQ_AVAIL_ALIGN,
   VIRTQ_AVAIL_ELEM_BYTES,
+  VIRTQ_DESC_ALIGN,
   VIRTQ_DESC_BYTES,
   VIRTQ_RING_ELEMENTS,
   VIRTQ_SIZE_MAX,
+  VIRTQ_USED_ALIGN,
   VIRTQ_USED_ELEM_BYTES,
 } from "../spec/virtio-ring.js";
 
 /** Bytes of an event word at the end of either ring. */
 const EVENT_BYTES = 2;
 
-/** Throws EINVAL unless `num` is a queue size that a split ring can have. */
-export function checkQueueSize(num: number): void {
-  if (Number.isInteger(num) && num >= 1 && num <= VIRTQ_SIZE_MAX && (num & (num - 1)) === 0) return;
-  throw new VhostError("EINVAL", "a split ring's size is a power of two from 1 to 32768", { num });
+/** Throws EINVAL unless `num` is a queue size that a ring can have: split, if it is not packed. */
+export function checkQueueSize(num: number, isPacked = false): void {
+  const isSize = Number.isInteger(num) && num >= 1 && num <= VIRTQ_SIZE_MAX;
+  if (isSize && (isPacked || (num & (num - 1)) === 0)) return;
+  const which = isPacked ? "packed ring's size is" : "split ring's size is a power of two";
+  throw new VhostError("EINVAL", `a ${which} from 1 to ${VIRTQ_SIZE_MAX}`, { num });
 }
 
-/** Bytes of the descriptor table. virtio 1.3, 2.7 Split Virtqueues. */
+/** What one of a ring's areas takes: bytes, and the alignment that it must have. */
+export interface VringArea {
+  bytes: number;
+  align: number;
+}
+
+/** The three areas of a ring of `num` entries. virtio 1.3, 2.7 and 2.8.10.1. */
+export function vringAreas(
+  num: number,
+  isPacked: boolean,
+): Record<"desc" | "driver" | "device", VringArea> {
+  const desc = { bytes: descBytes(num), align: VIRTQ_DESC_ALIGN };
+  if (isPacked) {
+    const event = { bytes: PVIRTQ_EVENT_BYTES, align: PVIRTQ_EVENT_ALIGN };
+    return { desc, driver: event, device: event };
+  }
+  return {
+    desc,
+    driver: { bytes: driverAreaBytes(num), align: VIRTQ_AVAIL_ALIGN },
+    device: { bytes: deviceAreaBytes(num), align: VIRTQ_USED_ALIGN },
+  };
+}
+
+/** Bytes of a split ring's descriptor table, or of a packed one's descriptor ring. virtio 1.3, 2.7 Split Virtqueues. */
 export function descBytes(num: number): number {
   return num * VIRTQ_DESC_BYTES;
 }
 
-/** Bytes of the driver area with its event word. virtio 1.3, 2.7 Split Virtqueues. */
+/** Bytes of a split ring's driver area with its event word. virtio 1.3, 2.7 Split Virtqueues. */
 export function driverAreaBytes(num: number): number {
   return VIRTQ_RING_ELEMENTS + num * VIRTQ_AVAIL_ELEM_BYTES + EVENT_BYTES;
 }
 
-/** Bytes of the device area with its event word. virtio 1.3, 2.7 Split Virtqueues. */
+/** Bytes of a split ring's device area with its event word. virtio 1.3, 2.7 Split Virtqueues. */
 export function deviceAreaBytes(num: number): number {
   return VIRTQ_RING_ELEMENTS + num * VIRTQ_USED_ELEM_BYTES + EVENT_BYTES;
 }

@@ -1,14 +1,19 @@
 import { readFileSync } from "node:fs";
 import { instantiateSync } from "@assemblyscript/loader";
+import { VQ_F_PACKED, VQ_FLAGS } from "../spec/ring-state.js";
 import type { DeviceRing, DriverRing } from "./ring.js";
 import { TsSplitDevice } from "./ts-split-device.js";
 import { TsSplitDriver } from "./ts-split-driver.js";
+import { WasmPackedDevice, WasmPackedDriver } from "./wasm-packed-ring.js";
 import { type RingModule, WasmSplitDevice, WasmSplitDriver } from "./wasm-ring.js";
 
 /** Which of the two implementations: they give the same answers and leave the same bytes. */
 export type RingKind = "wasm" | "ts";
 
-/** Makes rings over one memory. The state blocks are laid out by the caller (`memory/vring.ts`). */
+/**
+ * Makes rings over one memory, split or packed as VQ_FLAGS say. The state blocks are laid out by
+ * the caller (`state-block.ts`).
+ */
 export interface Rings {
   /** The driver's half over the state block at `vq`. */
   driver(vq: number): DriverRing;
@@ -42,6 +47,8 @@ export function instantiate(memory: WebAssembly.Memory): RingModule {
 
 /** Rings of `kind` over `memory`, for the thread that calls. */
 export function loadRings(memory: WebAssembly.Memory, kind: RingKind = "wasm"): Rings {
+  const words = new Uint32Array(memory.buffer);
+  const isPacked = (vq: number) => ((words[(vq + VQ_FLAGS) >>> 2] ?? 0) & VQ_F_PACKED) !== 0;
   if (kind === "ts") {
     return {
       driver: (vq) => new TsSplitDriver(memory, vq),
@@ -50,7 +57,9 @@ export function loadRings(memory: WebAssembly.Memory, kind: RingKind = "wasm"): 
   }
   const module = instantiate(memory);
   return {
-    driver: (vq) => new WasmSplitDriver(module, vq),
-    device: (vq) => new WasmSplitDevice(module, vq),
+    driver: (vq) =>
+      isPacked(vq) ? new WasmPackedDriver(module, vq) : new WasmSplitDriver(module, vq),
+    device: (vq) =>
+      isPacked(vq) ? new WasmPackedDevice(module, vq) : new WasmSplitDevice(module, vq),
   };
 }

@@ -10,7 +10,9 @@ import {
   VQ_DEVICE,
   VQ_DRIVER,
   VQ_F_EVENT_IDX,
+  VQ_F_IN_ORDER,
   VQ_F_INDIRECT,
+  VQ_F_PACKED,
   VQ_FLAGS,
   VQ_GUEST_DELTA,
   VQ_INDIRECT,
@@ -23,7 +25,12 @@ import {
   VQ_SHADOW,
   VQ_STATE_BYTES,
 } from "../spec/ring-state.js";
-import { VIRTIO_F_EVENT_IDX, VIRTIO_F_INDIRECT_DESC } from "../spec/virtio-config.js";
+import {
+  VIRTIO_F_EVENT_IDX,
+  VIRTIO_F_IN_ORDER,
+  VIRTIO_F_INDIRECT_DESC,
+  VIRTIO_F_RING_PACKED,
+} from "../spec/virtio-config.js";
 
 /** Largest burst of `getDescs`, `addBufs` and `getBufs`. */
 export const BURST_MAX = 128;
@@ -52,7 +59,9 @@ export interface StateBlock {
 export function ringFlags(features: bigint): number {
   return (
     (hasFeature(features, VIRTIO_F_EVENT_IDX) ? VQ_F_EVENT_IDX : 0) |
-    (hasFeature(features, VIRTIO_F_INDIRECT_DESC) ? VQ_F_INDIRECT : 0)
+    (hasFeature(features, VIRTIO_F_INDIRECT_DESC) ? VQ_F_INDIRECT : 0) |
+    (hasFeature(features, VIRTIO_F_IN_ORDER) ? VQ_F_IN_ORDER : 0) |
+    (hasFeature(features, VIRTIO_F_RING_PACKED) ? VQ_F_PACKED : 0)
   );
 }
 

@@ -12,8 +12,12 @@ import {
   VQ_CHAINS,
   VQ_ERROR,
   VQ_ERROR_COUNTS,
+  VQ_F_PACKED,
+  VQ_FLAGS,
   VQ_IN_FLIGHT,
   VQ_IOV,
+  VQ_LAST_AVAIL,
+  VQ_USED_PUBLISHED,
   VRING_E_COUNT,
 } from "../spec/ring-state.js";
 
@@ -61,6 +65,18 @@ export class RingTables {
     return this.word(VQ_IN_FLIGHT);
   }
 
+  /** Errors so far, of all kinds; wraps. */
+  get errorTotal(): number {
+    return this.word(VQ_ERROR_COUNTS);
+  }
+
+  /** Where a device's ring goes on: what `DeviceRing.start` takes. Nothing must be staged. */
+  get position(): number {
+    const avail = this.word(VQ_LAST_AVAIL);
+    const isPacked = (this.word(VQ_FLAGS) & VQ_F_PACKED) !== 0;
+    return isPacked ? avail + this.word(VQ_USED_PUBLISHED) * 0x10000 : avail;
+  }
+
   /** How often each error happened, by name; those that never did are left out. */
   errorCounts(): Record<string, number> {
     const counts: Record<string, number> = {};
@@ -73,8 +89,9 @@ export class RingTables {
 
   /** Adds one to the count of `code`, for checks made outside the ring's own functions. */
   countError(code: number): void {
-    const index = this.#vq + (VQ_ERROR_COUNTS >>> 2) + code;
-    this.#words[index] = (this.#words[index] as number) + 1;
+    const total = this.#vq + (VQ_ERROR_COUNTS >>> 2);
+    this.#words[total] = (this.#words[total] as number) + 1;
+    this.#words[total + code] = (this.#words[total + code] as number) + 1;
   }
 
   #chain(chain: number, offset: number): number {

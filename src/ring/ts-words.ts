@@ -15,10 +15,11 @@ export function needEvent(event: number, next: number, old: number): boolean {
 }
 
 /**
- * Counts an error in the state block whose first u32 has index `w`. Side effect: the count goes up
- * by one, modulo 2^32. @returns the negative code, as calls answer it.
+ * Counts an error in the state block whose first u32 has index `w`. Side effect: its count
+ * and that of all errors go up by one, modulo 2^32. @returns the negative code, as calls answer it.
  */
 export function countError(u32: Uint32Array, w: number, code: number): number {
+  u32[w + ERROR_COUNTS]++;
   u32[w + ERROR_COUNTS + code]++;
   return -code;
 }

@@ -100,7 +100,10 @@ export const VQ_GUEST_DELTA = 88;
 // ── both sides again ────────────────────────────────────────────────────────────────────────────
 /** Packed: flags, u16, of the first descriptor that is staged: `publish` writes them, last of all. */
 export const VQ_STAGED_FLAGS = 84;
-/** u32[VRING_E_COUNT]: how often each error happened; wraps. Room for 32. */
+/**
+ * u32[VRING_E_COUNT]: how often each error happened, and, as number 0, all of them; they wrap. Room
+ * for 32.
+ */
 export const VQ_ERROR_COUNTS = 96;
 /** Driver, IN_ORDER: head (packed: id) of the chain that was added first of those in flight. */
 export const VQ_OLDEST = 224;
@@ -118,6 +121,8 @@ export const VQ_F_INDIRECT = 2;
 export const VQ_F_IN_ORDER = 4;
 /** Device side, split: the policy is "linux": what Linux's vhost does, where it differs. */
 export const VQ_F_LINUX = 8;
+/** VIRTIO_F_RING_PACKED was negotiated: says the host which functions the block is for. */
+export const VQ_F_PACKED = 16;
 
 // ── iovec table ─────────────────────────────────────────────────────────────────────────────────
 /** Bytes of an iovec: linear address, length in bytes. */
@@ -223,5 +228,5 @@ export const VRING_E_REQUEST = 22;
 export const VRING_E_UNAVAILABLE = 23;
 /** Device side: a saved position that the ring can't have. */
 export const VRING_E_POSITION = 24;
-/** Errors, and the unused number 0. */
+/** Errors, and number 0: all of them. */
 export const VRING_E_COUNT = 25;

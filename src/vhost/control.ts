@@ -17,8 +17,8 @@ export interface VringNotify {
 /** Where a queue is, and whether it still waits for its first kick. */
 export interface RingPosition {
   index: number;
-  /** The next available entry to pop, u16. */
-  lastAvail: number;
+  /** Where it goes on: what `DeviceRing.start` takes. */
+  position: number;
   awaitsKick: boolean;
 }
 

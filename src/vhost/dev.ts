@@ -6,7 +6,9 @@ import { VhostError } from "../spec/errno.js";
 import { featureMask } from "../spec/features.js";
 import {
   VIRTIO_F_EVENT_IDX,
+  VIRTIO_F_IN_ORDER,
   VIRTIO_F_INDIRECT_DESC,
+  VIRTIO_F_RING_PACKED,
   VIRTIO_F_VERSION_1,
 } from "../spec/virtio-config.js";
 import { takeClaims } from "./claims.js";
@@ -20,6 +22,8 @@ export const RING_FEATURES = featureMask(
   VIRTIO_F_INDIRECT_DESC,
   VIRTIO_F_EVENT_IDX,
   VIRTIO_F_VERSION_1,
+  VIRTIO_F_RING_PACKED,
+  VIRTIO_F_IN_ORDER,
 );
 
 /** Who owns the device, in what memory it works, and by which worker; fixed together. */
@@ -183,7 +187,7 @@ export class VhostDev {
   /** Sets a queue's size. Throws EBUSY, ENOBUFS, EINVAL. Linux: VHOST_SET_VRING_NUM. */
   setVringNum(index: number, num: number): void {
     this.#mustBeStopped();
-    this.#vring(index).setNum(num);
+    this.#vring(index).setNum(num, this.#features);
   }
 
   /**
@@ -197,7 +201,7 @@ export class VhostDev {
 
   /** Throws what `start` would for the queue's areas, which are set: EFAULT, EINVAL. */
   checkVring(index: number): void {
-    this.#vring(index).translate(this.#mustHaveMemory);
+    this.#vring(index).translate(this.#mustHaveMemory, this.#features);
   }
 
   /**
@@ -212,12 +216,12 @@ export class VhostDev {
   /** Sets the next entry to pop. Throws EBUSY, ENOBUFS, EINVAL. Linux: VHOST_SET_VRING_BASE. */
   setVringBase(index: number, base: number): void {
     this.#mustBeStopped();
-    this.#vring(index).setBase(base);
+    this.#vring(index).setBase(base, this.#features);
   }
 
   /** The next entry to pop, as of the last stop. Throws ENOBUFS. Linux: VHOST_GET_VRING_BASE. */
   getVringBase(index: number): number {
-    return this.#vring(index).base;
+    return this.#vring(index).base(this.#features);
   }
 
   /** Whether the queue, as of the last stop, still waits for its first kick. Throws ENOBUFS. */
@@ -249,7 +253,7 @@ export class VhostDev {
       const rings = ready.map(([index, vring]) => ({
         index,
         vq: vring.layOut(shared, memory, this.#regionTable, this.#features),
-        lastAvail: vring.base,
+        position: vring.base(this.#features),
         ...vring.notify,
         awaitsKick: vring.notify.awaitsKick ?? false,
       }));
@@ -267,9 +271,9 @@ export class VhostDev {
       const { control } = this.#alive.worker;
       if (!this.#isStarted) return;
       const positions = await control.stop();
-      for (const { index, lastAvail, awaitsKick } of positions) {
+      for (const { index, position, awaitsKick } of positions) {
         const vring = this.#vring(index);
-        vring.setBase(lastAvail);
+        vring.setBase(position, this.#features);
         vring.notify = { ...vring.notify, awaitsKick };
       }
       this.#release();

@@ -1,7 +1,7 @@
 import type { DeviceRing } from "../ring/ring.js";
 import { BURST_MAX } from "../ring/state-block.js";
 import { RingTables } from "../ring/tables.js";
-import { VQ_LAST_AVAIL, VRING_E_REQUEST } from "../spec/ring-state.js";
+import { VRING_E_REQUEST } from "../spec/ring-state.js";
 import { Chain } from "./chain.js";
 
 /** Requests that one turn of a queue may take before others get theirs. Linux: the weight. */
@@ -45,12 +45,10 @@ export class Virtqueue {
   /** How many chains to pop at once: one after a burst that took long, then more and more. */
   #burstCount = DRAIN_BURST_MAX;
   #isUnfinished = false;
-  /** Chains that were good, of those popped in this turn; and whether one could not be answered. */
+  /** Chains that were good, of those popped in this turn. */
   #goodCount = 0;
-  #hasBadRequest = false;
-  #wasRefused = false;
-  /** Where the ring was, and how many entries it had, when the present or last turn began. */
-  #begunAt = 0;
+  /** Errors and entries that the ring had when the present or last turn began. */
+  #begunErrors = 0;
   #begunCount = 0;
   /** Entries that the device left in the ring on purpose: it took none at its last turn. */
   #leftCount = 0;
@@ -116,7 +114,6 @@ export class Virtqueue {
    */
   badRequest(): number {
     this.#tables.countError(VRING_E_REQUEST);
-    this.#hasBadRequest = true;
     return 0;
   }
 
@@ -135,8 +132,7 @@ export class Virtqueue {
   begin(): void {
     this.#ring.disableKick();
     this.#goodCount = 0;
-    this.#hasBadRequest = false;
-    this.#begunAt = this.lastAvail;
+    this.#begunErrors = this.#tables.errorTotal;
     this.#begunCount = this.#ring.availLen();
   }
 
@@ -148,20 +144,15 @@ export class Virtqueue {
   settle(): boolean {
     const isUnfinished = this.#isUnfinished;
     this.#isUnfinished = false;
-    const poppedCount = (this.lastAvail - this.#begunAt) & 0xffff;
-    this.#leftCount = poppedCount === 0 ? this.#begunCount : 0;
-    const { isRefused } = this;
-    const isNewRefusal = isRefused && !this.#wasRefused;
-    this.#wasRefused = isRefused;
-    if (poppedCount !== this.#goodCount || this.#hasBadRequest || isNewRefusal) {
-      this.#hooks.error(this.index);
-    }
+    const hasErrors = this.#tables.errorTotal !== this.#begunErrors;
+    this.#leftCount = this.#goodCount === 0 && !hasErrors ? this.#begunCount : 0;
+    if (hasErrors) this.#hooks.error(this.index);
     return isUnfinished;
   }
 
-  /** The next available entry to pop, u16. Linux: last_avail_idx. */
-  get lastAvail(): number {
-    return this.#tables.word(VQ_LAST_AVAIL);
+  /** Where the ring goes on: what `DeviceRing.start` takes. Linux: last_avail_idx. */
+  get position(): number {
+    return this.#tables.position;
   }
 
   /** Whether entries came since the last turn. While a refusal stands, none that may be popped. */

@@ -1,10 +1,11 @@
 import type { GuestMemory } from "../memory/guest-memory.js";
 import type { SharedMemory } from "../memory/shared-memory.js";
-import { checkQueueSize, descBytes, deviceAreaBytes, driverAreaBytes } from "../memory/vring.js";
-import { allocDeviceState, type StateBlock } from "../ring/state-block.js";
+import { checkQueueSize, type VringArea, vringAreas } from "../memory/vring.js";
+import { allocDeviceState, type RingSetup, type StateBlock } from "../ring/state-block.js";
 import { RingTables } from "../ring/tables.js";
 import { VhostError } from "../spec/errno.js";
-import { VIRTQ_AVAIL_ALIGN, VIRTQ_DESC_ALIGN, VIRTQ_USED_ALIGN } from "../spec/virtio-ring.js";
+import { hasFeature } from "../spec/features.js";
+import { VIRTIO_F_RING_PACKED } from "../spec/virtio-config.js";
 import type { VringNotify } from "./control.js";
 
 /** Guest addresses of a queue's three areas. */
@@ -14,11 +15,17 @@ export interface VringAddresses {
   device: bigint;
 }
 
+const isPacked = (features: bigint) => hasFeature(features, VIRTIO_F_RING_PACKED);
+/** Where a packed ring begins: both positions 0x8000. */
+const PACKED_BASE = 0x8000_8000;
+/** The index in a packed ring's position; the other bit is the wrap counter. */
+const INDEX = 0x7fff;
+
 /** What the owner has said of one queue, and its state while it runs. */
 export class Vring {
   readonly #sizeMax: number;
   #num: number;
-  #base = 0;
+  #base: number | undefined;
   #state: StateBlock | undefined;
   #tables: RingTables | undefined;
   #pastErrors: Record<string, number> = {};
@@ -33,9 +40,9 @@ export class Vring {
     this.#num = sizeMax;
   }
 
-  /** Sets the size. Throws EINVAL when it is no power of two or above the device's. */
-  setNum(num: number): void {
-    checkQueueSize(num);
+  /** Sets the size. Throws EINVAL when no ring under `features` has it, or above the device's. */
+  setNum(num: number, features: bigint): void {
+    checkQueueSize(num, isPacked(features));
     if (num > this.#sizeMax) {
       throw new VhostError("EINVAL", `the device's queues have at most ${this.#sizeMax} entries`, {
         num,
@@ -44,34 +51,58 @@ export class Vring {
     this.#num = num;
   }
 
-  /** The next entry to pop when the queue starts. */
-  get base(): number {
-    return this.#base;
+  /** Where the queue goes on when it starts: what `DeviceRing.start` takes. */
+  base(features: bigint): number {
+    return this.#base ?? (isPacked(features) ? PACKED_BASE : 0);
   }
 
-  /** Sets it: u16. Throws EINVAL. */
-  setBase(base: number): void {
-    if (!Number.isInteger(base) || base < 0 || base > 0xffff) {
-      throw new VhostError("EINVAL", "a ring's base is 0 to 65535", { base });
+  /** Sets it: u16, or for a packed ring two positions. Throws EINVAL. */
+  setBase(base: number, features: bigint): void {
+    const most = isPacked(features) ? 0xffff_ffff : 0xffff;
+    if (!Number.isInteger(base) || base < 0 || base > most) {
+      throw new VhostError("EINVAL", `a ring's base is 0 to ${most}`, { base });
     }
     this.#base = base;
   }
 
-  /** Linear addresses of the areas. Throws EFAULT, EINVAL. */
-  translate(memory: GuestMemory): { num: number; desc: number; driver: number; device: number } {
+  /** Throws EINVAL for a position that a packed ring of this size can't be at. */
+  #checkBase(features: bigint): void {
+    if (!isPacked(features)) return;
+    const base = this.base(features);
+    const [avail, used] = [base & 0xffff, base >>> 16];
+    const gap = (avail & INDEX) - (used & INDEX);
+    const isInOneLap = (avail ^ used) <= INDEX;
+    const isGood = isInOneLap ? gap >= 0 : gap <= 0;
+    if (isGood && Math.max(avail & INDEX, used & INDEX) < this.#num) return;
+    throw new VhostError("EINVAL", "a base that a ring of this size can't have", {
+      base,
+      num: this.#num,
+    });
+  }
+
+  /**
+   * Linear addresses of the areas, by the size that was set. Throws EFAULT; EINVAL for these, the
+   * size or the base.
+   */
+  translate(memory: GuestMemory, features: bigint): Omit<RingSetup, "features"> {
     const { desc, driver, device } = this.addresses as VringAddresses;
     const num = this.#num;
+    checkQueueSize(num, isPacked(features));
+    this.#checkBase(features);
+    const areas = vringAreas(num, isPacked(features));
+    const place = (address: bigint, { bytes, align }: VringArea, what: string) =>
+      memory.translate(address, bytes, align, what);
     return {
       num,
-      desc: memory.translate(desc, descBytes(num), VIRTQ_DESC_ALIGN, "descriptor table"),
-      driver: memory.translate(driver, driverAreaBytes(num), VIRTQ_AVAIL_ALIGN, "driver area"),
-      device: memory.translate(device, deviceAreaBytes(num), VIRTQ_USED_ALIGN, "device area"),
+      desc: place(desc, areas.desc, "descriptor table"),
+      driver: place(driver, areas.driver, "driver area"),
+      device: place(device, areas.device, "device area"),
     };
   }
 
   /** Lays out the state block; returns its address. Throws EFAULT, EINVAL, ENOMEM. */
   layOut(shared: SharedMemory, memory: GuestMemory, regions: number, features: bigint): number {
-    const setup = { ...this.translate(memory), features };
+    const setup = { ...this.translate(memory, features), features };
     this.#state = allocDeviceState(shared, setup, regions, memory.regions.length);
     this.#tables = new RingTables(shared.memory, this.#state.vq);
     return this.#state.vq;
@@ -89,7 +120,7 @@ export class Vring {
   /** Forgets what the driver has said; errors stay counted. Only when it is released. */
   reset(): void {
     this.#num = this.#sizeMax;
-    this.#base = 0;
+    this.#base = undefined;
     this.addresses = undefined;
     this.notify = {};
   }

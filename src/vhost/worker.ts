@@ -83,9 +83,9 @@ export class VhostWorker implements WorkerControl {
   }
 
   /** It gets a turn at once, for what was made available before. */
-  #startQueue({ index, vq, lastAvail }: RingStart): void {
+  #startQueue({ index, vq, position }: RingStart): void {
     const ring = this.#rings.device(vq);
-    ring.start(lastAvail);
+    ring.start(position); // one that it can't have is counted, and the ring stays empty
     const queue = new Virtqueue(index, ring, this.#setup.memory, {
       call: (called) => this.#notifier.call(called),
       error: (failed) => this.#notifier.error(failed),
@@ -100,9 +100,9 @@ export class VhostWorker implements WorkerControl {
   /** A first kick that was taken from its eventfd, and not acted on yet, is not forgotten. */
   async stop(): Promise<RingPosition[]> {
     this.#startKicked(this.#notifier.takeKicks(true));
-    const positions = this.#queues.map(({ index, lastAvail }) => ({
+    const positions = this.#queues.map(({ index, position }) => ({
       index,
-      lastAvail,
+      position,
       awaitsKick: false,
     }));
     this.#queues = [];
