@@ -118,14 +118,14 @@ function setDirection(chain: usize, len: u32, isWrite: u32): void {
 function consume(vq: usize, head: u32): void {
   const num = load<u32>(vq, VQ_NUM);
   const count = head >> 16;
-  const inFlight = load<u32>(vq, VQ_IN_FLIGHT) + count;
-  const last = moved(load<u32>(vq, VQ_LAST_AVAIL), count, num);
-  store<u32>(vq, last, VQ_LAST_AVAIL);
-  store<u32>(vq, inFlight, VQ_IN_FLIGHT);
-  store<u32>(vq, 0, VQ_ERROR);
-  if (distance(last, load<u32>(vq, VQ_AVAIL_SEEN), num) > num) {
+  const old = load<u32>(vq, VQ_LAST_AVAIL);
+  const last = moved(old, count, num);
+  if (distance(old, load<u32>(vq, VQ_AVAIL_SEEN), num) < count) {
     store<u32>(vq, last, VQ_AVAIL_SEEN);
   }
+  store<u32>(vq, last, VQ_LAST_AVAIL);
+  store<u32>(vq, load<u32>(vq, VQ_IN_FLIGHT) + count, VQ_IN_FLIGHT);
+  store<u32>(vq, 0, VQ_ERROR);
 }
 
 /** DeviceRing.getDescs */
