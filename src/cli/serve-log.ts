@@ -50,9 +50,10 @@ function toText(event: VhostUserEvent, served: string): string {
       return `ring ${queue}: ${plural(count, "request")} failed, the last with ${lastError}`;
     }
     case "disconnected": {
-      const { requests, bytes, error } = event;
+      const { requests, bytes, failures, error } = event;
+      const failed = failures > 0 ? `, ${short(failures)} failed` : "";
       const why = error ? `: ${error.message}` : "";
-      return `disconnected after ${plural(requests, "request")}, ${shortBytes(bytes)}${why}`;
+      return `disconnected after ${plural(requests, "request")}, ${shortBytes(bytes)}${failed}${why}`;
     }
   }
 }

@@ -4,7 +4,6 @@ import { VIRTIO_BLK_SECTOR_BYTES } from "../spec/virtio-blk.js";
 import type { DeviceSpec } from "../vhost/device.js";
 import { DOORBELL_QUEUES_MAX } from "../vhost/notify.js";
 import { serveVhostUser } from "../vhost-user/server.js";
-import { refuseQcow2 } from "./raw-image.js";
 import { ServeLog } from "./serve-log.js";
 import { parseCount, parseSize } from "./size.js";
 
@@ -114,7 +113,6 @@ function checkTogether(options: ServeBlkOptions, command: Command): void {
 
 async function serveBlk(options: ServeBlkOptions, command: Command): Promise<void> {
   checkTogether(options, command);
-  if (options.image !== undefined) refuseQcow2(options.image);
   const stop = new AbortController();
   const end = () => stop.abort();
   for (const name of ["SIGINT", "SIGTERM"] as const) process.once(name, end);

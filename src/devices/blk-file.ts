@@ -5,6 +5,7 @@ import { errno, VhostError } from "../spec/errno.js";
 import { VIRTIO_BLK_SECTOR_BYTES } from "../spec/virtio-blk.js";
 import type { BlkBackend } from "./blk-backend.js";
 
+const QCOW2_MAGIC = "QFI\xfb";
 /** One write of zeroes; longer ranges take several. */
 const ZEROES = new Uint8Array(1 << 18);
 
@@ -51,7 +52,26 @@ export function checkImage(path: string, isReadOnly: boolean): ImageFacts {
   } catch (error) {
     throw imageError(path, isReadOnly, error);
   }
+  if (stat.isFile()) refuseQcow2(path);
   return factsOf(path, isReadOnly, stat);
+}
+
+/**
+ * Throws EINVAL for an image in QEMU's own format: served as it is, a guest would see the format
+ * and not the disk. What can't be read is left to whoever opens it.
+ */
+function refuseQcow2(path: string): void {
+  const start = Buffer.alloc(QCOW2_MAGIC.length);
+  try {
+    const fd = fs.openSync(path, fs.constants.O_RDONLY | fs.constants.O_NONBLOCK);
+    fs.readSync(fd, start, 0, start.length, 0);
+    fs.closeSync(fd);
+  } catch {
+    return;
+  }
+  if (start.toString("latin1") !== QCOW2_MAGIC) return;
+  const how = `qemu-img convert -O raw ${path} disk.img`;
+  throw new VhostError("EINVAL", `${path} is a qcow2 image, only raw ones are served; ${how}`);
 }
 
 function imageError(path: string, isReadOnly: boolean, error: unknown): VhostError {
@@ -128,7 +148,12 @@ export class FileBackend implements BlkBackend {
 
   write(offset: number, address: number, length: number): number {
     try {
-      return fs.writeSync(this.#fd, this.#memory, address, length, offset);
+      for (let done = 0; done < length; ) {
+        // what is left after a short write is tried, too: that says why it was short
+        const left = length - done;
+        done += fs.writeSync(this.#fd, this.#memory, address + done, left, offset + done);
+      }
+      return length;
     } catch (error) {
       return negative(error);
     }
@@ -136,7 +161,17 @@ export class FileBackend implements BlkBackend {
 
   writev(offset: number, views: Uint8Array<ArrayBufferLike>[]): number {
     try {
-      return fs.writevSync(this.#fd, views, offset);
+      let done = fs.writevSync(this.#fd, views, offset);
+      let end = 0;
+      for (const { byteLength, byteOffset } of views) {
+        const start = end;
+        end += byteLength;
+        if (done >= end) continue; // all but after a short write
+        const left = this.write(offset + done, byteOffset + done - start, end - done);
+        if (left < 0) return left;
+        done = end;
+      }
+      return done;
     } catch (error) {
       return negative(error);
     }

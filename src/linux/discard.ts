@@ -17,8 +17,8 @@ const waiting: number[][] = [];
 /**
  * Closes descriptors that came from elsewhere. Closing can block: a file of a file system whose
  * server does not answer, a large one. What is not known to be harmless is closed by a
- * thread of its own, which does not keep the program alive. Main thread. Resolves when those are
- * closed whose closing ends, however long it takes: the memory files.
+ * thread of its own, which does not keep the program alive. Main thread. Never rejects; resolves
+ * when those are closed whose closing ends, however long it takes: the memory files.
  */
 export async function discardFds(fds: readonly number[]): Promise<void> {
   const memory: Promise<void>[] = [];
@@ -40,9 +40,18 @@ function closeMemory(fd: number): Promise<void> {
   });
 }
 
+/** What a descriptor is; of a file whose path is longer than the system tells, nothing is known. */
+function nameOf(fd: number): string {
+  try {
+    return readlinkSync(`/proc/self/fd/${fd}`);
+  } catch {
+    return "";
+  }
+}
+
 /** Side effect: a socket no longer lingers. */
 function isHarmless(fd: number): boolean {
-  const name = readlinkSync(`/proc/self/fd/${fd}`);
+  const name = nameOf(fd);
   if (name.startsWith("socket:")) {
     return libc().setsockopt(fd, SOL_SOCKET, SO_LINGER, NO_LINGER, NO_LINGER.byteLength) === 0;
   }
@@ -53,16 +62,27 @@ function next(): void {
   if (threads >= THREADS_MAX) return;
   const fds = waiting.shift();
   if (!fds) return;
-  threads++;
+  try {
+    closeInThread(fds);
+  } catch {
+    closeHere(fds);
+  }
+}
+
+/** No thread is to be had: better to wait than to keep them. */
+function closeHere(fds: readonly number[]): void {
+  for (const fd of fds) closeFd(fd);
+}
+
+function closeInThread(fds: readonly number[]): void {
   const thread = new Worker(new URL("./discard-thread.js", import.meta.url), {
     name: "vhost-close",
     execArgv: [],
     workerData: fds,
   });
+  threads++;
   thread.unref();
-  thread.on("error", () => {
-    for (const fd of fds) closeFd(fd); // no thread is to be had: better to wait than to keep them
-  });
+  thread.on("error", () => closeHere(fds));
   thread.on("exit", () => {
     threads--;
     next();

@@ -59,6 +59,11 @@ export function makeRoom(fd: number): void {
 
 /** Whether its count is more than 0; that stays. */
 export function isSignalled(fd: number): boolean {
+  return hasInput(fd);
+}
+
+/** Whether there is something to read, or to accept. Linux: poll(2). */
+export function hasInput(fd: number): boolean {
   return isReady(fd, POLLIN);
 }
 

@@ -6,6 +6,8 @@ const F_OFD_SETLK = 37;
 const F_RDLCK = 0;
 const F_WRLCK = 1;
 const F_UNLCK = 2;
+const EAGAIN = 11;
+const EACCES = 13;
 
 // struct flock on 64-bit Linux; offsets in bytes.
 const FLOCK_BYTES = 32;
@@ -48,8 +50,11 @@ export function lockImage(fd: number, isReadOnly: boolean): boolean {
     ...does.map((what) => DOES_START + what),
     ...forbids.map((w) => FORBIDS_START + w),
   ];
-  for (const start of bytes) calls.fcntlLock(fd, F_OFD_SETLK, flock(F_RDLCK, start));
+  const isRefused = (start: number) =>
+    calls.fcntlLock(fd, F_OFD_SETLK, flock(F_RDLCK, start)) === -1 &&
+    [EACCES, EAGAIN].includes(calls.errno());
   return !(
+    bytes.some(isRefused) ||
     does.some((what) => isHeld(calls, fd, FORBIDS_START + what)) ||
     forbids.some((what) => isHeld(calls, fd, DOES_START + what))
   );

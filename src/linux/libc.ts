@@ -22,6 +22,8 @@ const PROTOTYPES = {
   fcntl: "int fcntl(int fd, int command, int argument)",
   fcntlLock: "int fcntl(int fd, int command, void *lock)",
   mmap: "intptr_t mmap(uintptr_t at, size_t length, int prot, int flags, int fd, int64_t offset)",
+  mremap:
+    "intptr_t mremap(uintptr_t at, size_t length, size_t new_length, int flags, uintptr_t to)",
   munmap: "int munmap(uintptr_t at, size_t length)",
   memfd_create: "int memfd_create(const char *name, uint flags)",
   eventfd: "int eventfd(uint count, int flags)",

@@ -1,5 +1,5 @@
 import { setImmediate as nextTurn } from "node:timers/promises";
-import { check, libc } from "./libc.js";
+import { check, lastError, libc } from "./libc.js";
 
 const PROT_READ = 1;
 const PROT_WRITE = 2;
@@ -8,6 +8,8 @@ const MAP_PRIVATE = 0x02;
 const MAP_FIXED = 0x10;
 const MAP_ANONYMOUS = 0x20;
 const MAP_NORESERVE = 0x4000;
+const MREMAP_MAYMOVE = 1;
+const MREMAP_FIXED = 2;
 const F_ADD_SEALS = 1033;
 const F_GET_SEALS = 1034;
 const F_SEAL_SHRINK = 0x2;
@@ -23,10 +25,17 @@ export function baseAddress(memory: WebAssembly.Memory): number {
   return libc().addressOf(new Uint8Array(memory.buffer));
 }
 
+/** Zeroes of our own in the place of whatever is there. */
+function mapZeroes(at: number, length: number): number {
+  const flags = MAP_PRIVATE | MAP_FIXED | MAP_ANONYMOUS | MAP_NORESERVE;
+  return libc().mmap(at, length, PROT_READ | PROT_WRITE, flags, -1, 0);
+}
+
 /**
  * Puts `length` bytes of a file, from `offset`, in the place of a linear memory's at `address`:
  * both sides see the same bytes from now on. Whole pages. The file must be that long and stay so:
- * what is missing ends the program when it is touched. Throws what mmap(2) fails with.
+ * what is missing ends the program when it is touched. Throws what mmap(2) and mremap(2) fail with;
+ * then the place is as it was: never a hole, which others would fill.
  */
 export function mapFile(
   memory: WebAssembly.Memory,
@@ -35,10 +44,15 @@ export function mapFile(
   fd: number,
   offset: number,
 ): void {
+  const { mmap, mremap, munmap } = libc();
   const at = baseAddress(memory) + address;
-  const flags = MAP_SHARED | MAP_FIXED;
-  const result = libc().mmap(at, length, PROT_READ | PROT_WRITE, flags, fd, offset);
-  check(result, "memory can't be mapped");
+  const found = mmap(0, length, PROT_READ | PROT_WRITE, MAP_SHARED, fd, offset);
+  check(found, "memory can't be mapped");
+  if (mremap(found, length, length, MREMAP_MAYMOVE | MREMAP_FIXED, at) !== -1) return;
+  const error = lastError("memory can't be mapped");
+  munmap(found, length);
+  mapZeroes(at, length);
+  throw error;
 }
 
 /**
@@ -51,12 +65,10 @@ export async function unmapFile(
   length: number,
 ): Promise<void> {
   const at = baseAddress(memory) + address;
-  const flags = MAP_PRIVATE | MAP_FIXED | MAP_ANONYMOUS | MAP_NORESERVE;
   for (let done = 0; done < length; done += UNMAP_BYTES) {
     if (done > 0) await nextTurn();
     const bytes = Math.min(UNMAP_BYTES, length - done);
-    const result = libc().mmap(at + done, bytes, PROT_READ | PROT_WRITE, flags, -1, 0);
-    check(result, "memory can't be unmapped");
+    check(mapZeroes(at + done, bytes), "memory can't be unmapped");
   }
 }
 

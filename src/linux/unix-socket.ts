@@ -1,4 +1,3 @@
-import { readFileSync } from "node:fs";
 import { VhostError } from "../spec/errno.js";
 import { discardFds } from "./discard.js";
 import { check, closeFd, lastError, libc } from "./libc.js";
@@ -79,12 +78,6 @@ export function connectUnix(path: string): number {
   const error = lastError(`can't connect to ${path}`);
   closeFd(fd);
   throw error;
-}
-
-/** Whether a socket of our network namespace is bound to `path`, by that name. Linux: proc(5). */
-export function isBoundUnix(path: string): boolean {
-  const lines = readFileSync("/proc/net/unix", "utf8").split("\n");
-  return lines.some((line) => line.endsWith(` ${path}`));
 }
 
 /** The next connection of a listening socket, or `undefined` when none waits. */

@@ -97,7 +97,7 @@ export class MemoryTable {
   async replace(wanted: readonly RegionDescription[], fds: number[]): Promise<void> {
     await this.clear();
     try {
-      for (const region of wanted) this.#mapOne(region, fds);
+      for (const region of wanted) await this.#mapOne(region, fds);
       this.publish();
     } catch (error) {
       await this.clear();
@@ -106,14 +106,15 @@ export class MemoryTable {
   }
 
   /** Takes the first of `fds`. */
-  #mapOne(region: RegionDescription, fds: number[]): void {
-    this.#regions.push({ ...region, mapped: this.#map.map(fds[0] as number, region) });
+  async #mapOne(region: RegionDescription, fds: number[]): Promise<void> {
+    const mapped = await this.#map.map(fds[0] as number, region);
     fds.shift();
+    this.#regions.push({ ...region, mapped });
   }
 
-  /** One more region; takes its descriptor. Throws EINVAL, ENOMEM; the others stay. */
-  add(region: RegionDescription, fds: number[]): void {
-    this.#mapOne(region, fds);
+  /** One more region; takes its descriptor. Rejects with EINVAL, ENOMEM; the others stay. */
+  async add(region: RegionDescription, fds: number[]): Promise<void> {
+    await this.#mapOne(region, fds);
     this.publish();
   }
 

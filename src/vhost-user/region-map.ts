@@ -72,6 +72,8 @@ export function checkFile(fd: number, part: FilePart, trust: MemoryTrust): void 
 export class RegionMap {
   readonly #shared: SharedMemory;
   readonly #mappings = new Map<string, Mapping>();
+  /** What is being taken away: it takes its place until then. */
+  readonly #removals = new Set<Promise<void>>();
 
   private constructor(shared: SharedMemory) {
     this.#shared = shared;
@@ -90,10 +92,11 @@ export class RegionMap {
   }
 
   /**
-   * Maps part of a file that `checkFile` found good. `fd` is ours from now on, unless this throws:
+   * Maps part of a file that `checkFile` found good. `fd` is ours from now on, unless this rejects:
    * ENOMEM, EINVAL.
    */
-  map(fd: number, { offset, sizeBytes }: FilePart): MappedRegion {
+  async map(fd: number, { offset, sizeBytes }: FilePart): Promise<MappedRegion> {
+    await Promise.all(this.#removals);
     const skip = offset % PAGE;
     const { dev, ino, blksize } = fstatSync(fd, { bigint: true });
     const key = [dev, ino, offset, sizeBytes].join(":");
@@ -115,7 +118,11 @@ export class RegionMap {
       release: async () => {
         if (!isHeld) return;
         isHeld = false;
-        if (--mapping.users === 0) await this.#remove(key, mapping);
+        if (--mapping.users > 0) return;
+        const removal = this.#remove(key, mapping);
+        const done = removal.catch(() => {}).finally(() => this.#removals.delete(done));
+        this.#removals.add(done);
+        await removal;
       },
     };
   }

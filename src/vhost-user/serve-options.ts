@@ -1,9 +1,12 @@
+import { Kernel } from "../kernel/kernel.js";
 import { VhostError } from "../spec/errno.js";
 import type { DeviceSpec } from "../vhost/device.js";
 import { checkWorkerOptions, type WorkerOptions } from "../vhost/worker-handle.js";
 
 const isText = (value: unknown) => typeof value === "string" && value !== "";
 const isDevice = (value: unknown) => isText((value as Partial<DeviceSpec> | null)?.module);
+const isKernel = (value: unknown) =>
+  value instanceof Kernel || (value as { model?: unknown } | null)?.model instanceof Kernel;
 
 /** What each option must be, where it is given. */
 const CHECKS: Record<string, [must: string, check: (value: unknown) => boolean]> = {
@@ -12,7 +15,7 @@ const CHECKS: Record<string, [must: string, check: (value: unknown) => boolean]>
   signal: ["an AbortSignal", (value) => value instanceof AbortSignal],
   asOwner: ["true or false", (value) => typeof value === "boolean"],
   memory: ['"sealed" or "any"', (value) => value === "sealed" || value === "any"],
-  kernel: ["a Kernel", (value) => typeof value === "object" && value !== null],
+  kernel: ["a Kernel", isKernel],
   onEvent: ["a function", (value) => typeof value === "function"],
 };
 const NEEDED = ["socketPath", "device"];

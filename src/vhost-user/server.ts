@@ -1,7 +1,7 @@
 import { resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Kernel } from "../kernel/kernel.js";
-import { closeFd } from "../linux/libc.js";
+import { hasInput } from "../linux/eventfd.js";
 import { Readiness } from "../linux/readiness.js";
 import { checkFsIdentity } from "../linux/thread-identity.js";
 import { acceptUnix } from "../linux/unix-socket.js";
@@ -32,7 +32,7 @@ export interface ServeOptions extends Pick<WorkerOptions, "ring" | "pollMicrosec
    */
   memory?: MemoryTrust;
   /** The machine whose process a front-end becomes. Default: one for all servers. */
-  kernel?: Kernel;
+  kernel?: Kernel | { readonly model: Kernel };
   /** Gets what happens. */
   onEvent?: VhostUserListener;
 }
@@ -53,12 +53,11 @@ export class VhostUserServer implements AsyncDisposable {
   readonly #abort = new AbortController();
   readonly #session: SessionOptions;
   #current: Session | undefined;
-  #waiting: NodeJS.Timeout | undefined;
 
-  /** Listens; see `serveVhostUser`. */
-  constructor(path: string, session: SessionOptions) {
+  /** `socket`: ours from now on. See `serveVhostUser`. */
+  constructor(socket: SocketFile, session: SessionOptions) {
     this.#session = session;
-    this.#socket = new SocketFile(path);
+    this.#socket = socket;
     this.#readiness = new Readiness(this.#socket.fd);
     this.closed = this.#serve();
   }
@@ -71,29 +70,32 @@ export class VhostUserServer implements AsyncDisposable {
   async #serve(): Promise<void> {
     const { signal } = this.#abort;
     try {
-      let next = this.#readiness.wait();
-      while (!signal.aborted && (await next)) {
-        const served = this.#serveNext(signal);
-        next = this.#readiness.wait();
-        next.then((isThere) => isThere && this.#announceWaiting()).catch(() => {});
-        await served;
-        clearTimeout(this.#waiting);
+      while (!signal.aborted && (await this.#readiness.wait())) {
+        await this.#serveNext(signal);
       }
     } finally {
       this.#readiness.close();
-      closeFd(this.#socket.fd);
-      this.#socket.remove();
+      this.#socket.close();
     }
   }
 
-  /** Unless it is the next that came a little early. */
-  #announceWaiting(): void {
-    if (!this.#current) return;
-    this.#waiting = setTimeout(() => this.#session.onEvent({ event: "waiting" }), PATIENCE_MS);
+  /** Tells, once, of a front-end that waits for longer than it takes to follow another. */
+  #watchWaiting(): NodeJS.Timeout {
+    let isThere = false;
+    const look = () => {
+      const wasThere = isThere;
+      isThere = hasInput(this.#socket.fd);
+      if (!wasThere || !isThere) return;
+      clearInterval(watch);
+      this.#session.onEvent({ event: "waiting" });
+    };
+    const watch = setInterval(look, PATIENCE_MS / 2);
+    return watch;
   }
 
   /** One front-end, to its end. Never rejects: what can't be served now is told and tried again. */
   async #serveNext(signal: AbortSignal): Promise<void> {
+    const watch = this.#watchWaiting();
     try {
       const connection = acceptUnix(this.#socket.fd);
       if (connection === undefined) return;
@@ -103,6 +105,7 @@ export class VhostUserServer implements AsyncDisposable {
       this.#session.onEvent({ event: "rejected", error: asVhostError(error) });
       await sleep(RETRY_MS, undefined, { signal }).catch(() => {});
     } finally {
+      clearInterval(watch);
       this.#current = undefined;
     }
   }
@@ -135,8 +138,8 @@ export async function serveVhostUser(options: ServeOptions): Promise<VhostUserSe
   sharedKernel ??= new Kernel({ pidMax: PID_MAX_LIMIT });
   const path = resolve(socketPath);
   const { ring, pollMicroseconds } = options;
-  const server = new VhostUserServer(path, {
-    kernel: options.kernel ?? sharedKernel,
+  const server = new VhostUserServer(await SocketFile.listen(path), {
+    kernel: modelOf(options.kernel) ?? sharedKernel,
     device,
     worker: { ...(ring && { ring }), ...(pollMicroseconds !== undefined && { pollMicroseconds }) },
     asOwner,
@@ -150,6 +153,10 @@ export async function serveVhostUser(options: ServeOptions): Promise<VhostUserSe
   await Readiness.started();
   tell(onEvent, { event: "listening", socketPath: path });
   return server;
+}
+
+function modelOf(kernel: ServeOptions["kernel"]): Kernel | undefined {
+  return kernel && "model" in kernel ? kernel.model : kernel;
 }
 
 /** What a listener throws is its program's to see, and disturbs no session. */

@@ -94,6 +94,7 @@ export class Session {
     const notifier = notifierOf(peer, wake, this.#options.asOwner);
     const dev = new VhostDev(this.#options.kernel, { ...this.#options.worker, notifier });
     let backend: Backend | undefined;
+    let errors: ErrorWatch | undefined;
     let ended: { error?: VhostError } | undefined;
     const unblocking = setInterval(() => this.#unblock(backend), UNBLOCK_MS);
     const atExit = () => backend?.unblock(); // or the program's end waits for the worker
@@ -106,10 +107,12 @@ export class Session {
       await dev.setBackend(this.#options.device);
       backend = this.#makeBackend(dev);
       this.#announce(peer, dev);
+      errors = new ErrorWatch(dev, dev.worker.counters, this.#options.onEvent);
       ended = await this.#converse(dev, backend);
     } finally {
       this.#busySince = 0; // whatever is under way now, it is to end
       await dev.close().catch(() => {}); // what its close threw has ended the worker already
+      errors?.close();
       clearInterval(unblocking);
       liveSessions.delete(atExit);
       await backend?.release().catch(() => {}); // what can't be unmapped is not used again
@@ -146,7 +149,6 @@ export class Session {
 
   /** Answers messages until the front-end goes; gives what ended it before that. */
   async #converse(dev: VhostDev, backend: Backend): Promise<{ error?: VhostError }> {
-    const watch = new ErrorWatch(dev, dev.worker.counters, this.#options.onEvent);
     let error: VhostError | undefined;
     try {
       for (;;) {
@@ -160,8 +162,6 @@ export class Session {
       if (!this.#isEnding) error = dev.worker.death;
     } catch (reason) {
       if (!this.#isEnding) error = asVhostError(reason);
-    } finally {
-      watch.close();
     }
     return error ? { error } : {};
   }

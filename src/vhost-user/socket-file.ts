@@ -1,29 +1,50 @@
-import { lstatSync, rmSync, unlinkSync } from "node:fs";
+import { linkSync, lstatSync, renameSync, rmSync, unlinkSync } from "node:fs";
+import { setTimeout as sleep } from "node:timers/promises";
 import { closeFd } from "../linux/libc.js";
-import { connectUnix, isBoundUnix, listenUnix } from "../linux/unix-socket.js";
+import { connectUnix, listenUnix } from "../linux/unix-socket.js";
 import { VhostError } from "../spec/errno.js";
+
+/** From a socket's bind to its listen it takes another program so long at most, in milliseconds. */
+const LISTEN_MS_MAX = 50;
 
 /** A socket that listens, and its file. */
 export class SocketFile {
-  /** The listening socket, the caller's to close. */
+  /** The listening socket. */
   readonly fd: number;
   readonly #path: string;
   readonly #key: string;
 
-  /** Takes the place of a socket that nobody has any more. Throws EADDRINUSE, ENOENT, EACCES. */
-  constructor(path: string) {
+  private constructor(path: string, fd: number) {
     this.#path = path;
-    this.fd = listenAt(path);
+    this.fd = fd;
     this.#key = keyOf(path);
   }
 
-  /** Removes the file, unless it is another's by now. If it stays, it is as after a crash. */
-  remove(): void {
+  /**
+   * Listens at `path`; takes the place of a socket that nobody has any more. Rejects with
+   * EADDRINUSE, ENOENT, EACCES.
+   */
+  static async listen(path: string): Promise<SocketFile> {
+    try {
+      return new SocketFile(path, listenUnix(path));
+    } catch (error) {
+      const isTaken = error instanceof VhostError && error.code === "EADDRINUSE";
+      if (!isTaken || !(await isStale(path)) || !takeAway(path)) throw error;
+      return new SocketFile(path, listenUnix(path));
+    }
+  }
+
+  /**
+   * Ends it and removes the file, unless it is another's by now. If it stays, it is as after a
+   * crash.
+   */
+  close(): void {
     try {
       if (keyOf(this.#path) === this.#key) rmSync(this.#path, { force: true });
     } catch {
       // the next server at this path takes its place
     }
+    closeFd(this.fd);
   }
 }
 
@@ -33,24 +54,38 @@ function keyOf(path: string): string {
   return `${stat?.dev}:${stat?.ino}`;
 }
 
-function listenAt(path: string): number {
+function isRefused(path: string): boolean {
   try {
-    return listenUnix(path);
-  } catch (error) {
-    const isTaken = error instanceof VhostError && error.code === "EADDRINUSE";
-    if (!isTaken || !isStale(path)) throw error;
-    unlinkSync(path);
-    return listenUnix(path);
-  }
-}
-
-/** Asked first is who disturbs nobody, and sees one that is bound and does not listen yet. */
-function isStale(path: string): boolean {
-  if (!lstatSync(path, { throwIfNoEntry: false })?.isSocket() || isBoundUnix(path)) return false;
-  try {
-    closeFd(connectUnix(path)); // in another network namespace, or by another name
+    closeFd(connectUnix(path));
     return false;
   } catch (error) {
     return error instanceof VhostError && error.code === "ECONNREFUSED";
+  }
+}
+
+/** Throws EADDRINUSE for what is no socket. */
+async function isStale(path: string): Promise<boolean> {
+  const stat = lstatSync(path, { throwIfNoEntry: false });
+  if (stat && !stat.isSocket()) {
+    throw new VhostError("EADDRINUSE", `${path} is there already, and is no socket`);
+  }
+  if (!isRefused(path)) return false;
+  await sleep(LISTEN_MS_MAX); // it may have been bound a moment ago
+  return isRefused(path);
+}
+
+/** Removes a stale socket; `false` when another server was there in the meantime. */
+function takeAway(path: string): boolean {
+  const key = keyOf(path);
+  const aside = `${path}.${process.pid}`;
+  try {
+    if (!isRefused(path)) return false;
+    renameSync(path, aside); // of several who do this, each sees what it has got
+    const isOurs = keyOf(aside) === key;
+    if (!isOurs) linkSync(aside, path);
+    unlinkSync(aside);
+    return isOurs;
+  } catch {
+    return false;
   }
 }

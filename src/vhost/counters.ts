@@ -37,8 +37,8 @@ export class Counters {
   /** Worker: one failed, for a reason of the system's, an error number. */
   fail(queue: number, errno: number): void {
     const at = queue * WORDS;
-    this.#words[at + FAILURES] = (this.#words[at + FAILURES] as number) + 1;
     this.#words[at + LAST_ERRNO] = errno;
+    this.#words[at + FAILURES] = (this.#words[at + FAILURES] as number) + 1;
   }
 
   /** What all queues have done. */

@@ -1,5 +1,16 @@
-import { readdirSync, readlinkSync } from "node:fs";
+import { execFileSync } from "node:child_process";
+import {
+  closeSync,
+  constants,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readlinkSync,
+  rmSync,
+} from "node:fs";
 import { createServer, type Socket } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { FrontEnd, u64s } from "#dist/bench/front-end.js";
@@ -168,6 +179,26 @@ describeVhostUser("vhost-user: descriptors that run out", () => {
   });
 });
 
+/** A file of folders in folders, whose path has more than 4096 bytes. */
+function openDeep(folder: string): number {
+  const script = `let at = 0;
+    for (process.chdir(process.argv[1]); at < 30; at++) {
+      const name = "x".repeat(200);
+      fs.mkdirSync(name);
+      process.chdir(name);
+    }
+    fs.writeFileSync("file", "");`;
+  execFileSync(process.execPath, ["-e", script, folder]);
+  let fd = openSync(folder, constants.O_RDONLY);
+  for (let at = 0; at <= 30; at++) {
+    const name = at < 30 ? "x".repeat(200) : "file";
+    const next = openSync(`/proc/self/fd/${fd}/${name}`, constants.O_RDONLY);
+    closeSync(fd);
+    fd = next;
+  }
+  return fd;
+}
+
 describeVhostUser("vhost-user: descriptors left behind", () => {
   // more than the program may have, were they all taken out of the socket at once
   test("in messages that were never read: all are closed, the program goes on", async () => {
@@ -195,6 +226,28 @@ describeVhostUser("vhost-user: descriptors left behind", () => {
     program.say("close");
     expect(await program.end()).toBe(0);
     expect(program.stderr).toBe("");
+  });
+
+  test("a file whose path is longer than the system tells, when no thread is to be had", async () => {
+    await using serving = await Serving.start();
+    const { program } = serving;
+    const [path] = serving.paths as [string];
+    const deep = mkdtempSync(join(tmpdir(), "vhost-wasm-test-"));
+    const fd = openDeep(deep);
+    for (const isFull of [false, true]) {
+      if (isFull) execFileSync("prlimit", ["--pid", `${program.child.pid}`, "--nofile=40:40"]);
+      const front = new FrontEnd(path);
+      front.send("SET_OWNER", none, [fd, fd], NEED_REPLY);
+      front.send("GET_FEATURES");
+      while (await front.receive()) {}
+      front.close();
+      await program.next("disconnected");
+    }
+    closeSync(fd);
+    rmSync(deep, { recursive: true, force: true });
+    expect(program.stderr).toBe("");
+    program.say("ping");
+    await program.next("pong");
   });
 
   test("a socket whose closing takes long holds nobody up, nor the program's end", async () => {

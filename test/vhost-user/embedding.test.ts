@@ -1,9 +1,13 @@
-import { mkdtempSync, rmSync, truncateSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, describe, expect, test } from "vitest";
+import { FrontEnd } from "#dist/bench/front-end.js";
 import { blk } from "#dist/devices/blk.js";
+import { Kernel } from "#dist/index.js";
+import { closeFd } from "#dist/linux/libc.js";
+import { listenUnix } from "#dist/linux/unix-socket.js";
 import { serveVhostUser } from "#dist/vhost-user/server.js";
 import { describeVhostUser, Served } from "../helpers/vhost-user.js";
 import { FrontDisk } from "../helpers/vhost-user-disk.js";
@@ -26,6 +30,7 @@ describeVhostUser("serveVhostUser", () => {
       ["asOwner", { ...good, asOwner: "no" }],
       ["memory", { ...good, memory: "all" }],
       ["kernel", { ...good, kernel: null }],
+      ["kernel", { ...good, kernel: {} }],
       ["onEvent", { ...good, onEvent: "print" }],
       ["ring", { ...good, ring: "packed" }],
       ["pollMicroseconds", { ...good, pollMicroseconds: -1 }],
@@ -38,6 +43,41 @@ describeVhostUser("serveVhostUser", () => {
         message: expect.stringContaining(name),
       });
     });
+  });
+
+  test("the kernel of the package may be named", async () => {
+    const kernel = new Kernel();
+    await using served = await Served.start({ kernel });
+    using front = served.connect();
+    await front.ask("GET_FEATURES");
+    await served.next("connected");
+    expect(kernel.ps().some(({ pid }) => pid === process.pid)).toBe(true);
+  });
+
+  test("a qcow2 image is refused by name", async () => {
+    const file = join(folder, "disk.qcow2");
+    writeFileSync(file, Buffer.concat([Buffer.from("QFI\xfb", "latin1"), Buffer.alloc(508)]));
+    for (const readOnly of [false, true]) {
+      const serving = serveVhostUser({ ...good, device: blk({ file, readOnly }) });
+      const message = expect.stringContaining("is a qcow2 image");
+      await expect(serving).rejects.toMatchObject({ code: "EINVAL", message });
+    }
+  });
+
+  test("of several servers that find a stale socket, one listens", async () => {
+    const stale = join(folder, "stale");
+    for (let round = 0; round < 3; round++) {
+      closeFd(listenUnix(stale)); // as after a crash: the file stays
+      const options = { ...good, socketPath: stale };
+      const started = await Promise.allSettled([1, 2, 3].map(() => serveVhostUser(options)));
+      const servers = started.flatMap((one) => (one.status === "fulfilled" ? [one.value] : []));
+      const codes = started.flatMap((one) => (one.status === "rejected" ? [one.reason.code] : []));
+      expect(codes).toEqual(["EADDRINUSE", "EADDRINUSE"]);
+      using front = new FrontEnd(stale);
+      await front.ask("GET_FEATURES");
+      await servers[0]?.close();
+      expect(existsSync(stale)).toBe(false);
+    }
   });
 
   test("one that waits for longer than a moment is told of, and served then", async () => {

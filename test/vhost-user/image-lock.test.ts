@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { afterAll, beforeEach, expect, test } from "vitest";
 import { blk } from "#dist/devices/blk.js";
 import { lockImage } from "#dist/linux/image-lock.js";
+import { libc } from "#dist/linux/libc.js";
 import { describeVhostUser, Served, useDisk } from "../helpers/vhost-user.js";
 
 const folder = mkdtempSync(join(tmpdir(), "vhost-wasm-test-"));
@@ -28,6 +29,21 @@ describeVhostUser("image locks", () => {
     expect(tried(false, true)).toEqual([true, false]);
     expect(tried(true, false)).toEqual([true, false]);
     expect(tried(true, true, true)).toEqual([true, true, true]);
+  });
+
+  test("one of those bytes locked by another, alone: refused", () => {
+    const fd = openSync(path, "r+");
+    const other = openSync(path, "r+");
+    const lock = new DataView(new ArrayBuffer(32)); // struct flock: F_WRLCK of byte 100
+    lock.setInt16(0, 1, true);
+    lock.setBigInt64(8, 100n, true);
+    lock.setBigInt64(16, 1n, true);
+    const F_OFD_SETLK = 37;
+    expect(libc().fcntlLock(other, F_OFD_SETLK, lock)).toBe(0);
+    expect(lockImage(fd, true)).toBe(false);
+    closeSync(other);
+    expect(lockImage(fd, true)).toBe(true);
+    closeSync(fd);
   });
 
   test("an image that another program has is refused by name, until that lets go", async () => {
