@@ -70,8 +70,8 @@ export interface PackedDriverRing extends DriverRing {
    * for a split ring: while VQ_BATCH_LEFT is not 0 no descriptor is read.
    *
    * @returns how many, or the refusal, as for a split ring; VQ_ERROR is cleared by a call that
-   * meets no refusal, `max` 0 too. virtio 1.3, 2.8.22 Receiving Used Buffers From The Device. Linux:
-   * virtqueue_get_buf_ctx_packed().
+   * meets no refusal, `max` 0 too. virtio 1.3, 2.8.22 Receiving Used Buffers From The Device.
+   * Linux: virtqueue_get_buf_ctx_packed().
    */
   getBufs(max: number): number;
 

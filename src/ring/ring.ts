@@ -5,8 +5,8 @@
  *
  * A "refusal" stands until the other side repairs its ring or the queue is reset: `VQ_ERROR` is set
  * to the code and, only when it was not that code before, the code's count goes up by one. A later
- * call that gets past the place clears `VQ_ERROR`. All other errors are counted each time. What counts an error
- * counts it as number 0, too: all errors together.
+ * call that gets past the place clears `VQ_ERROR`. All other errors are counted each time. What
+ * counts an error counts it as number 0, too: all errors together.
  *
  * Every field of the rings is read once. Index, event and flags words are read and written
  * atomically (sequentially consistent), the rest plainly. Counts and maxima are whole numbers from

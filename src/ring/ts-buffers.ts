@@ -92,7 +92,7 @@ export abstract class TsBuffers {
     this.w = vq >>> 2;
   }
 
-  /** Writes record `index` of the chain table: the chain just followed, whose pieces begin there. */
+  /** Writes record `index` of the chain table: the chain just followed. */
   record(index: number, head: number, iovStart: number): void {
     const { u32, w } = this;
     const record = (u32[w + CHAINS] + index * CHAIN_BYTES) >>> 2;
@@ -112,7 +112,7 @@ export abstract class TsBuffers {
     this.writable = false;
   }
 
-  /** What is wrong with the place of an indirect table: its length, then its address; 0: nothing. */
+  /** What is wrong with the place of an indirect table: length, then address; 0: nothing. */
   protected checkTable(lo: number, hi: number, len: number): number {
     const entries = len / VIRTQ_DESC_BYTES;
     if (len === 0 || len % VIRTQ_DESC_BYTES !== 0 || entries > INDIRECT_ENTRIES_MAX) {

@@ -266,7 +266,7 @@ export class TsSplitDevice implements DeviceRing {
     return true;
   }
 
-  /** Whether a malformed chain has to wait for those in flight: it may not come back before them. */
+  /** Whether a malformed chain has to wait: it may not come back before those in flight. */
   private mustWait(): boolean {
     const { u32, w } = this;
     return (u32[w + FLAGS] & VQ_F_IN_ORDER) !== 0 && u32[w + IN_FLIGHT] > 0;

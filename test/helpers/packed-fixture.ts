@@ -27,7 +27,7 @@ export interface PackedDesc {
   flags: number;
 }
 
-/** The position `steps` descriptors after the first, of a ring of `num`; all laps but two repeat. */
+/** The position `steps` descriptors after the first, of a ring of `num`. */
 export function positionAt(steps: number, num: number): number {
   return (steps % num) + (Math.floor(steps / num) % 2 === 0 ? 0x8000 : 0);
 }

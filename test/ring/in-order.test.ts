@@ -261,7 +261,7 @@ describe.each(["wasm", "ts"] as const)("in order, %s", (kind) => {
       expect(driver.getBufs(8)).toBe(-e.VRING_E_USED_ID);
     });
 
-    test("used.idx that goes back keeps what a batch has left; no more than pending is taken", () => {
+    test("used.idx that goes back keeps what a batch has left; no more is taken", () => {
       const ring = setup();
       const { f, driver } = ring;
       offer(ring, 1, 1, 1, 1);

@@ -25,7 +25,7 @@ describe.each(["wasm", "ts"] as const)("packed ring, %s", (kind) => {
     makePair(kind, shape, memory);
 
   describe("2.8.21 Supplying Buffers to The Device", () => {
-    test("one id, NEXT but for the last, guest addresses; the first flags come with publish", () => {
+    test("one id, NEXT but for the last, guest addresses; first flags come with publish", () => {
       const { f, driver } = setup();
       const [out, into] = [f.data, f.data + 100];
       f.setChain(0, 0, [{ linear: out, bytes: 16 }], [{ linear: into, bytes: 32 }]);
