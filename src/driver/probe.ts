@@ -18,7 +18,7 @@ import type { Transport } from "./transport.js";
 
 /** What a driver may ask for beside its device's own features. */
 export interface ProbeOptions {
-  /** Entries of each queue, a power of two unless packed; default and most: what the device offers. */
+  /** Entries of each queue, a power of two unless packed; default, most: what is offered. */
   queueSize?: number;
   /** Offer bits (numbers) that the driver is to leave alone, for tests and benches. */
   withoutFeatures?: readonly number[];

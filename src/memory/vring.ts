@@ -46,7 +46,7 @@ export function vringAreas(
   };
 }
 
-/** Bytes of a split ring's descriptor table, or of a packed one's descriptor ring. virtio 1.3, 2.7 Split Virtqueues. */
+/** Bytes of a split ring's descriptor table, or of a packed one's ring. virtio 1.3, 2.7, 2.8. */
 export function descBytes(num: number): number {
   return num * VIRTQ_DESC_BYTES;
 }

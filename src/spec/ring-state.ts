@@ -98,7 +98,7 @@ export const VQ_INDIRECT_CAPACITY = 80;
 export const VQ_GUEST_DELTA = 88;
 
 // ── both sides again ────────────────────────────────────────────────────────────────────────────
-/** Packed: flags, u16, of the first descriptor that is staged: `publish` writes them, last of all. */
+/** Packed: flags, u16, of the first descriptor that is staged: `publish` writes them, last. */
 export const VQ_STAGED_FLAGS = 84;
 /**
  * u32[VRING_E_COUNT]: how often each error happened, and, as number 0, all of them; they wrap. Room

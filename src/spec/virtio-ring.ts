@@ -1,5 +1,5 @@
-// Numbers of the split and the packed virtqueue. Read by both compilers (asc folds them to literals): numbers
-// only.
+// Numbers of the split and the packed virtqueue. Read by both compilers (asc folds them to
+// literals): numbers only.
 
 /** virtio 1.3, 2.7.5 The Virtqueue Descriptor Table: the chain goes on at `next`. */
 export const VIRTQ_DESC_F_NEXT = 1;

@@ -1,4 +1,4 @@
-// Lays out one driver and one device over one split ring, in one memory: the host's tables, and the
+// Lays out one driver and one device over one ring, in one memory: the host's tables, and the
 // guest's regions with ring, indirect tables and data. Set-up and raw access only, no ring logic.
 
 import {
@@ -24,7 +24,9 @@ import {
   VQ_DRIVER,
   VQ_ERROR_COUNTS,
   VQ_F_EVENT_IDX,
+  VQ_F_IN_ORDER,
   VQ_F_INDIRECT,
+  VQ_F_PACKED,
   VQ_FLAGS,
   VQ_GUEST_DELTA,
   VQ_INDIRECT,
@@ -65,6 +67,8 @@ export interface RingShape {
   num: number;
   eventIdx: boolean;
   indirect: boolean;
+  inOrder: boolean;
+  packed: boolean;
   /** Descriptors of each of the driver's indirect tables; 0: no tables. */
   indirectCapacity: number;
   iovCapacity: number;
@@ -85,6 +89,8 @@ export const DEFAULT_SHAPE: RingShape = {
   num: 8,
   eventIdx: false,
   indirect: false,
+  inOrder: false,
+  packed: false,
   indirectCapacity: 0,
   iovCapacity: 64,
   burst: 16,
@@ -312,8 +318,12 @@ export class RingFixture extends RawRing {
   }
 
   private writeSide({ vq, iov, chains }: Side): void {
-    const { num, eventIdx, indirect, iovCapacity, burst } = this.shape;
-    const flags = (eventIdx ? VQ_F_EVENT_IDX : 0) | (indirect ? VQ_F_INDIRECT : 0);
+    const { num, eventIdx, indirect, inOrder, packed, iovCapacity, burst } = this.shape;
+    const flags =
+      (eventIdx ? VQ_F_EVENT_IDX : 0) |
+      (indirect ? VQ_F_INDIRECT : 0) |
+      (inOrder ? VQ_F_IN_ORDER : 0) |
+      (packed ? VQ_F_PACKED : 0);
     const words: [number, number][] = [
       [VQ_NUM, num],
       [VQ_FLAGS, flags],

@@ -42,8 +42,7 @@ describe.each(["wasm", "ts"] as const)("hostile split ring, %s", (kind) => {
       f.offer(7);
       expect(device.getDescs(1), "the bad one alone").toBe(0);
       expect(f.errors("device", code)).toBe(1);
-      const sum = Array.from({ length: e.VRING_E_COUNT }, (_, i) => f.errors("device", i));
-      expect(sum.reduce((a, b) => a + b)).toBe(1);
+      expect(f.errors("device", 0), "of all kinds").toBe(1);
       expect(f.word("device", e.VQ_ERROR)).toBe(0);
       expect(f.word("device", e.VQ_IN_FLIGHT)).toBe(0);
       expect(f.usedIdx).toBe(0);
