@@ -25,6 +25,7 @@ import {
   VQ_ERROR_COUNTS,
   VQ_F_EVENT_IDX,
   VQ_F_INDIRECT,
+  VQ_F_LINUX,
   VQ_FLAGS,
   VQ_GUEST_DELTA,
   VQ_INDIRECT,
@@ -65,6 +66,8 @@ export interface RingShape {
   num: number;
   eventIdx: boolean;
   indirect: boolean;
+  /** The device's policy is "linux". */
+  linux: boolean;
   /** Descriptors of each of the driver's indirect tables; 0: no tables. */
   indirectCapacity: number;
   iovCapacity: number;
@@ -85,6 +88,7 @@ export const DEFAULT_SHAPE: RingShape = {
   num: 8,
   eventIdx: false,
   indirect: false,
+  linux: false,
   indirectCapacity: 0,
   iovCapacity: 64,
   burst: 16,
@@ -312,8 +316,9 @@ export class RingFixture extends RawRing {
   }
 
   private writeSide({ vq, iov, chains }: Side): void {
-    const { num, eventIdx, indirect, iovCapacity, burst } = this.shape;
-    const flags = (eventIdx ? VQ_F_EVENT_IDX : 0) | (indirect ? VQ_F_INDIRECT : 0);
+    const { num, eventIdx, indirect, linux, iovCapacity, burst } = this.shape;
+    const flags =
+      (eventIdx ? VQ_F_EVENT_IDX : 0) | (indirect ? VQ_F_INDIRECT : 0) | (linux ? VQ_F_LINUX : 0);
     const words: [number, number][] = [
       [VQ_NUM, num],
       [VQ_FLAGS, flags],
