@@ -46,7 +46,7 @@ export interface RingSetup {
   device: number;
   /** Negotiated feature bits, as a mask. */
   features: bigint;
-  /** What the device's half does about a broken ring, see `DeviceRing`; "strict" when left out. */
+  /** See `DeviceRing`; "strict" when left out, and always when the ring is packed. */
   policy?: "strict" | "linux";
 }
 

@@ -21,7 +21,7 @@ describe.each(["wasm", "ts"] as const)("policy linux, %s", (kind) => {
     device.start(0);
     for (let i = 0; i < f.num; i++) f.writeDesc(i, { addr: data(f), len: 8, flags: 0 });
     const errors = () => {
-      const codes = Array.from({ length: e.VRING_E_COUNT }, (_, code) => code);
+      const codes = Array.from({ length: e.VRING_E_COUNT - 1 }, (_, i) => i + 1);
       return codes.flatMap((code) => (f.errors("device", code) > 0 ? [code] : []));
     };
     return { f, device, errors };
