@@ -13,6 +13,7 @@ import {
   VQ_ERROR,
   VQ_F_EVENT_IDX,
   VQ_F_IN_ORDER,
+  VQ_F_LINUX,
   VQ_FLAGS,
   VQ_IN_FLIGHT,
   VQ_LAST_AVAIL,
@@ -41,13 +42,20 @@ import {
 } from "../src/spec/virtio-ring";
 import { followChain } from "./chain";
 import { needEvent } from "./event";
+import { linuxEnableKick, linuxGetDescs, linuxPublished } from "./linux-device";
 import { countError, next16, refuse } from "./state";
 
 /** What `nextHead` answers when there is no head to take. */
 const NONE: i32 = -1;
 
+/** Whether the policy is "linux": see `DeviceRing`. */
+function isLinux(vq: usize): bool {
+  return (load<u32>(vq, VQ_FLAGS) & VQ_F_LINUX) != 0;
+}
+
 /** DeviceRing.start */
 export function deviceStart(vq: usize, position: u32): void {
+  const isDisabled = isLinux(vq) && load<u32>(vq, VQ_NOTIFY_DISABLED) != 0;
   const used = load<u16>(load<usize>(vq, VQ_DEVICE), VIRTQ_RING_IDX);
   store<u32>(vq, position & 0xffff, VQ_LAST_AVAIL);
   store<u32>(vq, position & 0xffff, VQ_AVAIL_SEEN);
@@ -57,8 +65,9 @@ export function deviceStart(vq: usize, position: u32): void {
   store<u32>(vq, 0, VQ_SIGNALLED_VALID);
   store<u32>(vq, 0, VQ_IN_FLIGHT);
   store<u32>(vq, 0, VQ_ERROR);
-  store<u32>(vq, 0, VQ_NOTIFY_DISABLED);
-  atomic.store<u16>(load<usize>(vq, VQ_DEVICE), 0, VIRTQ_RING_FLAGS);
+  store<u32>(vq, isDisabled ? 1 : 0, VQ_NOTIFY_DISABLED);
+  const usedFlags = isDisabled ? VIRTQ_USED_F_NO_NOTIFY : 0;
+  atomic.store<u16>(load<usize>(vq, VQ_DEVICE), <u16>usedFlags, VIRTQ_RING_FLAGS);
 }
 
 /** Acquire A1: the elements below idx are visible after it. Pairs with A1 in split-driver.ts. */
@@ -106,6 +115,7 @@ function mustWait(vq: usize): bool {
 
 /** DeviceRing.getDescs */
 export function getDescs(vq: usize, max: u32): i32 {
+  if (isLinux(vq)) return linuxGetDescs(vq, max);
   let chain = load<usize>(vq, VQ_CHAINS);
   let got: i32 = 0;
   let iovNext: u32 = 0;
@@ -191,9 +201,11 @@ export function addUsedN(vq: usize, count: u32): i32 {
 /** DeviceRing.publish. Release U1: the elements come first. Pairs with U1 in split-driver.ts. */
 export function devicePublish(vq: usize): void {
   const next = load<u32>(vq, VQ_USED_NEXT);
-  if (next == load<u32>(vq, VQ_USED_PUBLISHED)) return;
+  const old = load<u32>(vq, VQ_USED_PUBLISHED);
+  if (next == old) return;
   atomic.store<u16>(load<usize>(vq, VQ_DEVICE), <u16>next, VIRTQ_RING_IDX);
   store<u32>(vq, next, VQ_USED_PUBLISHED);
+  if (isLinux(vq)) linuxPublished(vq, old, next);
 }
 
 /**
@@ -221,6 +233,7 @@ export function callNeeded(vq: usize): bool {
  * DeviceRing.enableKick. Order A2: mirror of `callNeeded`, with `kickNeeded` in split-driver.ts.
  */
 export function enableKick(vq: usize): bool {
+  if (isLinux(vq)) return linuxEnableKick(vq);
   const deviceArea = load<usize>(vq, VQ_DEVICE);
   store<u32>(vq, 0, VQ_NOTIFY_DISABLED);
   if (load<u32>(vq, VQ_FLAGS) & VQ_F_EVENT_IDX) {
@@ -234,6 +247,7 @@ export function enableKick(vq: usize): bool {
 
 /** DeviceRing.disableKick */
 export function disableKick(vq: usize): void {
+  if (isLinux(vq) && load<u32>(vq, VQ_NOTIFY_DISABLED) != 0) return;
   store<u32>(vq, 1, VQ_NOTIFY_DISABLED);
   if (load<u32>(vq, VQ_FLAGS) & VQ_F_EVENT_IDX) return;
   atomic.store<u16>(load<usize>(vq, VQ_DEVICE), VIRTQ_USED_F_NO_NOTIFY, VIRTQ_RING_FLAGS);

@@ -105,7 +105,42 @@ export interface DriverRing {
   disableCall(): void;
 }
 
-/** The device's half of a virtqueue. One thread at a time, the worker's. Linux: vhost.c. */
+/**
+ * The device's half of a virtqueue. One thread at a time, the worker's. Linux: vhost.c.
+ *
+ * With VQ_F_LINUX (policy "linux", split) it does what Linux 6.12 does; without it, it is
+ * "strict". What is not said here is as below. An entry "fails": VQ_ERROR is set to its code, which
+ * is counted each time, and the call ends. The entry stays where it is: nothing goes back,
+ * VQ_LAST_AVAIL stays, and the next call begins with it.
+ *
+ * `start`: VQ_NOTIFY_DISABLED stays as it is; used.flags = NO_NOTIFY when it is 1, else 0.
+ *
+ * `getDescs`, for each entry: a burst that has a chain already ends before an entry that would
+ * fail, and nothing of that one is counted or kept. VQ_AVAIL_SEEN takes avail.idx first, then it is
+ * compared: an index too far ahead fails once (VRING_E_AVAIL_INDEX), and the next call goes on up
+ * to it. VQ_IN_FLIGHT has no limit. A head not below VQ_NUM fails (VRING_E_HEAD), and so does a
+ * chain with any of the errors that follow: no length 0 goes back for it.
+ *
+ * Per descriptor, first failure counts: VRING_E_NEXT and VRING_E_LOOP as below; VQ_NUM +
+ * INDIRECT_ENTRIES_MAX descriptors of the chain read, tables' included: VRING_E_WALK (a limit that
+ * Linux does not have). INDIRECT, negotiated or not, WRITE or not: the checks of length, wrap and
+ * mapping below; then its entries from 0 one after the other, their `next` unread, up to the first
+ * without NEXT: past the last entry VRING_E_LOOP; VRING_E_WALK; INDIRECT VRING_E_INDIRECT_NESTED;
+ * the buffer. An entry may lie across regions. The chain then goes on where NEXT and `next` of the
+ * descriptor in the ring say. All errors from the check of length up to here are a table's:
+ * VRING_E_INDIRECT is counted as well.
+ *
+ * Each buffer: unless its length is 0, wrap, VRING_E_LENGTH (a limit that Linux does not have) and
+ * its pieces as below, VQ_LINUX_IOV_MAX in a chain at most (VRING_E_IOV); then, whatever its
+ * length, readable after a writable piece VRING_E_ORDER.
+ *
+ * `publish`: when more is published since the last question than a u16 counts (used.idx passes
+ * VQ_SIGNALLED), VQ_SIGNALLED_VALID = 0, and VQ_SIGNALLED = VQ_USED_PUBLISHED as it was before.
+ *
+ * `enableKick`: false and nothing else while VQ_NOTIFY_DISABLED = 0. avail_event = VQ_AVAIL_SEEN;
+ * then VQ_AVAIL_SEEN takes avail.idx: more than VQ_NUM ahead of VQ_LAST_AVAIL, it fails
+ * (VRING_E_AVAIL_INDEX) with the answer false. `disableKick`: nothing while VQ_NOTIFY_DISABLED = 1.
+ */
 export interface DeviceRing {
   /** Address of the state block. */
   readonly vq: number;

@@ -12,6 +12,7 @@ import {
   VQ_F_EVENT_IDX,
   VQ_F_IN_ORDER,
   VQ_F_INDIRECT,
+  VQ_F_LINUX,
   VQ_F_PACKED,
   VQ_FLAGS,
   VQ_GUEST_DELTA,
@@ -45,6 +46,8 @@ export interface RingSetup {
   device: number;
   /** Negotiated feature bits, as a mask. */
   features: bigint;
+  /** See `DeviceRing`; "strict" when left out, and always when the ring is packed. */
+  policy?: "strict" | "linux";
 }
 
 /** A state block with its tables in host memory. */
@@ -106,6 +109,8 @@ export function allocDeviceState(
   regionCount: number,
 ): StateBlock {
   const { vq, parts } = allocCommon(shared, setup);
+  const policy = setup.policy === "linux" ? VQ_F_LINUX : 0;
+  shared.view.setUint32(vq + VQ_FLAGS, ringFlags(setup.features) | policy, true);
   shared.view.setUint32(vq + VQ_REGIONS, regions, true);
   shared.view.setUint32(vq + VQ_REGION_COUNT, regionCount, true);
   return { vq, release: () => releaseAll(shared, parts) };

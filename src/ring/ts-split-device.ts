@@ -11,6 +11,7 @@ import {
   VQ_ERROR,
   VQ_F_EVENT_IDX,
   VQ_F_IN_ORDER,
+  VQ_F_LINUX,
   VQ_FLAGS,
   VQ_IN_FLIGHT,
   VQ_LAST_AVAIL,
@@ -39,6 +40,7 @@ import {
 } from "../spec/virtio-ring.js";
 import type { DeviceRing } from "./ring.js";
 import { TsChain } from "./ts-chain.js";
+import { TsLinuxDevice } from "./ts-linux-device.js";
 import { countError, needEvent, refuse } from "./ts-words.js";
 
 // Word indices in the state block: byte offsets over four.
@@ -69,6 +71,7 @@ export class TsSplitDevice implements DeviceRing {
   private readonly u32: Uint32Array;
   private readonly w: number;
   private readonly chain: TsChain;
+  private readonly linux: TsLinuxDevice;
 
   /**
    * Over `memory`, shared or not, which does not grow while the ring exists; `vq` is the address of
@@ -80,6 +83,7 @@ export class TsSplitDevice implements DeviceRing {
     this.u32 = new Uint32Array(memory.buffer);
     this.w = vq >>> 2;
     this.chain = new TsChain(memory, vq);
+    this.linux = new TsLinuxDevice(memory, vq);
   }
 
   /** See `DeviceRing.start`. Linux: vhost_vq_init_access(). */
@@ -90,8 +94,9 @@ export class TsSplitDevice implements DeviceRing {
     u32[w + LAST_AVAIL] = u32[w + AVAIL_SEEN] = position & 0xffff;
     u32[w + USED_NEXT] = u32[w + USED_PUBLISHED] = u32[w + SIGNALLED] = usedIdx;
     u32[w + SIGNALLED_VALID] = u32[w + IN_FLIGHT] = u32[w + ERROR] = 0;
-    u32[w + NOTIFY_DISABLED] = 0;
-    Atomics.store(u16, used + (VIRTQ_RING_FLAGS >>> 1), 0);
+    if (!this.isLinux()) u32[w + NOTIFY_DISABLED] = 0;
+    const usedFlags = u32[w + NOTIFY_DISABLED] === 0 ? 0 : VIRTQ_USED_F_NO_NOTIFY;
+    Atomics.store(u16, used + (VIRTQ_RING_FLAGS >>> 1), usedFlags);
     return 0;
   }
 
@@ -100,6 +105,7 @@ export class TsSplitDevice implements DeviceRing {
    * vhost_get_vq_desc().
    */
   getDescs(max: number): number {
+    if (this.isLinux()) return this.linux.getDescs(max);
     const { u16, u32, w, chain } = this;
     const mask = u32[w + NUM] - 1;
     const ring = (u32[w + DRIVER] + VIRTQ_RING_ELEMENTS) >>> 1;
@@ -180,10 +186,12 @@ export class TsSplitDevice implements DeviceRing {
   publish(): void {
     const { u16, u32, w } = this;
     const next = u32[w + USED_NEXT];
-    if (next === u32[w + USED_PUBLISHED]) return;
+    const before = u32[w + USED_PUBLISHED];
+    if (next === before) return;
     // Publish U1: the elements above must be visible first. Pairs with U1 in TsSplitDriver.getBufs.
     Atomics.store(u16, (u32[w + DEVICE] + VIRTQ_RING_IDX) >>> 1, next);
     u32[w + USED_PUBLISHED] = next;
+    if (this.isLinux()) this.linux.published(before, next);
   }
 
   /**
@@ -214,6 +222,7 @@ export class TsSplitDevice implements DeviceRing {
    * Linux: vhost_enable_notify().
    */
   enableKick(): boolean {
+    if (this.isLinux()) return this.linux.enableKick();
     const { u16, u32, w } = this;
     // Barrier E2: ask, then look. Pairs with E2 in TsSplitDriver.kickNeeded.
     if ((u32[w + FLAGS] & VQ_F_EVENT_IDX) !== 0) {
@@ -233,6 +242,7 @@ export class TsSplitDevice implements DeviceRing {
    */
   disableKick(): void {
     const { u16, u32, w } = this;
+    if (this.isLinux() && u32[w + NOTIFY_DISABLED] !== 0) return;
     if ((u32[w + FLAGS] & VQ_F_EVENT_IDX) === 0) {
       Atomics.store(u16, (u32[w + DEVICE] + VIRTQ_RING_FLAGS) >>> 1, VIRTQ_USED_F_NO_NOTIFY);
     }
@@ -243,6 +253,11 @@ export class TsSplitDevice implements DeviceRing {
   availLen(): number {
     const { u32, w } = this;
     return (this.loadAvailIdx() - u32[w + LAST_AVAIL]) & 0xffff;
+  }
+
+  /** Whether the policy is "linux": see `DeviceRing`. */
+  private isLinux(): boolean {
+    return (this.u32[this.w + FLAGS] & VQ_F_LINUX) !== 0;
   }
 
   /** Acquire A1: heads are read after it. Pairs with A1 in TsSplitDriver.publish. */

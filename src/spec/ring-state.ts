@@ -176,6 +176,8 @@ export const SHADOW_IN_BYTES = 4;
 export const VQ_WALK_MAX = 4096;
 /** Entries of the largest indirect table: `next` is a u16. */
 export const INDIRECT_ENTRIES_MAX = 65536;
+/** Policy linux: pieces of the longest chain. Linux: UIO_MAXIOV. */
+export const VQ_LINUX_IOV_MAX = 1024;
 
 // ── errors: one for each check ──────────────────────────────────────────────────────────────────
 /** Refusal, device side: `avail.idx` runs ahead by more than the ring holds. */
@@ -228,5 +230,9 @@ export const VRING_E_REQUEST = 22;
 export const VRING_E_UNAVAILABLE = 23;
 /** Device side: a saved position that the ring can't have. */
 export const VRING_E_POSITION = 24;
+/** Policy linux: an indirect table could not be followed; counted beside the error found there. */
+export const VRING_E_INDIRECT = 25;
+/** Policy linux: more than VQ_NUM + INDIRECT_ENTRIES_MAX descriptors in a chain and its tables. */
+export const VRING_E_WALK = 26;
 /** Errors, and number 0: all of them. */
-export const VRING_E_COUNT = 25;
+export const VRING_E_COUNT = 27;

@@ -26,6 +26,7 @@ import {
   VQ_F_EVENT_IDX,
   VQ_F_IN_ORDER,
   VQ_F_INDIRECT,
+  VQ_F_LINUX,
   VQ_F_PACKED,
   VQ_FLAGS,
   VQ_GUEST_DELTA,
@@ -69,6 +70,8 @@ export interface RingShape {
   indirect: boolean;
   inOrder: boolean;
   packed: boolean;
+  /** The device's policy is "linux". */
+  linux: boolean;
   /** Descriptors of each of the driver's indirect tables; 0: no tables. */
   indirectCapacity: number;
   iovCapacity: number;
@@ -91,6 +94,7 @@ export const DEFAULT_SHAPE: RingShape = {
   indirect: false,
   inOrder: false,
   packed: false,
+  linux: false,
   indirectCapacity: 0,
   iovCapacity: 64,
   burst: 16,
@@ -318,12 +322,14 @@ export class RingFixture extends RawRing {
   }
 
   private writeSide({ vq, iov, chains }: Side): void {
-    const { num, eventIdx, indirect, inOrder, packed, iovCapacity, burst } = this.shape;
+    const { num, eventIdx, indirect, inOrder, packed, linux } = this.shape;
+    const { iovCapacity, burst } = this.shape;
     const flags =
       (eventIdx ? VQ_F_EVENT_IDX : 0) |
       (indirect ? VQ_F_INDIRECT : 0) |
       (inOrder ? VQ_F_IN_ORDER : 0) |
-      (packed ? VQ_F_PACKED : 0);
+      (packed ? VQ_F_PACKED : 0) |
+      (linux ? VQ_F_LINUX : 0);
     const words: [number, number][] = [
       [VQ_NUM, num],
       [VQ_FLAGS, flags],

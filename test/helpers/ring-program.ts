@@ -43,7 +43,16 @@ export interface Chain {
 /** One step of a program. */
 export type Step =
   | { op: "addBufs"; chains: Chain[]; publish: boolean }
-  | { op: "driverPublish" | "kickNeeded" | "enableCall" | "disableCall" | "reset" | "restart" }
+  | {
+      op:
+        | "driverPublish"
+        | "kickNeeded"
+        | "enableCall"
+        | "disableCall"
+        | "reset"
+        | "restart"
+        | "catchUp";
+    }
   | { op: "devicePublish" | "callNeeded" | "enableKick" | "disableKick" | "availLen" }
   | { op: "getBufs" | "getDescs"; max: number }
   | { op: "start"; lastAvail: number }
@@ -53,6 +62,8 @@ export type Step =
   | { op: "offer"; head: number; stride: number; buffers: Buffer[]; ending: Ending; noise: number }
   | { op: "offerTable"; head: number; buffers: Buffer[]; table: Table }
   | { op: "flood"; loop: boolean; times: number; place: Place; len: number }
+  | { op: "storm"; place: Place; entries: number; write: boolean; ending: Ending }
+  | { op: "stale"; ahead: number }
   | { op: "hoard"; place: Place }
   | { op: "pass"; chain: Chain; usedBytes: number }
   | { op: "availIdx"; from: "self" | "last" | "seen"; delta: number }
@@ -166,7 +177,7 @@ const tableArb: fc.Arbitrary<Table> = fc.record({
     { weight: 1, arbitrary: fc.constantFrom(0x10_0000, 0xf_fff0, 0xffff_ff00, -1_000_000) },
   ),
   nested: fc.nat(5).map((dice) => dice === 0),
-  next: fc.nat(15).map((dice) => dice === 0),
+  next: fc.nat(7).map((dice) => dice === 0),
 });
 
 const chainArb: fc.Arbitrary<Chain> = fc.record({
@@ -203,6 +214,7 @@ export const stepArb: fc.Arbitrary<Step> = fc.oneof(
     arbitrary: noArgs("devicePublish", "callNeeded", "enableKick", "disableKick", "availLen"),
   },
   { weight: 1, arbitrary: noArgs("reset", "restart", "restart") },
+  { weight: 2, arbitrary: noArgs("catchUp") },
   { weight: 6, arbitrary: fc.record({ op: op("getBufs"), max: maxArb }) },
   { weight: 10, arbitrary: fc.record({ op: op("getDescs"), max: maxArb }) },
   { weight: 1, arbitrary: fc.record({ op: op("start"), lastAvail: u16Arb }) },
@@ -269,6 +281,17 @@ export const stepArb: fc.Arbitrary<Step> = fc.oneof(
       len: fc.nat(1),
     }),
   },
+  {
+    weight: 4,
+    arbitrary: fc.record({
+      op: op("storm"),
+      place: fc.record({ region: fc.constant(0), anchor: op("start"), delta: fc.nat(16) }),
+      entries: fc.oneof(fc.nat(8), fc.constantFrom(64, 65, 66, 200)),
+      write: fc.boolean(),
+      ending: endingArb(4),
+    }),
+  },
+  { weight: 1, arbitrary: fc.record({ op: op("stale"), ahead: smallDelta }) },
   { weight: 1, arbitrary: fc.record({ op: op("hoard"), place: insideArb }) },
   {
     weight: 3,

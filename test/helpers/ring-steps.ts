@@ -1,7 +1,13 @@
 // Runs the steps of `ring-program.ts`: calls the ring, or writes what a hostile peer would write.
 
 import type { DeviceRing, DriverRing } from "#dist/ring/ring.js";
-import { VQ_AVAIL_SEEN, VQ_LAST_AVAIL, VQ_LAST_USED } from "#dist/spec/ring-state.js";
+import {
+  VQ_AVAIL_SEEN,
+  VQ_LAST_AVAIL,
+  VQ_LAST_USED,
+  VQ_SIGNALLED,
+  VQ_USED_PUBLISHED,
+} from "#dist/spec/ring-state.js";
 import {
   VIRTQ_DESC_BYTES,
   VIRTQ_DESC_F_INDIRECT,
@@ -159,6 +165,30 @@ function hoard(subject: Subject, place: Place): string {
     .join();
 }
 
+/** Offers a ring whose descriptors all name one table, of buffers without bytes, and go on. */
+function storm(subject: Subject, step: Omit<Extract<Step, { op: "storm" }>, "op">): number {
+  const { fixture } = subject;
+  const { num, data } = fixture;
+  const { place, entries, write, ending } = step;
+  const room = Math.floor((fixture.shape.dataBytes - 16) / VIRTQ_DESC_BYTES);
+  const count = Math.min(entries, room);
+  const table = fixture.guestOf(data) + BigInt(place.delta);
+  for (let i = 0; i < count; i++) {
+    const flags = i + 1 < count ? VIRTQ_DESC_F_NEXT : 0;
+    const at = table + BigInt(i * VIRTQ_DESC_BYTES);
+    pokeDesc(fixture, at, { place, len: 0, write }, flags, i + 1);
+  }
+  for (let i = 0; i < num; i++) {
+    const isLast = i === num - 1;
+    const flags = VIRTQ_DESC_F_INDIRECT | (isLast && ending === "end" ? 0 : VIRTQ_DESC_F_NEXT);
+    const next = !isLast ? i + 1 : ending === "loop" ? 0 : num;
+    fixture.writeDesc(i, { addr: table, len: count * VIRTQ_DESC_BYTES, flags, next });
+  }
+  restart(subject, fixture.availIdx);
+  fixture.offer(0);
+  return getDescs(subject, 1);
+}
+
 /** One chain all the way: to the device and back. */
 function pass(subject: Subject, chain: Chain, usedBytes: number): string {
   const { fixture, driver, device } = subject;
@@ -189,6 +219,11 @@ function scribble(fixture: RingFixture, step: Step): void {
     case "flood":
       flood(fixture, step);
       return;
+    case "stale": {
+      const published = fixture.word("device", VQ_USED_PUBLISHED);
+      fixture.setWord("device", VQ_SIGNALLED, (published + step.ahead) & 0xffff);
+      return;
+    }
     case "availIdx": {
       const { last, seen, self } = {
         last: fixture.word("device", VQ_LAST_AVAIL),
@@ -259,6 +294,10 @@ export function applyStep(subject: Subject, step: Step): unknown {
       return addUsedN(subject, step);
     case "hoard":
       return hoard(subject, step.place);
+    case "storm":
+      return storm(subject, step);
+    case "catchUp":
+      return restart(subject, subject.fixture.availIdx);
     case "pass":
       return pass(subject, step.chain, step.usedBytes);
     default:
