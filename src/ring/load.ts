@@ -1,6 +1,8 @@
 import { readFileSync } from "node:fs";
 import { instantiateSync } from "@assemblyscript/loader";
 import type { DeviceRing, DriverRing } from "./ring.js";
+import { TsPackedDevice } from "./ts-packed-device.js";
+import { TsPackedDriver } from "./ts-packed-driver.js";
 import { TsSplitDevice } from "./ts-split-device.js";
 import { TsSplitDriver } from "./ts-split-driver.js";
 import { type RingModule, WasmSplitDevice, WasmSplitDriver } from "./wasm-ring.js";
@@ -8,12 +10,15 @@ import { type RingModule, WasmSplitDevice, WasmSplitDriver } from "./wasm-ring.j
 /** Which of the two implementations: they give the same answers and leave the same bytes. */
 export type RingKind = "wasm" | "ts";
 
+/** How a queue lies in memory, as was negotiated (VIRTIO_F_RING_PACKED). */
+export type RingFormat = "split" | "packed";
+
 /** Makes rings over one memory. The state blocks are laid out by the caller (`memory/vring.ts`). */
 export interface Rings {
-  /** The driver's half over the state block at `vq`. */
-  driver(vq: number): DriverRing;
-  /** The device's half over the state block at `vq`. */
-  device(vq: number): DeviceRing;
+  /** The driver's half over the state block at `vq`; split, unless said otherwise. */
+  driver(vq: number, format?: RingFormat): DriverRing;
+  /** The device's half over the state block at `vq`; split, unless said otherwise. */
+  device(vq: number, format?: RingFormat): DeviceRing;
 }
 
 /** Compiled once a thread. */
@@ -44,13 +49,21 @@ export function instantiate(memory: WebAssembly.Memory): RingModule {
 export function loadRings(memory: WebAssembly.Memory, kind: RingKind = "wasm"): Rings {
   if (kind === "ts") {
     return {
-      driver: (vq) => new TsSplitDriver(memory, vq),
-      device: (vq) => new TsSplitDevice(memory, vq),
+      driver: (vq, format) =>
+        new (format === "packed" ? TsPackedDriver : TsSplitDriver)(memory, vq),
+      device: (vq, format) =>
+        new (format === "packed" ? TsPackedDevice : TsSplitDevice)(memory, vq),
     };
   }
   const module = instantiate(memory);
   return {
-    driver: (vq) => new WasmSplitDriver(module, vq),
-    device: (vq) => new WasmSplitDevice(module, vq),
+    driver: (vq, format) => new WasmSplitDriver(module, split(vq, format)),
+    device: (vq, format) => new WasmSplitDevice(module, split(vq, format)),
   };
+}
+
+/** The module has no packed rings. */
+function split(vq: number, format: RingFormat = "split"): number {
+  if (format !== "split") throw new RangeError(`no ${format} ring in the module`);
+  return vq;
 }

@@ -10,6 +10,7 @@ import {
   VQ_DEVICE,
   VQ_DRIVER,
   VQ_F_EVENT_IDX,
+  VQ_F_IN_ORDER,
   VQ_F_INDIRECT,
   VQ_FLAGS,
   VQ_GUEST_DELTA,
@@ -23,7 +24,11 @@ import {
   VQ_SHADOW,
   VQ_STATE_BYTES,
 } from "../spec/ring-state.js";
-import { VIRTIO_F_EVENT_IDX, VIRTIO_F_INDIRECT_DESC } from "../spec/virtio-config.js";
+import {
+  VIRTIO_F_EVENT_IDX,
+  VIRTIO_F_IN_ORDER,
+  VIRTIO_F_INDIRECT_DESC,
+} from "../spec/virtio-config.js";
 
 /** Largest burst of `getDescs`, `addBufs` and `getBufs`. */
 export const BURST_MAX = 128;
@@ -52,7 +57,8 @@ export interface StateBlock {
 export function ringFlags(features: bigint): number {
   return (
     (hasFeature(features, VIRTIO_F_EVENT_IDX) ? VQ_F_EVENT_IDX : 0) |
-    (hasFeature(features, VIRTIO_F_INDIRECT_DESC) ? VQ_F_INDIRECT : 0)
+    (hasFeature(features, VIRTIO_F_INDIRECT_DESC) ? VQ_F_INDIRECT : 0) |
+    (hasFeature(features, VIRTIO_F_IN_ORDER) ? VQ_F_IN_ORDER : 0)
   );
 }
 
