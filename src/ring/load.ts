@@ -1,24 +1,26 @@
 import { readFileSync } from "node:fs";
 import { instantiateSync } from "@assemblyscript/loader";
+import { VQ_F_PACKED, VQ_FLAGS } from "../spec/ring-state.js";
 import type { DeviceRing, DriverRing } from "./ring.js";
 import { TsPackedDevice } from "./ts-packed-device.js";
 import { TsPackedDriver } from "./ts-packed-driver.js";
 import { TsSplitDevice } from "./ts-split-device.js";
 import { TsSplitDriver } from "./ts-split-driver.js";
+import { WasmPackedDevice, WasmPackedDriver } from "./wasm-packed-ring.js";
 import { type RingModule, WasmSplitDevice, WasmSplitDriver } from "./wasm-ring.js";
 
 /** Which of the two implementations: they give the same answers and leave the same bytes. */
 export type RingKind = "wasm" | "ts";
 
-/** How a queue lies in memory, as was negotiated (VIRTIO_F_RING_PACKED). */
-export type RingFormat = "split" | "packed";
-
-/** Makes rings over one memory. The state blocks are laid out by the caller (`memory/vring.ts`). */
+/**
+ * Makes rings over one memory, split or packed as VQ_FLAGS say. The state blocks are laid out by
+ * the caller (`state-block.ts`).
+ */
 export interface Rings {
-  /** The driver's half over the state block at `vq`; split, unless said otherwise. */
-  driver(vq: number, format?: RingFormat): DriverRing;
-  /** The device's half over the state block at `vq`; split, unless said otherwise. */
-  device(vq: number, format?: RingFormat): DeviceRing;
+  /** The driver's half over the state block at `vq`. */
+  driver(vq: number): DriverRing;
+  /** The device's half over the state block at `vq`. */
+  device(vq: number): DeviceRing;
 }
 
 /** Compiled once a thread. */
@@ -47,23 +49,19 @@ export function instantiate(memory: WebAssembly.Memory): RingModule {
 
 /** Rings of `kind` over `memory`, for the thread that calls. */
 export function loadRings(memory: WebAssembly.Memory, kind: RingKind = "wasm"): Rings {
+  const words = new Uint32Array(memory.buffer);
+  const isPacked = (vq: number) => ((words[(vq + VQ_FLAGS) >>> 2] ?? 0) & VQ_F_PACKED) !== 0;
   if (kind === "ts") {
     return {
-      driver: (vq, format) =>
-        new (format === "packed" ? TsPackedDriver : TsSplitDriver)(memory, vq),
-      device: (vq, format) =>
-        new (format === "packed" ? TsPackedDevice : TsSplitDevice)(memory, vq),
+      driver: (vq) => new (isPacked(vq) ? TsPackedDriver : TsSplitDriver)(memory, vq),
+      device: (vq) => new (isPacked(vq) ? TsPackedDevice : TsSplitDevice)(memory, vq),
     };
   }
   const module = instantiate(memory);
   return {
-    driver: (vq, format) => new WasmSplitDriver(module, split(vq, format)),
-    device: (vq, format) => new WasmSplitDevice(module, split(vq, format)),
+    driver: (vq) =>
+      isPacked(vq) ? new WasmPackedDriver(module, vq) : new WasmSplitDriver(module, vq),
+    device: (vq) =>
+      isPacked(vq) ? new WasmPackedDevice(module, vq) : new WasmSplitDevice(module, vq),
   };
-}
-
-/** The module has no packed rings. */
-function split(vq: number, format: RingFormat = "split"): number {
-  if (format !== "split") throw new RangeError(`no ${format} ring in the module`);
-  return vq;
 }

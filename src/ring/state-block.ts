@@ -12,6 +12,7 @@ import {
   VQ_F_EVENT_IDX,
   VQ_F_IN_ORDER,
   VQ_F_INDIRECT,
+  VQ_F_PACKED,
   VQ_FLAGS,
   VQ_GUEST_DELTA,
   VQ_INDIRECT,
@@ -28,6 +29,7 @@ import {
   VIRTIO_F_EVENT_IDX,
   VIRTIO_F_IN_ORDER,
   VIRTIO_F_INDIRECT_DESC,
+  VIRTIO_F_RING_PACKED,
 } from "../spec/virtio-config.js";
 
 /** Largest burst of `getDescs`, `addBufs` and `getBufs`. */
@@ -58,7 +60,8 @@ export function ringFlags(features: bigint): number {
   return (
     (hasFeature(features, VIRTIO_F_EVENT_IDX) ? VQ_F_EVENT_IDX : 0) |
     (hasFeature(features, VIRTIO_F_INDIRECT_DESC) ? VQ_F_INDIRECT : 0) |
-    (hasFeature(features, VIRTIO_F_IN_ORDER) ? VQ_F_IN_ORDER : 0)
+    (hasFeature(features, VIRTIO_F_IN_ORDER) ? VQ_F_IN_ORDER : 0) |
+    (hasFeature(features, VIRTIO_F_RING_PACKED) ? VQ_F_PACKED : 0)
   );
 }
 

@@ -118,6 +118,8 @@ export const VQ_F_INDIRECT = 2;
 export const VQ_F_IN_ORDER = 4;
 /** Device side, split: the policy is "linux": what Linux's vhost does, where it differs. */
 export const VQ_F_LINUX = 8;
+/** VIRTIO_F_RING_PACKED was negotiated: says the host which functions the block is for. */
+export const VQ_F_PACKED = 16;
 
 // ── iovec table ─────────────────────────────────────────────────────────────────────────────────
 /** Bytes of an iovec: linear address, length in bytes. */

@@ -18,9 +18,9 @@ export const VIRTIO_F_INDIRECT_DESC = 28;
 export const VIRTIO_F_EVENT_IDX = 29;
 /** virtio 1.3, 6 Reserved Feature Bits: the device follows this specification. */
 export const VIRTIO_F_VERSION_1 = 32;
-/** virtio 1.3, 6 Reserved Feature Bits: virtqueues are packed. */
+/** virtio 1.3, 6 Reserved Feature Bits: packed virtqueues. */
 export const VIRTIO_F_RING_PACKED = 34;
-/** virtio 1.3, 6 Reserved Feature Bits: buffers are used in the order of being made available. */
+/** virtio 1.3, 6 Reserved Feature Bits: buffers come back in the order they were given in. */
 export const VIRTIO_F_IN_ORDER = 35;
 
 /** virtio 1.3, 5 Device Types: block device. */
