@@ -2,6 +2,8 @@ import { readFileSync } from "node:fs";
 import { instantiateSync } from "@assemblyscript/loader";
 import { VQ_F_PACKED, VQ_FLAGS } from "../spec/ring-state.js";
 import type { DeviceRing, DriverRing } from "./ring.js";
+import { TsPackedDevice } from "./ts-packed-device.js";
+import { TsPackedDriver } from "./ts-packed-driver.js";
 import { TsSplitDevice } from "./ts-split-device.js";
 import { TsSplitDriver } from "./ts-split-driver.js";
 import { WasmPackedDevice, WasmPackedDriver } from "./wasm-packed-ring.js";
@@ -51,8 +53,8 @@ export function loadRings(memory: WebAssembly.Memory, kind: RingKind = "wasm"): 
   const isPacked = (vq: number) => ((words[(vq + VQ_FLAGS) >>> 2] ?? 0) & VQ_F_PACKED) !== 0;
   if (kind === "ts") {
     return {
-      driver: (vq) => new TsSplitDriver(memory, vq),
-      device: (vq) => new TsSplitDevice(memory, vq),
+      driver: (vq) => new (isPacked(vq) ? TsPackedDriver : TsSplitDriver)(memory, vq),
+      device: (vq) => new (isPacked(vq) ? TsPackedDevice : TsSplitDevice)(memory, vq),
     };
   }
   const module = instantiate(memory);

@@ -29,7 +29,8 @@ export interface PackedDriverRing extends DriverRing {
    * NEXT but for the last, WRITE, AVAIL and USED. Entries of a table: address, length, id 0, and
    * flags WRITE or 0; the descriptor for it: length 16 × pieces, flags INDIRECT and not WRITE.
    *
-   * `flags` of the very first descriptor since the last `publish` are kept in VQ_STAGED_FLAGS and
+   * Something is staged while VQ_AVAIL_NEXT ≠ VQ_AVAIL_PUBLISHED. `flags` of a descriptor that
+   * is added while nothing is, the first since the last `publish`, are kept in VQ_STAGED_FLAGS and
    * not written; all others are. Shadow entry of the id: COUNT the chain's descriptors in the ring,
    * IN_BYTES. CHAIN_HEAD: the id. VQ_IN_FLIGHT counts chains, VQ_NUM_FREE descriptors. With
    * VQ_F_IN_ORDER ids follow one another (the id after VQ_NUM - 1 is 0): VQ_FREE_HEAD goes up by
@@ -65,11 +66,11 @@ export interface PackedDriverRing extends DriverRing {
    * With VQ_F_IN_ORDER a used descriptor ends a batch: the chains in flight from VQ_OLDEST up to
    * its id, in that order; an id not in flight is refused. All but the last have their IN_BYTES as
    * used bytes, the last what the descriptor says (cut and counted when it is read). Each chain
-   * moves VQ_LAST_USED by its COUNT and VQ_OLDEST by one id. VQ_BATCH_LEFT and VQ_BATCH_BYTES carry
-   * what `max` cut off to the next call.
+   * moves VQ_LAST_USED by its COUNT and VQ_OLDEST by one id. VQ_BATCH_LEFT and VQ_BATCH_BYTES as
+   * for a split ring: while VQ_BATCH_LEFT is not 0 no descriptor is read.
    *
    * @returns how many, or the refusal, as for a split ring; VQ_ERROR is cleared by a call that
-   * meets no refusal. virtio 1.3, 2.8.22 Receiving Used Buffers From The Device. Linux:
+   * meets no refusal, `max` 0 too. virtio 1.3, 2.8.22 Receiving Used Buffers From The Device. Linux:
    * virtqueue_get_buf_ctx_packed().
    */
   getBufs(max: number): number;
@@ -115,8 +116,8 @@ export interface PackedDeviceRing extends DeviceRing {
    *    and staged as used with length 0. VRING_E_IOV while earlier chains of the burst use the
    *    iovec table: the burst ends before it, uncounted. VQ_F_IN_ORDER, malformed, and VQ_IN_FLIGHT
    *    not 0: the burst ends before it, uncounted, for the ones before it come back first.
-   * 5. As for a split ring, VQ_WALK_MAX ends the burst. When VQ_AVAIL_SEEN is not between the new
-   *    VQ_LAST_AVAIL and VQ_NUM descriptors after it, it is set to VQ_LAST_AVAIL.
+   * 5. As for a split ring, VQ_WALK_MAX ends the burst. When VQ_AVAIL_SEEN was less than count
+   *    descriptors after the old VQ_LAST_AVAIL, it is set to the new one.
    *
    * INDIRECT, each with its own code and in this order: not negotiated; NEXT set, or not the first
    * of its list: VRING_E_INDIRECT_NEXT; length; address. Its entries are taken one after another,
@@ -128,9 +129,9 @@ export interface PackedDeviceRing extends DeviceRing {
 
   /**
    * `head`: as CHAIN_HEAD. Writes `id` and `len` = `usedBytes` of the descriptor at VQ_USED_NEXT,
-   * and its flags: AVAIL and USED as the wrap counter, WRITE when `usedBytes` is not 0. The flags
-   * of the first since the last `publish` go to VQ_STAGED_FLAGS instead. VQ_USED_NEXT moves by
-   * count, VQ_IN_FLIGHT goes down by it.
+   * and its flags: AVAIL and USED as the wrap counter, WRITE when `usedBytes` is not 0. While
+   * VQ_USED_NEXT = VQ_USED_PUBLISHED, nothing is staged: the flags go to VQ_STAGED_FLAGS instead.
+   * VQ_USED_NEXT moves by count, VQ_IN_FLIGHT goes down by it.
    * @returns 0, or -VRING_E_COMPLETION, counted: count 0 or above VQ_IN_FLIGHT.
    */
   addUsed(head: number, usedBytes: number): number;

@@ -25,8 +25,8 @@ export interface DriverRing {
 
   /**
    * Empties the ring and forgets what was in flight: free list 0, 1, 2 …, its last link 0; shadow
-   * counts and bytes 0; every index 0; writes zero to flags, idx and event word of both rings.
-   * Error counts stay.
+   * counts and bytes 0; every index 0; writes zero to flags, idx and event word of both rings;
+   * VQ_OLDEST, VQ_BATCH_LEFT and VQ_BATCH_BYTES 0. Error counts stay.
    */
   reset(): void;
 
@@ -76,9 +76,11 @@ export interface DriverRing {
    * With VQ_F_IN_ORDER the entry at VQ_LAST_USED ends a batch: the chains in flight from VQ_OLDEST
    * up to its id, in that order. All but the last have their IN_BYTES as used bytes, the last what
    * the entry says (cut and counted when it is read). An id that is not in flight, or a batch of
-   * more chains than are pending, is refused: VRING_E_USED_ID. Each chain taken moves VQ_LAST_USED
-   * by one and VQ_OLDEST by its descriptors; the free list is not touched. VQ_BATCH_LEFT and
-   * VQ_BATCH_BYTES carry what `max` cut off to the next call, which reads no entry for them.
+   * more chains than are still pending, is refused: VRING_E_USED_ID. Each chain taken moves
+   * VQ_LAST_USED by one and VQ_OLDEST by its descriptors; the free list is not touched.
+   * VQ_BATCH_LEFT and VQ_BATCH_BYTES are set when an entry is read, whatever `max`; each chain
+   * taken takes one off VQ_BATCH_LEFT, VQ_BATCH_BYTES stays. While VQ_BATCH_LEFT is not 0 no entry
+   * is read, but no more is taken than is pending.
    *
    * @returns how many; 0 when there is nothing. Refusals, as the negative code when nothing was
    * taken before: VRING_E_USED_INDEX (more pending than VQ_IN_FLIGHT: nothing is taken),
@@ -149,7 +151,7 @@ export interface DeviceRing {
    * full VRING_E_IOV. A range may span regions that adjoin in guest addresses: a piece for each.
    *
    * @returns good chains; when there is none and a refusal stands, its code, negative. 0 with
-   * `availLen() > 0` and no refusal: call again.
+   * `availLen() > 0` and no refusal: call again; with VQ_F_IN_ORDER when nothing is in flight.
    * virtio 1.3, 2.7.5 The Virtqueue Descriptor Table. Linux: vhost_get_vq_desc().
    */
   getDescs(max: number): number;
@@ -165,8 +167,8 @@ export interface DeviceRing {
    * in order. With VQ_F_IN_ORDER, of records that follow one another and have CHAIN_USED_BYTES =
    * CHAIN_IN_BYTES only the last is written (and any record ends such a run, as its last): at the
    * place of the first; VQ_USED_NEXT goes up by all. @returns 0 or, at the first record that
-   * `addUsed` refuses, its answer (with VQ_F_IN_ORDER, what its run had is not staged). Linux:
-   * vhost_add_used_n().
+   * `addUsed` refuses, its answer (with VQ_F_IN_ORDER, what its run had is not staged and stays in
+   * flight, though it counted as used when the record was judged). Linux: vhost_add_used_n().
    */
   addUsedN(count: number): number;
 

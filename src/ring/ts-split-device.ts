@@ -2,10 +2,6 @@ import {
   CHAIN_BYTES,
   CHAIN_HEAD,
   CHAIN_IN_BYTES,
-  CHAIN_IN_COUNT,
-  CHAIN_IOV_START,
-  CHAIN_OUT_BYTES,
-  CHAIN_OUT_COUNT,
   CHAIN_USED_BYTES,
   VQ_AVAIL_SEEN,
   VQ_CHAIN_CAPACITY,
@@ -14,6 +10,7 @@ import {
   VQ_DRIVER,
   VQ_ERROR,
   VQ_F_EVENT_IDX,
+  VQ_F_IN_ORDER,
   VQ_FLAGS,
   VQ_IN_FLIGHT,
   VQ_LAST_AVAIL,
@@ -124,13 +121,14 @@ export class TsSplitDevice implements DeviceRing {
       }
       const code = chain.follow(head, iov);
       if (code === VRING_E_IOV && iov > 0) break; // it may fit when the table is empty
+      if (code !== 0 && this.mustWait()) break;
       if (code === 0) {
-        this.record(good++, head, iov);
+        chain.record(good++, head, iov);
         iov = chain.iov;
         u32[w + IN_FLIGHT]++;
       } else {
         countError(u32, w, code);
-        this.stage(head, 0);
+        this.stage(head, 0, 1);
       }
       u32[w + ERROR] = 0;
       last = (last + 1) & 0xffff; // wraps at 65536, not at the queue size: masked where it is used
@@ -145,12 +143,9 @@ export class TsSplitDevice implements DeviceRing {
    */
   addUsed(head: number, usedBytes: number): number {
     const { u32, w } = this;
-    const inFlight = u32[w + IN_FLIGHT];
-    if (inFlight === 0 || head < 0 || head >= u32[w + NUM]) {
-      return countError(u32, w, VRING_E_COMPLETION);
-    }
-    u32[w + IN_FLIGHT] = inFlight - 1;
-    this.stage(head, usedBytes);
+    if (!this.mayUse(head, 1)) return countError(u32, w, VRING_E_COMPLETION);
+    u32[w + IN_FLIGHT]--;
+    this.stage(head, usedBytes, 1);
     return 0;
   }
 
@@ -161,12 +156,20 @@ export class TsSplitDevice implements DeviceRing {
   addUsedN(count: number): number {
     const { u32, w } = this;
     const limit = Math.min(count, u32[w + CHAIN_CAPACITY]);
+    const inOrder = (u32[w + FLAGS] & VQ_F_IN_ORDER) !== 0;
     let record = u32[w + CHAINS] >>> 2;
-    for (let i = 0; i < limit; i++) {
+    let run = 1; // chains from the first that is not written to the one looked at
+    for (let i = 1; i <= limit; i++, record += CHAIN_BYTES >>> 2) {
       const head = u32[record + (CHAIN_HEAD >>> 2)];
-      const answer = this.addUsed(head, u32[record + (CHAIN_USED_BYTES >>> 2)]);
-      if (answer !== 0) return answer;
-      record += CHAIN_BYTES >>> 2;
+      const usedBytes = u32[record + (CHAIN_USED_BYTES >>> 2)];
+      if (!this.mayUse(head, run)) return countError(u32, w, VRING_E_COMPLETION);
+      if (inOrder && i < limit && usedBytes === u32[record + (CHAIN_IN_BYTES >>> 2)]) {
+        run++;
+        continue;
+      }
+      u32[w + IN_FLIGHT] -= run;
+      this.stage(head, usedBytes, run);
+      run = 1;
     }
     return 0;
   }
@@ -263,27 +266,26 @@ export class TsSplitDevice implements DeviceRing {
     return true;
   }
 
-  /** Writes record `index` of the chain table: the chain just followed. */
-  private record(index: number, head: number, iovStart: number): void {
-    const { u32, w, chain } = this;
-    const record = (u32[w + CHAINS] + index * CHAIN_BYTES) >>> 2;
-    u32[record + (CHAIN_HEAD >>> 2)] = head;
-    u32[record + (CHAIN_IOV_START >>> 2)] = iovStart;
-    u32[record + (CHAIN_OUT_COUNT >>> 2)] = chain.outCount;
-    u32[record + (CHAIN_IN_COUNT >>> 2)] = chain.inCount;
-    u32[record + (CHAIN_OUT_BYTES >>> 2)] = chain.outBytes;
-    u32[record + (CHAIN_IN_BYTES >>> 2)] = chain.inBytes;
-    u32[record + (CHAIN_USED_BYTES >>> 2)] = 0;
+  /** Whether a malformed chain has to wait for those in flight: it may not come back before them. */
+  private mustWait(): boolean {
+    const { u32, w } = this;
+    return (u32[w + FLAGS] & VQ_F_IN_ORDER) !== 0 && u32[w + IN_FLIGHT] > 0;
   }
 
-  /** Writes the next element of the used ring; the driver sees it after `publish`. */
-  private stage(head: number, usedBytes: number): void {
+  /** Whether `head` may be used as the last of a run of so many chains. */
+  private mayUse(head: number, run: number): boolean {
+    const { u32, w } = this;
+    return run <= u32[w + IN_FLIGHT] && head >= 0 && head < u32[w + NUM];
+  }
+
+  /** Writes the next element of the used ring, for `run` chains, seen after `publish`. */
+  private stage(head: number, usedBytes: number, run: number): void {
     const { u32, w } = this;
     const next = u32[w + USED_NEXT];
     const slot = next & (u32[w + NUM] - 1);
     const element = (u32[w + DEVICE] + VIRTQ_RING_ELEMENTS + slot * VIRTQ_USED_ELEM_BYTES) >>> 2;
     u32[element] = head;
     u32[element + (VIRTQ_USED_ELEM_LEN >>> 2)] = usedBytes;
-    u32[w + USED_NEXT] = (next + 1) & 0xffff;
+    u32[w + USED_NEXT] = (next + run) & 0xffff;
   }
 }

@@ -10,6 +10,7 @@ import {
   VQ_DRIVER,
   VQ_ERROR,
   VQ_F_EVENT_IDX,
+  VQ_F_IN_ORDER,
   VQ_FLAGS,
   VQ_IN_FLIGHT,
   VQ_KICKED,
@@ -19,7 +20,6 @@ import {
   VRING_E_CHAIN,
   VRING_E_USED_ID,
   VRING_E_USED_INDEX,
-  VRING_E_USED_LENGTH,
 } from "../spec/ring-state.js";
 import {
   VIRTQ_AVAIL_F_NO_INTERRUPT,
@@ -164,7 +164,7 @@ export class TsSplitDriver implements DriverRing {
     let record = u32[w + CHAINS] >>> 2;
     let got = 0;
     for (; got < limit; got++, record += CHAIN_WORDS) {
-      if (!this.takeUsed((first + got) & 0xffff, record)) break;
+      if (!this.take((first + got) & 0xffff, pending - got, record)) break;
     }
     u32[w + LAST_USED] = (first + got) & 0xffff;
     u32[w + IN_FLIGHT] -= got;
@@ -220,22 +220,29 @@ export class TsSplitDriver implements DriverRing {
     return (u32[w + DEVICE] + VIRTQ_RING_ELEMENTS + elements) >>> 1;
   }
 
-  /** Takes one used entry into the record at word `record`; false when its id is refused. */
-  private takeUsed(entry: number, record: number): boolean {
+  /**
+   * Takes one chain into the record at word `record`: of a batch, or by the used entry, after which
+   * there are others, `pending` together; false when its id is refused.
+   */
+  private take(entry: number, pending: number, record: number): boolean {
     const { u32, w, descs } = this;
-    const slot = entry & (u32[w + NUM] - 1);
-    const element = (u32[w + DEVICE] + VIRTQ_RING_ELEMENTS + slot * VIRTQ_USED_ELEM_BYTES) >>> 2;
-    const head = u32[element];
-    let length = u32[element + (VIRTQ_USED_ELEM_LEN >>> 2)];
-    const inBytes = descs.inBytes(head);
-    if (inBytes < 0) return false;
-    if (length > inBytes) {
-      length = inBytes;
-      countError(u32, w, VRING_E_USED_LENGTH);
+    if (!descs.hasBatch()) {
+      const slot = entry & (u32[w + NUM] - 1);
+      const element = (u32[w + DEVICE] + VIRTQ_RING_ELEMENTS + slot * VIRTQ_USED_ELEM_BYTES) >>> 2;
+      const head = u32[element];
+      const length = u32[element + (VIRTQ_USED_ELEM_LEN >>> 2)];
+      if (!descs.isInFlight(head)) return false;
+      if ((u32[w + FLAGS] & VQ_F_IN_ORDER) === 0) {
+        u32[record + HEAD] = head;
+        u32[record + USED_BYTES] = descs.cut(head, length);
+        descs.free(head);
+        return true;
+      }
+      const count = descs.batchTo(head, pending);
+      if (count === 0) return false;
+      descs.beginBatch(count, descs.cut(head, length));
     }
-    descs.free(head);
-    u32[record + HEAD] = head;
-    u32[record + USED_BYTES] = length;
+    descs.takeOldest(record);
     return true;
   }
 }
