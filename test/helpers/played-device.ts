@@ -9,6 +9,7 @@ import { GUEST_BASE, type SharedMemory } from "#dist/memory/shared-memory.js";
 import { VIRTIO_F_INDIRECT_DESC } from "#dist/spec/virtio-config.js";
 import { VIRTQ_DESC_BYTES, VIRTQ_DESC_F_INDIRECT } from "#dist/spec/virtio-ring.js";
 import { VhostDev } from "#dist/vhost/dev.js";
+import type { DeviceSpec } from "#dist/vhost/device.js";
 import { custom } from "./devices.js";
 import { type RawDesc, RawRing } from "./raw-ring.js";
 import { TestTransport } from "./test-transport.js";
@@ -83,6 +84,8 @@ export class PlayedRing extends RawRing {
 export interface PlayedOptions extends ProbeOptions {
   ring: "wasm" | "ts";
   queues?: number;
+  /** The device, which is never run; default: one of another kind, with an empty configuration. */
+  spec?: DeviceSpec;
   /** Called with the memory before the driver comes. */
   prepare?: (shared: SharedMemory) => void;
 }
@@ -93,13 +96,13 @@ export interface PlayedOptions extends ProbeOptions {
  */
 export async function openPlayed<T>(
   probe: (transport: Transport, options: ProbeOptions) => Promise<T>,
-  { ring, queues = 2, prepare, ...probeOptions }: PlayedOptions,
+  { ring, queues = 2, prepare, spec, ...probeOptions }: PlayedOptions,
 ) {
   const kernel = new Kernel();
   const process = kernel.spawn({ memoryBytes: 4 << 20 });
   const dev = new VhostDev(kernel.model, { run: "inline" });
   dev.setOwner(process.task);
-  await dev.setBackend(custom("hangs", { config: 60, queues }));
+  await dev.setBackend(spec ?? custom("hangs", { config: 60, queues }));
   const transport = new TestTransport(dev, ring);
   prepare?.(transport.shared);
   const options = { queueSize: 8, withoutFeatures: [VIRTIO_F_INDIRECT_DESC], ...probeOptions };
