@@ -5,7 +5,9 @@
 import { readFileSync } from "node:fs";
 import binaryen from "assemblyscript/binaryen";
 import { loadRings, type RingKind, type Rings } from "#dist/ring/load.js";
+import { WasmPackedDevice, WasmPackedDriver } from "#dist/ring/wasm-packed-ring.js";
 import { type RingModule, WasmSplitDevice, WasmSplitDriver } from "#dist/ring/wasm-ring.js";
+import { VQ_F_PACKED, VQ_FLAGS } from "#dist/spec/ring-state.js";
 
 /** One load or store. Addresses are linear. */
 export interface Access {
@@ -126,9 +128,11 @@ function recordWasm(memory: WebAssembly.Memory, trace: Trace): Rings {
   };
   const { exports } = new WebAssembly.Instance(module, { env });
   const ring = exports as unknown as RingModule;
+  const view = new DataView(memory.buffer);
+  const isPacked = (vq: number) => (view.getUint32(vq + VQ_FLAGS, true) & VQ_F_PACKED) !== 0;
   return {
-    driver: (vq) => new WasmSplitDriver(ring, vq),
-    device: (vq) => new WasmSplitDevice(ring, vq),
+    driver: (vq) => new (isPacked(vq) ? WasmPackedDriver : WasmSplitDriver)(ring, vq),
+    device: (vq) => new (isPacked(vq) ? WasmPackedDevice : WasmSplitDevice)(ring, vq),
   };
 }
 

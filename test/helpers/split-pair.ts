@@ -1,11 +1,13 @@
-// A driver's and a device's half of one split ring, by the same implementation, with all that they
-// do to memory written down. The bytes are looked at by hand.
+// A driver's and a device's half of one ring, by the same implementation, with all that they do to
+// memory written down. The bytes are looked at by hand: of a split ring here, of a packed one in
+// packed-pair.ts.
 
 import type { RingKind } from "#dist/ring/load.js";
 import type { DeviceRing, DriverRing } from "#dist/ring/ring.js";
 import {
   VQ_AVAIL_NEXT,
   VQ_AVAIL_PUBLISHED,
+  VQ_F_PACKED,
   VQ_FLAGS,
   VQ_KICKED,
   VQ_LAST_USED,
@@ -23,6 +25,9 @@ import { makeMemory, type Piece, RingFixture, type RingShape } from "./ring-fixt
 
 /** Both implementations. */
 export const KINDS = ["wasm", "ts"] as const;
+
+/** Where a packed ring begins: both positions are index 0 with wrap counter 1. */
+const PACKED_START = 0x8000_8000;
 
 /** The two halves, and their memory. */
 export interface Pair {
@@ -43,7 +48,7 @@ export function makePair(kind: RingKind, shape: Partial<RingShape> = {}, flags =
   const driver = rings.driver(f.driver.vq);
   const device = rings.device(f.device.vq);
   driver.reset();
-  device.start(0);
+  device.start(flags & VQ_F_PACKED ? PACKED_START : 0);
   trace.clear();
   return { f, driver, device, trace };
 }

@@ -4,7 +4,7 @@ import { describe, expect, test } from "vitest";
 import { BlkDriver } from "#dist/driver/blk.js";
 import { CustomDriver } from "#dist/driver/custom.js";
 import { blk } from "#dist/index.js";
-import { VQ_NUM_FREE, VRING_E_CHAIN } from "#dist/spec/ring-state.js";
+import { VQ_F_IN_ORDER, VQ_NUM_FREE, VRING_E_CHAIN } from "#dist/spec/ring-state.js";
 import { VIRTIO_F_INDIRECT_DESC } from "#dist/spec/virtio-config.js";
 import {
   VIRTQ_DESC_F_INDIRECT as INDIRECT,
@@ -137,6 +137,41 @@ describe.each(KINDS)("the driver's ring, %s", (kind) => {
       expect(driver.addBufs(1)).toBe(-VRING_E_CHAIN);
       f.setChain(0, 0, pieces(f, Array(num).fill(8)), []);
       expect(driver.addBufs(1)).toBe(1);
+    }
+  });
+
+  test("2.7.5.2 driver: in order: links a descriptor to the one after it, the last to 0", () => {
+    const pair = makePair(kind, { num: 8 }, VQ_F_IN_ORDER);
+    const { f } = pair;
+    let next = 0;
+    for (let round = 0; round < 20; round++) {
+      const heads = [1 + (round % 3), 1].map((count) => addOne(pair, 1, count));
+      for (const head of heads) {
+        expect(head).toBe(next);
+        for (const { index, flags, next: link } of follow(f, head)) {
+          expect(index).toBe(next);
+          next = index === 7 ? 0 : index + 1;
+          if (flags & NEXT) expect(link, `after ${index}`).toBe(next);
+        }
+      }
+      giveBack(pair, heads);
+    }
+  });
+
+  test("2.7.5.3.1 driver: in order: the entries of a table follow one another", () => {
+    const pair = makePair(kind, { num: 8, indirect: true, indirectCapacity: 8 }, VQ_F_IN_ORDER);
+    const { f } = pair;
+    for (let round = 0; round < 20; round++) {
+      const counts = [2 + (round % 5), 3];
+      const heads = counts.map((count) => addOne(pair, 1, count));
+      for (const [i, head] of heads.entries()) {
+        const entries = follow(f, head).filter(({ isInTable }) => isInTable);
+        const total = (counts[i] ?? 0) + 1;
+        expect(entries.map(({ index }) => index)).toEqual([...Array(total).keys()]);
+        const links = entries.slice(0, -1).map(({ flags, next }) => (flags & NEXT ? next : -1));
+        expect(links).toEqual([...Array(total).keys()].slice(1));
+      }
+      giveBack(pair, heads);
     }
   });
 
