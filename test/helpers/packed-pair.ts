@@ -76,13 +76,21 @@ class Hand {
 
 /** A driver by hand. */
 export class HandDriver extends Hand {
-  /** Makes a list available: the first descriptor last. `flags` of each, without marks and NEXT. */
+  /**
+   * Makes a list available: the first descriptor last. `flags` of each, without marks and NEXT. The
+   * id is the last one's: 2.8.6 Next Flag: Descriptor Chaining.
+   */
   offer(id: number, buffers: readonly { addr: bigint; len: number; flags: number }[]): void {
     const { f } = this;
     const late: (() => void)[] = [];
     for (const [i, { addr, len, flags }] of buffers.entries()) {
       const next = i + 1 < buffers.length ? VIRTQ_DESC_F_NEXT : 0;
-      const desc = { addr, len, id, flags: flags | next | availableMarks(this.lap) };
+      const desc = {
+        addr,
+        len,
+        id: next === 0 ? id : 0x7777,
+        flags: flags | next | availableMarks(this.lap),
+      };
       const at = descAt(f, this.slot);
       late.push(() => writePacked(f, at, desc));
       this.passed++;
