@@ -51,7 +51,7 @@ export function writePacked({ view }: RingFixture, at: number, desc: PackedDesc)
 /** Linear address of descriptor `slot` of the ring. */
 export const descAt = (f: RingFixture, slot: number) => f.desc + slot * VIRTQ_DESC_BYTES;
 
-/** AVAIL and USED of a descriptor that is available when it was met for the `lap`th time, from 0. */
+/** AVAIL and USED of a descriptor that is available, in lap `lap` of the ring, from 0. */
 export const availableMarks = (lap: number) =>
   lap % 2 === 0 ? VIRTQ_DESC_F_AVAIL : VIRTQ_DESC_F_USED;
 

@@ -40,7 +40,7 @@ function add(pair: Pair, counts: readonly number[]) {
   return { added: done.answer, stores: descStores(pair.f, done.trace.all) };
 }
 
-/** Which descriptors are the device's, by what the driver stored: marked, and not yet taken back. */
+/** Which descriptors are the device's: those that were marked, and not yet taken back. */
 class Ownership {
   readonly problems: string[] = [];
   readonly #marked = new Set<number>();

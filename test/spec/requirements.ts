@@ -128,7 +128,7 @@ export const REQUIREMENTS: readonly Requirement[] = [
   ...device(
     "2.7.8.2",
     ["used-len", "sets len before it updates idx"],
-    ["used-bytes", "has written the first len writable bytes before it updates idx"],
+    ["used-bytes", "has written len writable bytes before it updates idx"],
   ),
   ...driver("2.7.8.3", ["past-len", "makes nothing of what lies past len"]),
   ...driver(

@@ -1,5 +1,5 @@
-// The available ring and the used ring: what is stored, and in what order. virtio 1.3, 2.7.6, 2.7.8,
-// 2.7.13.
+// The available ring and the used ring: what is stored, and in what order. virtio 1.3, 2.7.6,
+// 2.7.8, 2.7.13.
 
 import { describe, expect, test } from "vitest";
 import { BlkDriver } from "#dist/driver/blk.js";
@@ -176,7 +176,7 @@ const ANSWERED: readonly RawPiece[][] = [
 ];
 
 describe.each(MODES)("a disk's answers: $run, $ring ring", (mode) => {
-  test("2.7.8.2 device: has written the first len writable bytes before it updates idx", async () => {
+  test("2.7.8.2 device: has written len writable bytes before it updates idx", async () => {
     const spec = blk({ memoryBytes: 1 << 20, id: "here" });
     await using guest = await RawGuest.open(spec, mode);
     const { ring, shared } = guest;
