@@ -2,87 +2,21 @@
 // The driver rejects what it can't trust and never waits for ever. virtio 1.3, 2.7.8 The Virtqueue
 // Used Ring.
 
-import { setImmediate as nextTurn } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
 import { BlkDriver } from "#dist/driver/blk.js";
 import { CustomDriver } from "#dist/driver/custom.js";
 import type { ProbeOptions } from "#dist/driver/probe.js";
 import type { Transport } from "#dist/driver/transport.js";
-import { Kernel } from "#dist/index.js";
-import { GUEST_BASE } from "#dist/memory/shared-memory.js";
 import { VIRTIO_BLK_S_IOERR, VIRTIO_BLK_S_OK } from "#dist/spec/virtio-blk.js";
-import { VIRTIO_F_INDIRECT_DESC } from "#dist/spec/virtio-config.js";
-import { VIRTQ_DESC_BYTES } from "#dist/spec/virtio-ring.js";
-import { VhostDev } from "#dist/vhost/dev.js";
-import { custom, rejected } from "../helpers/devices.js";
-import { RawRing } from "../helpers/raw-ring.js";
-import { TestTransport } from "../helpers/test-transport.js";
+import { rejected } from "../helpers/devices.js";
+import { openPlayed } from "../helpers/played-device.js";
 
 const NUM = 8;
 
-/** The first queue, as the device sees it. */
-class UsedRing extends RawRing {
-  readonly num = NUM;
-  readonly desc: number;
-  readonly avail: number;
-  readonly used: number;
-  readonly #transport: TestTransport;
-
-  constructor(transport: TestTransport) {
-    super(transport.shared.memory);
-    const { guestStart } = transport.shared;
-    const linear = (at: bigint | undefined) => Number((at ?? 0n) - GUEST_BASE) + guestStart;
-    const [queue] = transport.queues;
-    this.#transport = transport;
-    this.desc = linear(queue?.desc);
-    this.avail = linear(queue?.driver);
-    this.used = linear(queue?.device);
-  }
-
-  /** Uses a chain and calls. */
-  answer(head: number, length: number): void {
-    this.setUsedElem(this.usedIdx % NUM, head, length);
-    this.jump(1);
-  }
-
-  /** Moves used.idx and calls. */
-  jump(by: number): void {
-    this.usedIdx = this.usedIdx + by;
-    this.#transport.dev.worker.doorbell.call(0);
-  }
-
-  /** Linear address of the last buffer of the chain in slot `slot` of the available ring. */
-  lastBuffer(slot: number): number {
-    let desc = this.readDescAt(this.desc + this.availHead(slot) * VIRTQ_DESC_BYTES);
-    while (desc.flags & 1) desc = this.readDescAt(this.desc + desc.next * VIRTQ_DESC_BYTES);
-    return Number(desc.addr - GUEST_BASE) + this.#transport.shared.guestStart;
-  }
-}
-
 type Probe<T> = (transport: Transport, options: ProbeOptions) => Promise<T>;
 
-async function open<T>(probe: Probe<T>, ring: "wasm" | "ts", queues = 2) {
-  const kernel = new Kernel();
-  const process = kernel.spawn({ memoryBytes: 4 << 20 });
-  const dev = new VhostDev(kernel.model, { run: "inline" });
-  dev.setOwner(process.task);
-  await dev.setBackend(custom("hangs", { config: 60, queues }));
-  const transport = new TestTransport(dev, ring);
-  const options = { queueSize: NUM, withoutFeatures: [VIRTIO_F_INDIRECT_DESC] };
-  const driver = await probe(transport, options);
-  const used = new UsedRing(transport);
-  /** Waits until so many requests are in the ring. */
-  const sent = async (count: number) => {
-    while (used.availIdx !== count) await nextTurn();
-  };
-  return {
-    driver,
-    used,
-    sent,
-    guest: transport.shared.guest,
-    [Symbol.asyncDispose]: () => dev.close(),
-  };
-}
+const open = <T>(probe: Probe<T>, ring: "wasm" | "ts", queues = 2) =>
+  openPlayed(probe, { ring, queues, queueSize: NUM });
 
 const bytes = new Uint8Array(4);
 
