@@ -140,7 +140,8 @@ export function packedGetDescs(vq: usize, max: u32): i32 {
   for (let left = min(max, load<u32>(vq, VQ_CHAIN_CAPACITY)); left > 0; left--) {
     const room = num - load<u32>(vq, VQ_IN_FLIGHT);
     const at = load<u32>(vq, VQ_LAST_AVAIL);
-    const flags: u32 = room != 0 ? loadFlags(vq, at) : 0;
+    const desc = descAt(vq, at);
+    const flags: u32 = room != 0 ? loadFlags(desc) : 0;
     if (room == 0 || !isAvail(flags, at)) {
       if (room != 0) store<u32>(vq, at, VQ_AVAIL_SEEN);
       store<u32>(vq, 0, VQ_ERROR);
@@ -148,7 +149,7 @@ export function packedGetDescs(vq: usize, max: u32): i32 {
     }
     let code: u32 = 0;
     const isPlain = (flags & (VIRTQ_DESC_F_NEXT | VIRTQ_DESC_F_INDIRECT)) == 0;
-    if (isPlain && takeSingle(vq, chain, iovNext, region, descAt(vq, at))) {
+    if (isPlain && takeSingle(vq, chain, iovNext, region, desc)) {
       const len = load<u32>(iovs + <usize>iovNext * IOV_BYTES, IOV_LENGTH);
       setDirection(chain, len, (flags & VIRTQ_DESC_F_WRITE) >> 1);
       walked++;
@@ -289,7 +290,7 @@ export function packedAvailLen(vq: usize): u32 {
   const room = num - load<u32>(vq, VQ_IN_FLIGHT);
   let seen = load<u32>(vq, VQ_AVAIL_SEEN);
   let count = distance(load<u32>(vq, VQ_LAST_AVAIL), seen, num);
-  while (count < room && isAvail(loadFlags(vq, seen), seen)) {
+  while (count < room && isAvail(loadFlags(descAt(vq, seen)), seen)) {
     seen = moved(seen, 1, num);
     count++;
   }

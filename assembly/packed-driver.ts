@@ -261,7 +261,7 @@ export function packedKickNeeded(vq: usize): bool {
 function hasUsed(vq: usize): bool {
   if (load<u32>(vq, VQ_IN_FLIGHT) == 0) return false;
   const at = load<u32>(vq, VQ_LAST_USED);
-  return isUsed(loadFlags(vq, at), at);
+  return isUsed(loadFlags(descAt(vq, at)), at);
 }
 
 /**
@@ -291,9 +291,9 @@ function usedBytesOf(vq: usize, desc: usize, flags: u32, inBytes: u32): u32 {
 function beginBatch(vq: usize): i32 {
   if (load<u32>(vq, VQ_IN_FLIGHT) == 0) return 0;
   const at = load<u32>(vq, VQ_LAST_USED);
-  const flags = loadFlags(vq, at);
-  if (!isUsed(flags, at)) return 0;
   const desc = descAt(vq, at);
+  const flags = loadFlags(desc);
+  if (!isUsed(flags, at)) return 0;
   const id = <u32>load<u16>(desc, PVIRTQ_DESC_ID);
   const chains = batchOf(vq, id);
   if (chains == 0) return refuse(vq, VRING_E_USED_ID);
@@ -351,9 +351,9 @@ export function packedGetBufs(vq: usize, max: u32): i32 {
   let got: u32 = 0;
   let isRefused = false;
   for (; got < limit && inFlight > 0; got++) {
-    const flags = loadFlags(vq, at);
-    if (!isUsed(flags, at)) break;
     const desc = descAt(vq, at);
+    const flags = loadFlags(desc);
+    if (!isUsed(flags, at)) break;
     const id = <u32>load<u16>(desc, PVIRTQ_DESC_ID);
     const mine = shadow(vq, id);
     const count: u32 = id < num ? <u32>load<u16>(mine, SHADOW_COUNT) : 0;

@@ -60,9 +60,12 @@ export function isUsed(flags: u32, position: u32): bool {
   return (flags & (VIRTQ_DESC_F_AVAIL | VIRTQ_DESC_F_USED)) == usedFlags(position);
 }
 
-/** Acquire: what the other side wrote before these flags is visible after it. */
-export function loadFlags(vq: usize, position: u32): u32 {
-  return <u32>atomic.load<u16>(descAt(vq, position), PVIRTQ_DESC_FLAGS);
+/**
+ * The flags of the descriptor at address `desc`. Acquire: what the other side wrote before them is
+ * visible after it.
+ */
+export function loadFlags(desc: usize): u32 {
+  return <u32>atomic.load<u16>(desc, PVIRTQ_DESC_FLAGS);
 }
 
 /** `count` more were published: what a word of that kind becomes. */

@@ -12,8 +12,9 @@ import { loadRings } from "#dist/ring/load.js";
 import type { DriverRing } from "#dist/ring/ring.js";
 import { allocDriverState } from "#dist/ring/state-block.js";
 import { RingTables } from "#dist/ring/tables.js";
-import { hasFeature } from "#dist/spec/features.js";
+import { featureMask, hasFeature } from "#dist/spec/features.js";
 import * as wire from "#dist/spec/vhost-user.js";
+import { VIRTIO_F_IN_ORDER, VIRTIO_F_RING_PACKED } from "#dist/spec/virtio-config.js";
 
 const MFD_CLOEXEC = 1;
 const MFD_ALLOW_SEALING = 2;
@@ -59,6 +60,8 @@ export function makeMemfd(bytes: number, flags = MFD_CLOEXEC | MFD_ALLOW_SEALING
   ftruncateSync(fd, bytes);
   return fd;
 }
+
+const OPT_IN_FEATURES = featureMask(VIRTIO_F_RING_PACKED, VIRTIO_F_IN_ORDER);
 
 /** One connection, with a guest's memory of its own. */
 export class FrontEnd implements Disposable {
@@ -148,8 +151,11 @@ export class FrontEnd implements Disposable {
     if (!(await this.tell(request, payload, fds))) throw new Error(`${request} was refused`);
   }
 
-  /** Accepts `wanted` of what is offered, and of the protocol features those that we know. */
-  async negotiate(wanted: bigint): Promise<void> {
+  /**
+   * Accepts `wanted` of what is offered, and of the protocol features those that we know. Packed
+   * rings and IN_ORDER only when `optIn` names them.
+   */
+  async negotiate(wanted: bigint, optIn = 0n): Promise<void> {
     const offered = (await this.ask("GET_FEATURES")).getBigUint64(0, true);
     const known = [
       wire.VHOST_USER_PROTOCOL_F_MQ,
@@ -163,7 +169,7 @@ export class FrontEnd implements Disposable {
     this.protocolFeatures = protocol & known;
     this.send("SET_PROTOCOL_FEATURES", u64s(this.protocolFeatures));
     await this.must("SET_OWNER");
-    this.features = offered & wanted;
+    this.features = offered & ((wanted & ~OPT_IN_FEATURES) | optIn);
     const bit30 = 1n << BigInt(wire.VHOST_USER_F_PROTOCOL_FEATURES);
     await this.must("SET_FEATURES", u64s(this.features | bit30));
   }

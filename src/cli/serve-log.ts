@@ -53,7 +53,8 @@ function toText(event: VhostUserEvent, served: string): string {
       const { requests, bytes, failures, error } = event;
       const failed = failures > 0 ? `, ${short(failures)} failed` : "";
       const why = error ? `: ${error.message}` : "";
-      return `disconnected after ${plural(requests, "request")}, ${shortBytes(bytes)}${failed}${why}`;
+      const done = `${plural(requests, "request")}, ${shortBytes(bytes)}`;
+      return `disconnected after ${done}${failed}${why}`;
     }
   }
 }

@@ -228,7 +228,7 @@ describeVhostUser("vhost-user: descriptors left behind", () => {
     expect(program.stderr).toBe("");
   });
 
-  test("a file whose path is longer than the system tells, when no thread is to be had", async () => {
+  test("a file whose path is longer than can be told, and no thread to close it", async () => {
     await using serving = await Serving.start();
     const { program } = serving;
     const [path] = serving.paths as [string];
