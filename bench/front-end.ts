@@ -214,11 +214,16 @@ export class FrontEnd implements Disposable {
     return { index, num, ring, tables, areas, kickFd, callFd, errFd };
   }
 
-  /** Tells the back-end all of a queue. */
-  async attach(queue: FrontQueue, base = 0): Promise<void> {
+  /** A packed ring begins with both wrap counters 1. */
+  get #firstBase(): number {
+    return this.has(VIRTIO_F_RING_PACKED) ? 0x8000_8000 : 0;
+  }
+
+  /** Tells the back-end all of a queue. `base`: where it begins, unless at the start. */
+  async attach(queue: FrontQueue, base?: number): Promise<void> {
     const { index, num, kickFd, callFd, errFd } = queue;
     await this.must("SET_VRING_NUM", u32s(index, num));
-    await this.must("SET_VRING_BASE", u32s(index, base));
+    await this.must("SET_VRING_BASE", u32s(index, base ?? this.#firstBase));
     await this.must("SET_VRING_ADDR", this.vringAddress(queue));
     await this.must("SET_VRING_KICK", u64s(index), [kickFd]);
     await this.must("SET_VRING_CALL", u64s(index), [callFd]);

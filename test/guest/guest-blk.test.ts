@@ -32,6 +32,7 @@ const WRITE_AND_RESTART = `
     exit
   fi
   say bytes $(blockdev --getsize64 /dev/vda)
+  say packed $(cut -c35 /sys/block/vda/device/features)
   say queues $(ls /sys/block/vda/mq | wc -l)
   say whole $(sum </dev/vda)
   mke2fs -F /dev/vda 12288 >/dev/null
@@ -56,17 +57,24 @@ const WRITE_AND_RESTART = `
 `;
 
 describeGuests("a real guest", (lab) => {
-  test.each([1, 2])("writes, restarts and reads, with %i CPUs and queues", LIMIT, async (cpus) => {
+  test.each([
+    [1, "split"],
+    [2, "split"],
+    [2, "packed"],
+  ])("writes, restarts and reads: %i CPUs and queues, %s", LIMIT, async (cpus, format) => {
     const image = lab.path("disk.img");
     const before = randomBytes(16 * MIB);
     writeFileSync(image, before);
     const backEnd = await lab.serve({ image, queues: cpus });
-    const disks = [{ backEnd, queues: cpus }];
+    const disks = [
+      { backEnd, queues: cpus, ...(format === "packed" && { properties: "packed=on" }) },
+    ];
     const guest = await lab.boot({ disks, cpus, restarts: 1, script: WRITE_AND_RESTART });
     await backEnd.stop();
 
     expect(guest.value("bytes")).toBe(String(before.length));
     expect(guest.value("queues")).toBe(String(cpus));
+    expect(guest.value("packed")).toBe(format === "packed" ? "1" : "0");
     expect(guest.value("writers")).toBe(String(cpus));
     expect(guest.value("whole")).toBe(sha256(before));
     execFileSync(lab.tools.e2fsck, ["-fn", image], { stdio: "pipe" });
