@@ -50,7 +50,9 @@ test("the functions that the table in handshake.ts names are where it says", () 
   const named = [...(table ?? "").matchAll(/([\w/-]+\.ts) (?:[A-Z]\w+\.)?(#?\w+)/g)];
   expect(named.length).toBeGreaterThan(25);
   for (const [, file = "", name = ""] of named) {
-    const paths = ["src", "src/ring", "assembly"].map((room) => join(ROOT, room, file));
+    const paths = ["src", "src/ring", "src/kernel", "assembly"].map((room) =>
+      join(ROOT, room, file),
+    );
     const path = paths.find((one) => existsSync(one));
     expect(path, file).toBeDefined();
     expect(readFileSync(path as string, "utf8"), `${name} in ${file}`).toContain(`${name}(`);

@@ -7,13 +7,13 @@
 //   publish             A1 A2  split-driver.ts driverPublish         publish: flags of the first
 //   kickNeeded             A2  split-driver.ts kickNeeded            kickNeeded: device event
 //   availLen, getDescs  A1     split-device.ts loadAvailIdx          availLen, getDescs: flags
-//   enableKick             A2  split-device.ts enableKick            enableKick: device event, flags
+//   enableKick             A2  split-device.ts enableKick            enableKick: event, then flags
 //   disableKick                split-device.ts disableKick           disableKick: device event
 //   addUsedN                   split-device.ts addUsed: plain        addUsed: plain
 //   devicePublish       U1 U2  split-device.ts devicePublish         publish: flags of the first
 //   callNeeded             U2  split-device.ts callNeeded            callNeeded: driver event
 //   getBufs             U1     split-driver.ts loadUsedIdx, getBufs  getBufs: flags, then id
-//   enableCall             U2  split-driver.ts enableCall            enableCall: driver event, flags
+//   enableCall             U2  split-driver.ts enableCall            enableCall: event, then flags
 //   disableCall                split-driver.ts disableCall           disableCall: driver event
 //
 //   steps here                 the product (src/…)
@@ -32,14 +32,15 @@
 //   park (worker)              vhost/worker.ts park: setState, enableKicks, shouldStop, sleep
 //   hasKicks                   vhost/notify.ts hasKicks, called by vhost/worker.ts enableKicks
 //   schedule            S2     kernel/task-thread.ts schedule: Atomics.wait of WAKE
-//   scheduleBy          S2     kernel/task-thread.ts scheduleBy, vhost-user/eventfd-notifier.ts #poll
-//   takeKicks (eventfd)        vhost-user/eventfd-notifier.ts takeKicks: only while a ring awaits one
+//   scheduleBy          S2     task-thread.ts scheduleBy, vhost-user/eventfd-notifier.ts #poll
+//   takeKicks (eventfd)        vhost-user/eventfd-notifier.ts takeKicks: if a ring awaits one
 //   eventfd of a driver        not ours: a driver that waits for its call as Linux's does
 //
 // Left out, because nothing depends on the value: `begin`'s availLen, the CALLS bits, a second
-// store of the same STATE, a third look at an index that has moved. A device that leaves entries in
-// the ring, refusals, and several queues are not modelled. CONTROL (`ringControl`, `isControlPending`) is set and looked at where
-// FLAGS is. Timeouts (10 ms, 1 s) count as sleepers that wake by themselves: nothing rests on them.
+// store of the same STATE, a third look at an index that has moved. CONTROL (`ringControl`,
+// `isControlPending`) is set and looked at where FLAGS is. Timeouts (10 ms, 1 s) count as sleepers
+// that wake by themselves: nothing rests on them. Not modelled: a device that leaves entries in the
+// ring, refusals, several queues, IN_ORDER, chains of several descriptors.
 
 import { explore, type Verdict } from "./checker.js";
 import { driverOf } from "./driver.js";

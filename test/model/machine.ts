@@ -6,7 +6,8 @@
 // load reads the last sequentially consistent store to its place, or a later one.
 //
 // What a TSO machine's store buffers allow is allowed here too, and more. Not modelled: a load that
-// is delayed past a later store of its own thread; two stores to one place that change places.
+// is delayed past a later store of its own thread; two stores to one place that change places; a
+// store that more than READABLE_MAX later ones overtake.
 
 import type { Program, Registers, Step } from "./program.js";
 
@@ -177,9 +178,9 @@ export class Machine {
       const seen = weak < 0 ? thread.view : replaced(thread.view, weak, at);
       after.view = step.order.acqRel ? joined(seen, view) : seen;
       const tellMore = () => {
-        const isStale = at < messages.length - 1;
         const last = this.#tell(place, this.#last(state, place).value);
-        return `${this.#places[place]} is ${this.#tell(place, value)}${isStale ? ` (not yet ${last})` : ""}`;
+        const stale = at < messages.length - 1 ? ` (not yet ${last})` : "";
+        return `${this.#places[place]} is ${this.#tell(place, value)}${stale}`;
       };
       add(tellMore, state, after);
     }

@@ -20,7 +20,7 @@ interface Loops {
 const timeout = 180_000;
 const LAST = 0xffff;
 
-/** Compiles the test's loops and the product's rule as the product is compiled: by asconfig.json. */
+/** Compiles the test's loops and the product's rule, as asconfig.json has it for the product. */
 async function compile(): Promise<Loops> {
   const folder = mkdtempSync(join(tmpdir(), "need-event-"));
   const outFile = join(folder, "loops.wasm");

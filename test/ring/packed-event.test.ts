@@ -82,7 +82,7 @@ describe.each(RULES)("the event rule, $name", ({ passedEvent }) => {
     expect(cases).toBe(79_968); // the sum of 4 n² (n + 1)
   });
 
-  test("large rings: sizes around powers of two, positions, spans and events near the edges", () => {
+  test("large rings, sizes around powers of two: positions, spans, events near the edges", () => {
     for (const num of [255, 256, 257, 0x3fff, 0x4001, 0x7fff, 0x8000]) {
       const count = 2 * num;
       const near = [0, 1, 2, num - 2, num - 1, num, num + 1, count - 2, count - 1];

@@ -74,7 +74,7 @@ export function moveRandom(flaw: u32, start: u32, count: u32): u32 {
 
 const EDGES: u32 = 51;
 
-/** A place where indices may go wrong: the ends, the middle, powers of two, each with its neighbours. */
+/** Where indices may go wrong: the ends, the middle, powers of two, each with its neighbours. */
 function edge(which: u32): u32 {
   return (((<u32>1) << (which / 3)) + (which % 3) - 1) & 0xffff;
 }
