@@ -77,6 +77,7 @@ describe("no wake-up is lost", () => {
   for (const [name, setup] of setups) {
     test(name, { timeout }, () => {
       for (const ring of RINGS) {
+        if (ring.ring === "split" && setup.num === 3) continue; // there is no such ring
         const { states, outcome, trace } = run(ring, setup);
         expect([outcome, ...trace], nameOf(ring)).toEqual(["fine"]);
         sizes.set(`${name}: ${nameOf(ring)}`, states);
