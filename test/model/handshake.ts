@@ -1,20 +1,24 @@
 // The handshake that keeps wake-ups from being lost, step by step as the product does it: one side
 // publishes, then asks whether to notify; the other asks to be notified, looks again, then sleeps.
 //
-//   steps here                 split ring (assembly/…)               packed ring (contract)
-//   ─────────────────────────  ────────────────────────────────────  ──────────────────────────────
-//   addBufs                    split-driver.ts addBufs: plain        packed-ring.ts addBufs: plain
-//   publish             A1 A2  split-driver.ts driverPublish         publish: flags of the first
-//   kickNeeded             A2  split-driver.ts kickNeeded            kickNeeded: device event
-//   availLen, getDescs  A1     split-device.ts loadAvailIdx          availLen, getDescs: flags
-//   enableKick             A2  split-device.ts enableKick            enableKick: event, then flags
-//   disableKick                split-device.ts disableKick           disableKick: device event
-//   addUsedN                   split-device.ts addUsed: plain        addUsed: plain
-//   devicePublish       U1 U2  split-device.ts devicePublish         publish: flags of the first
-//   callNeeded             U2  split-device.ts callNeeded            callNeeded: driver event
-//   getBufs             U1     split-driver.ts loadUsedIdx, getBufs  getBufs: flags, then id
-//   enableCall             U2  split-driver.ts enableCall            enableCall: event, then flags
-//   disableCall                split-driver.ts disableCall           disableCall: driver event
+// steps here                split ring (assembly/…)          packed ring (assembly/…)
+// ────────────────────────  ───────────────────────────────  ───────────────────────────────────
+// addBufs                   split-driver.ts addBufs          packed-driver.ts packedAddBufs
+// publish            A1 A2  split-driver.ts driverPublish    packed-driver.ts packedDriverPublish
+// kickNeeded            A2  split-driver.ts kickNeeded       packed-driver.ts packedKickNeeded
+// availLen           A1     split-device.ts availLen         packed-device.ts packedAvailLen
+// getDescs           A1     split-device.ts nextHead         packed-device.ts packedGetDescs
+// enableKick            A2  split-device.ts enableKick       packed-device.ts packedEnableKick
+// disableKick               split-device.ts disableKick      packed-device.ts packedDisableKick
+// addUsedN                  split-device.ts addUsedN         packed-device.ts packedAddUsedN
+// devicePublish      U1 U2  split-device.ts devicePublish    packed-device.ts packedDevicePublish
+// callNeeded            U2  split-device.ts callNeeded       packed-device.ts packedCallNeeded
+// getBufs            U1     split-driver.ts getBufs          packed-driver.ts packedGetBufs
+// enableCall            U2  split-driver.ts enableCall       packed-driver.ts packedEnableCall
+// disableCall               split-driver.ts disableCall      packed-driver.ts packedDisableCall
+//
+// (The twins in src/ring/ts-….ts do the same accesses in the same order; A2 and U2 are called E2
+// and E1 there.)
 //
 //   steps here                 the product (src/…)
 //   ─────────────────────────  ────────────────────────────────────────────────────────────────────

@@ -1,8 +1,8 @@
-// The packed ring's steps, by its contract: src/ring/packed-ring.ts, call by call. Chains of one
-// descriptor. What the contract leaves plain is plain here: `id`, and `flags` of all descriptors
+// The packed ring's steps: assembly/packed-driver.ts and packed-device.ts, call by call. Chains of
+// one descriptor. What is plain there is plain here: `id`, and `flags` of all descriptors
 // but the first of a publish.
 
-import { passedEvent, WRAP } from "../helpers/packed-position.js";
+import { passed } from "#dist/ring/ts-position.js";
 import { PLAIN } from "./program.js";
 import {
   type Driver,
@@ -13,6 +13,8 @@ import {
   type Worker,
 } from "./rings.js";
 
+/** The wrap counter of a position. */
+const WRAP = 0x8000;
 /** Flags of a descriptor: AVAIL and USED alone. */
 const AVAIL = 1;
 const USED = 2;
@@ -81,11 +83,11 @@ export class PackedSteps implements RingSteps {
     return DESC + (count % (2 * this.#shape.num));
   }
 
-  /** The rule of `kickNeeded` and `callNeeded`. */
-  #isWanted(event: number, next: number, old: number): number {
+  /** isAskedFor of position.ts: after `count` descriptors up to `next` were published. */
+  #isAskedFor(event: number, next: number, count: number): number {
     if (event < DESC) return Number(event === ENABLE);
     const at = this.#position(event - DESC);
-    return Number(passedEvent(at, this.#position(next), this.#position(old), this.#shape.num));
+    return Number(passed(at, this.#position(next), count, this.#shape.num));
   }
 
   addBuf(p: Driver): void {
@@ -124,10 +126,9 @@ export class PackedSteps implements RingSteps {
 
   kickNeeded(p: Driver): void {
     p.load("kickNeeded, A2", "device event", this.#a.readWish, (r, event) => {
-      r.isNeeded = this.#isWanted(event, r.next, r.kicked);
+      r.isNeeded = this.#isAskedFor(event, r.next, r.next - r.kicked);
     });
     p.run((r) => {
-      if (this.#position(r.next) === this.#position(r.kicked)) r.isNeeded = 0;
       r.kicked = r.next;
     });
   }
@@ -294,7 +295,7 @@ export class PackedSteps implements RingSteps {
 
   callNeeded(p: Worker): void {
     p.load("callNeeded, U2", "driver event", this.#u.readWish, (r, event) => {
-      r.isNeeded = this.#isWanted(event, r.used, r.signalled);
+      r.isNeeded = this.#isAskedFor(event, r.used, r.used - r.signalled);
       if (event >= DESC && r.isDecided === 0) r.isNeeded = 1;
     });
     p.run((r) => {

@@ -2,13 +2,9 @@
 // 2.7.7.1 and 2.7.10.1. It depends on two differences of u16 alone, so it has 2^32 cases: that it
 // depends on nothing else is tested as well.
 
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join, relative } from "node:path";
-import { main } from "assemblyscript/asc";
 import { beforeAll, describe, expect, test } from "vitest";
 import { needEvent } from "#dist/ring/ts-words.js";
-import { ROOT } from "../helpers/source.js";
+import { compileAssembly } from "../helpers/assembly.js";
 
 interface Loops {
   walkAll(old: number, first: number, last: number): number;
@@ -20,27 +16,10 @@ interface Loops {
 const timeout = 180_000;
 const LAST = 0xffff;
 
-/** Compiles the test's loops and the product's rule, as asconfig.json has it for the product. */
-async function compile(): Promise<Loops> {
-  const folder = mkdtempSync(join(tmpdir(), "need-event-"));
-  const outFile = join(folder, "loops.wasm");
-  const source = "test/ring/assembly/need-event.ts";
-  try {
-    const args = [source, "--baseDir", ROOT, "--outFile", relative(ROOT, outFile)];
-    const { error, stderr } = await main(args);
-    if (error) throw new Error(stderr.toString());
-    const module = new WebAssembly.Module(readFileSync(outFile));
-    const memory = new WebAssembly.Memory({ initial: 1, maximum: 65536 });
-    return new WebAssembly.Instance(module, { env: { memory } }).exports as unknown as Loops;
-  } finally {
-    rmSync(folder, { recursive: true });
-  }
-}
-
 describe("needEvent in WebAssembly", () => {
   let loops: Loops;
   beforeAll(async () => {
-    loops = await compile();
+    loops = (await compileAssembly("test/ring/assembly/need-event.ts")) as unknown as Loops;
   }, timeout);
 
   // In many calls: a compiler optimizes what is called again.
