@@ -15,7 +15,7 @@ export const POSITION_FIRST: u32 = 0x8000;
 /** The wrap counter of a position. */
 const WRAP: u32 = 0x8000;
 const INDEX: u32 = 0x7fff;
-/** VQ_KICKED and VQ_SIGNALLED count no further: any event is behind by then. */
+/** VQ_KICKED and VQ_SIGNALLED count no further: more than a lap of the largest ring. */
 const COUNT_MAX: u32 = 0xffff;
 
 /** `position`, `count` descriptors on; `count` is at most `num`. */
