@@ -149,6 +149,7 @@ export async function serveVhostUser(options: ServeOptions): Promise<VhostUserSe
   const end = () => void server.close().catch(() => {});
   const forget = () => signal?.removeEventListener("abort", end);
   signal?.addEventListener("abort", end);
+  if (signal?.aborted) end(); // meanwhile
   server.closed.then(forget, forget); // who waits for it hears what went wrong
   await Readiness.started();
   tell(onEvent, { event: "listening", socketPath: path });

@@ -1,13 +1,5 @@
 import { execFileSync } from "node:child_process";
-import {
-  closeSync,
-  constants,
-  mkdtempSync,
-  openSync,
-  readdirSync,
-  readlinkSync,
-  rmSync,
-} from "node:fs";
+import { closeSync, constants, mkdtempSync, openSync, readdirSync, readlinkSync } from "node:fs";
 import { createServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -228,23 +220,19 @@ describeVhostUser("vhost-user: descriptors left behind", () => {
     expect(program.stderr).toBe("");
   });
 
-  test("a file whose path is longer than can be told, and no thread to close it", async () => {
+  test("a file whose path is longer than can be told", async () => {
     await using serving = await Serving.start();
     const { program } = serving;
     const [path] = serving.paths as [string];
     const deep = mkdtempSync(join(tmpdir(), "vhost-wasm-test-"));
     const fd = openDeep(deep);
-    for (const isFull of [false, true]) {
-      if (isFull) execFileSync("prlimit", ["--pid", `${program.child.pid}`, "--nofile=40:40"]);
-      const front = new FrontEnd(path);
-      front.send("SET_OWNER", none, [fd, fd], NEED_REPLY);
-      front.send("GET_FEATURES");
-      while (await front.receive()) {}
-      front.close();
-      await program.next("disconnected");
-    }
+    const front = new FrontEnd(path);
+    front.send("SET_OWNER", none, [fd, fd], NEED_REPLY);
+    while (await front.receive()) {}
+    front.close();
+    await program.next("disconnected");
     closeSync(fd);
-    rmSync(deep, { recursive: true, force: true });
+    execFileSync("rm", ["-rf", deep]); // which goes down folder by folder
     expect(program.stderr).toBe("");
     program.say("ping");
     await program.next("pong");

@@ -26,7 +26,7 @@ describeVhostUser("vhost-user: other rings", () => {
     ["split, in order", IN_ORDER, 64],
     ["packed, in order", PACKED | IN_ORDER, 7],
   ])("%s", (_name, optIn, num) => {
-    test("what is written is read back, many times around the ring, asleep in between", async () => {
+    test("what is written is read back, many times around, asleep in between", async () => {
       await using served = await Served.start();
       using front = await ready(served, optIn);
       const drive = new FrontDisk(front, await front.startQueue(0, num), 1);

@@ -72,6 +72,8 @@ describeVhostUser("vhost-user protocol", () => {
           virtio.VIRTIO_F_INDIRECT_DESC,
           virtio.VIRTIO_F_EVENT_IDX,
           virtio.VIRTIO_F_VERSION_1,
+          virtio.VIRTIO_F_RING_PACKED,
+          virtio.VIRTIO_F_IN_ORDER,
           wire.VHOST_USER_F_PROTOCOL_FEATURES,
         ),
       );
