@@ -148,12 +148,15 @@ export class FileBackend implements BlkBackend {
 
   write(offset: number, address: number, length: number): number {
     try {
-      for (let done = 0; done < length; ) {
+      let done = 0;
+      while (done < length) {
         // what is left after a short write is tried, too: that says why it was short
         const left = length - done;
-        done += fs.writeSync(this.#fd, this.#memory, address + done, left, offset + done);
+        const wrote = fs.writeSync(this.#fd, this.#memory, address + done, left, offset + done);
+        if (wrote === 0) break;
+        done += wrote;
       }
-      return length;
+      return done;
     } catch (error) {
       return negative(error);
     }
@@ -167,9 +170,10 @@ export class FileBackend implements BlkBackend {
         const start = end;
         end += byteLength;
         if (done >= end) continue; // all but after a short write
-        const left = this.write(offset + done, byteOffset + done - start, end - done);
-        if (left < 0) return left;
-        done = end;
+        const wrote = this.write(offset + done, byteOffset + done - start, end - done);
+        if (wrote < 0) return wrote;
+        done += wrote;
+        if (done < end) break;
       }
       return done;
     } catch (error) {
