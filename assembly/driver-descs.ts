@@ -1,5 +1,10 @@
 import { IOV_BYTES, IOV_LENGTH, SHADOW_BYTES, VQ_SHADOW } from "../src/spec/ring-state";
-import { VIRTQ_DESC_FLAGS, VIRTQ_DESC_LEN } from "../src/spec/virtio-ring";
+import {
+  VIRTQ_DESC_BYTES,
+  VIRTQ_DESC_F_WRITE,
+  VIRTQ_DESC_FLAGS,
+  VIRTQ_DESC_LEN,
+} from "../src/spec/virtio-ring";
 
 /** Address of the shadow entry of a descriptor, or of a packed ring's id. */
 export function shadow(vq: usize, index: u32): usize {
@@ -21,4 +26,14 @@ export function writeDesc(desc: usize, addr: u64, len: u32, tail: u32): void {
   store<u64>(desc, addr);
   store<u32>(desc, len, VIRTQ_DESC_LEN);
   store<u32>(desc, tail, VIRTQ_DESC_FLAGS);
+}
+
+/** Writes pieces to a packed ring's indirect table, at linear `table`. */
+export function writeTable(table: usize, delta: u64, iov: usize, outCount: u32, total: u32): void {
+  for (let i: u32 = 0; i < total; i++) {
+    const flags: u32 = i < outCount ? 0 : VIRTQ_DESC_F_WRITE << 16; // over an id of 0
+    writeDesc(table, <u64>load<u32>(iov) + delta, load<u32>(iov, IOV_LENGTH), flags);
+    table += VIRTQ_DESC_BYTES;
+    iov += IOV_BYTES;
+  }
 }

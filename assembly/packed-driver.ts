@@ -55,7 +55,7 @@ import {
   VIRTQ_DESC_F_WRITE,
   VIRTQ_DESC_LEN,
 } from "../src/spec/virtio-ring";
-import { bytesOf, shadow, writeDesc } from "./driver-descs";
+import { bytesOf, shadow, writeTable } from "./driver-descs";
 import {
   availFlags,
   countOn,
@@ -97,16 +97,6 @@ export function packedDriverReset(vq: usize): void {
   atomic.store<u32>(load<usize>(vq, VQ_DEVICE), 0);
 }
 
-/** Writes the pieces to the id's own table, from linear `table` on. */
-function writeTable(table: usize, delta: u64, iov: usize, outCount: u32, total: u32): void {
-  for (let i: u32 = 0; i < total; i++) {
-    const flags: u32 = i < outCount ? 0 : VIRTQ_DESC_F_WRITE << 16; // over an id of 0
-    writeDesc(table, <u64>load<u32>(iov) + delta, load<u32>(iov, IOV_LENGTH), flags);
-    table += VIRTQ_DESC_BYTES;
-    iov += IOV_BYTES;
-  }
-}
-
 /** Writes one descriptor of the ring, but for its flags when it is the first that is staged. */
 function writeAt(
   vq: usize,
@@ -129,11 +119,11 @@ function writeAt(
   }
 }
 
-/** Writes the pieces from `position` on, one descriptor each. */
+/** Writes the pieces from `first` on, one descriptor each; the first of them last. */
 function writeList(
   vq: usize,
-  position: u32,
-  isStaged: bool,
+  first: u32,
+  published: u32,
   id: u32,
   iov: usize,
   outCount: u32,
@@ -141,21 +131,27 @@ function writeList(
 ): void {
   const num = load<u32>(vq, VQ_NUM);
   const delta = load<u64>(vq, VQ_GUEST_DELTA);
-  for (let i: u32 = 1; i <= total; i++) {
+  let position = first;
+  let piece = iov;
+  for (let i: u32 = 2; i <= total; i++) {
+    position = moved(position, 1, num);
+    piece += IOV_BYTES;
     const write: u32 = i <= outCount ? 0 : VIRTQ_DESC_F_WRITE;
     const flags = i < total ? write | VIRTQ_DESC_F_NEXT : write;
-    const addr = <u64>load<u32>(iov) + delta;
-    writeAt(vq, position, !isStaged && i == 1, addr, load<u32>(iov, IOV_LENGTH), id, flags);
-    position = moved(position, 1, num);
-    iov += IOV_BYTES;
+    const addr = <u64>load<u32>(piece) + delta;
+    writeAt(vq, position, position == published, addr, load<u32>(piece, IOV_LENGTH), id, flags);
   }
+  const write: u32 = outCount > 0 ? 0 : VIRTQ_DESC_F_WRITE;
+  const flags = total > 1 ? write | VIRTQ_DESC_F_NEXT : write;
+  const addr = <u64>load<u32>(iov) + delta;
+  writeAt(vq, first, first == published, addr, load<u32>(iov, IOV_LENGTH), id, flags);
 }
 
 /** Writes the pieces to the id's table, and the descriptor for it at `position`. */
 function writeIndirect(
   vq: usize,
   position: u32,
-  isStaged: bool,
+  published: u32,
   id: u32,
   iov: usize,
   outCount: u32,
@@ -166,7 +162,8 @@ function writeIndirect(
   const delta = load<u64>(vq, VQ_GUEST_DELTA);
   writeTable(table, delta, iov, outCount, total);
   const len = total * VIRTQ_DESC_BYTES;
-  writeAt(vq, position, !isStaged, <u64>table + delta, len, id, VIRTQ_DESC_F_INDIRECT);
+  const isFirst = position == published;
+  writeAt(vq, position, isFirst, <u64>table + delta, len, id, VIRTQ_DESC_F_INDIRECT);
 }
 
 /** Descriptors of the longest chain that goes into an indirect table; 0 when none does. */
@@ -185,7 +182,7 @@ export function packedAddBufs(vq: usize, count: u32): i32 {
   const shadows = load<usize>(vq, VQ_SHADOW);
   const tableMax = tableCapacity(vq);
   let next = load<u32>(vq, VQ_AVAIL_NEXT);
-  let isStaged = next != load<u32>(vq, VQ_AVAIL_PUBLISHED);
+  const published = load<u32>(vq, VQ_AVAIL_PUBLISHED);
   let free = load<u32>(vq, VQ_NUM_FREE);
   let id = load<u32>(vq, VQ_FREE_HEAD);
   let chain = load<usize>(vq, VQ_CHAINS);
@@ -207,9 +204,8 @@ export function packedAddBufs(vq: usize, count: u32): i32 {
     if (need > num) break;
     error = 0;
     if (need > free) break;
-    if (isIndirect) writeIndirect(vq, next, isStaged, id, iov, outCount, total);
-    else writeList(vq, next, isStaged, id, iov, outCount, total);
-    isStaged = true;
+    if (isIndirect) writeIndirect(vq, next, published, id, iov, outCount, total);
+    else writeList(vq, next, published, id, iov, outCount, total);
     next = moved(next, need, num);
     free -= need;
     const mine = shadows + <usize>id * SHADOW_BYTES;

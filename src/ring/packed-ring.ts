@@ -31,10 +31,10 @@ export interface PackedDriverRing extends DriverRing {
    *
    * Something is staged while VQ_AVAIL_NEXT ≠ VQ_AVAIL_PUBLISHED. `flags` of a descriptor that
    * is added while nothing is, the first since the last `publish`, are kept in VQ_STAGED_FLAGS and
-   * not written; all others are. Shadow entry of the id: COUNT the chain's descriptors in the ring,
-   * IN_BYTES. CHAIN_HEAD: the id. VQ_IN_FLIGHT counts chains, VQ_NUM_FREE descriptors. With
-   * VQ_F_IN_ORDER ids follow one another (the id after VQ_NUM - 1 is 0): VQ_FREE_HEAD goes up by
-   * one, SHADOW_NEXT is not looked at.
+   * not written; all others are, of each chain the first descriptor after its others. Shadow entry
+   * of the id: COUNT the chain's descriptors in the ring, IN_BYTES. CHAIN_HEAD: the id.
+   * VQ_IN_FLIGHT counts chains, VQ_NUM_FREE descriptors. With VQ_F_IN_ORDER ids follow one another
+   * (the id after VQ_NUM - 1 is 0): VQ_FREE_HEAD goes up by one, SHADOW_NEXT is not looked at.
    *
    * @returns as for a split ring: fewer when descriptors run out, -VRING_E_CHAIN for a mistake.
    * virtio 1.3, 2.8.21 Supplying Buffers to The Device. Linux: virtqueue_add_packed().

@@ -110,22 +110,26 @@ export class TsPackedDescs extends TsShadow {
     return id + 1 < this.u32[this.w + NUM] ? id + 1 : 0;
   }
 
-  /** A chain of ring descriptors. @returns its device-writable bytes. */
+  /** A chain of ring descriptors, its head last of all. @returns its device-writable bytes. */
   private addDirect(id: number, iovec: number, outCount: number, pieces: number): number {
-    const { u32 } = this;
+    const { u32, w } = this;
+    const head = u32[w + AVAIL_NEXT];
     let inBytes = 0;
-    for (let i = 0; i < pieces; i++, iovec += IOV_WORDS) {
+    for (let i = pieces - 1; i >= 0; i--) {
+      const piece = iovec + i * IOV_WORDS;
       const write = i < outCount ? 0 : VIRTQ_DESC_F_WRITE;
-      const length = u32[iovec + IOV_LEN];
-      this.place(id, u32[iovec], length, i + 1 < pieces ? write | VIRTQ_DESC_F_NEXT : write);
+      const length = u32[piece + IOV_LEN];
+      const kind = i + 1 < pieces ? write | VIRTQ_DESC_F_NEXT : write;
+      this.place(moved(head, i, u32[w + NUM]), id, u32[piece], length, kind);
       if (write !== 0) inBytes += length;
     }
+    u32[w + AVAIL_NEXT] = moved(head, pieces, u32[w + NUM]);
     return inBytes;
   }
 
   /** A chain in its id's table, and the ring descriptor for it. @returns its writable bytes. */
   private addTable(id: number, iovec: number, outCount: number, pieces: number): number {
-    const { u32 } = this;
+    const { u32, w } = this;
     const address = this.tableOf(id);
     let desc = address >>> 2;
     let inBytes = 0;
@@ -136,20 +140,20 @@ export class TsPackedDescs extends TsShadow {
       u32[desc + DESC_TAIL] = write << 16;
       if (write !== 0) inBytes += length;
     }
-    this.place(id, address, pieces * VIRTQ_DESC_BYTES, VIRTQ_DESC_F_INDIRECT);
+    const next = u32[w + AVAIL_NEXT];
+    this.place(next, id, address, pieces * VIRTQ_DESC_BYTES, VIRTQ_DESC_F_INDIRECT);
+    u32[w + AVAIL_NEXT] = moved(next, 1, u32[w + NUM]);
     return inBytes;
   }
 
-  /** Writes the next descriptor of the ring. The flags of the first one wait for `publish`. */
-  private place(id: number, linear: number, length: number, kind: number): void {
+  /** Writes the descriptor at a position. The flags of the first one wait for `publish`. */
+  private place(at: number, id: number, linear: number, length: number, kind: number): void {
     const { u16, u32, w } = this;
-    const next = u32[w + AVAIL_NEXT];
-    const desc = this.descAt(next);
-    const flags = kind | availableMarks(next);
+    const desc = this.descAt(at);
+    const flags = kind | availableMarks(at);
     this.writeRange(desc >>> 2, linear, length);
     u16[(desc + PVIRTQ_DESC_ID) >>> 1] = id;
-    if (next === u32[w + AVAIL_PUBLISHED]) u32[w + STAGED_FLAGS] = flags;
+    if (at === u32[w + AVAIL_PUBLISHED]) u32[w + STAGED_FLAGS] = flags;
     else u16[(desc + PVIRTQ_DESC_FLAGS) >>> 1] = flags;
-    u32[w + AVAIL_NEXT] = moved(next, 1, u32[w + NUM]);
   }
 }
