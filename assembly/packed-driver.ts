@@ -97,29 +97,29 @@ export function packedDriverReset(vq: usize): void {
   atomic.store<u32>(load<usize>(vq, VQ_DEVICE), 0);
 }
 
-/** Writes one descriptor of the ring, but for its flags when it is the first that is staged. */
+/** Writes the descriptor at `position`; flags of the first that is staged wait for `publish`. */
 function writeAt(
   vq: usize,
   position: u32,
-  isFirst: bool,
+  published: u32,
   addr: u64,
   len: u32,
   id: u32,
-  flags: u32,
+  kind: u32,
 ): void {
   const desc = descAt(vq, position);
-  const all = flags | availFlags(position);
+  const flags = kind | availFlags(position);
   store<u64>(desc, addr);
   store<u32>(desc, len, VIRTQ_DESC_LEN);
-  if (isFirst) {
+  if (position == published) {
     store<u16>(desc, <u16>id, PVIRTQ_DESC_ID);
-    store<u32>(vq, all, VQ_STAGED_FLAGS);
+    store<u32>(vq, flags, VQ_STAGED_FLAGS);
   } else {
-    store<u32>(desc, id | (all << 16), PVIRTQ_DESC_ID);
+    store<u32>(desc, id | (flags << 16), PVIRTQ_DESC_ID);
   }
 }
 
-/** Writes the pieces from `first` on, one descriptor each; the first of them last. */
+/** Writes the pieces from position `first` on, one descriptor each; the first of them last. */
 function writeList(
   vq: usize,
   first: u32,
@@ -137,14 +137,14 @@ function writeList(
     position = moved(position, 1, num);
     piece += IOV_BYTES;
     const write: u32 = i <= outCount ? 0 : VIRTQ_DESC_F_WRITE;
-    const flags = i < total ? write | VIRTQ_DESC_F_NEXT : write;
+    const kind = i < total ? write | VIRTQ_DESC_F_NEXT : write;
     const addr = <u64>load<u32>(piece) + delta;
-    writeAt(vq, position, position == published, addr, load<u32>(piece, IOV_LENGTH), id, flags);
+    writeAt(vq, position, published, addr, load<u32>(piece, IOV_LENGTH), id, kind);
   }
   const write: u32 = outCount > 0 ? 0 : VIRTQ_DESC_F_WRITE;
-  const flags = total > 1 ? write | VIRTQ_DESC_F_NEXT : write;
+  const kind = total > 1 ? write | VIRTQ_DESC_F_NEXT : write;
   const addr = <u64>load<u32>(iov) + delta;
-  writeAt(vq, first, first == published, addr, load<u32>(iov, IOV_LENGTH), id, flags);
+  writeAt(vq, first, published, addr, load<u32>(iov, IOV_LENGTH), id, kind);
 }
 
 /** Writes the pieces to the id's table, and the descriptor for it at `position`. */
@@ -162,8 +162,7 @@ function writeIndirect(
   const delta = load<u64>(vq, VQ_GUEST_DELTA);
   writeTable(table, delta, iov, outCount, total);
   const len = total * VIRTQ_DESC_BYTES;
-  const isFirst = position == published;
-  writeAt(vq, position, isFirst, <u64>table + delta, len, id, VIRTQ_DESC_F_INDIRECT);
+  writeAt(vq, position, published, <u64>table + delta, len, id, VIRTQ_DESC_F_INDIRECT);
 }
 
 /** Descriptors of the longest chain that goes into an indirect table; 0 when none does. */
