@@ -237,6 +237,8 @@ export class RingFixture extends RawRing {
     set(CHAIN_IOV_START, fields.iovStart);
     set(CHAIN_OUT_COUNT, fields.outCount);
     set(CHAIN_IN_COUNT, fields.inCount);
+    set(CHAIN_OUT_BYTES, fields.outBytes);
+    set(CHAIN_IN_BYTES, fields.inBytes);
     set(CHAIN_USED_BYTES, fields.usedBytes);
   }
 

@@ -40,24 +40,37 @@ export interface Chain {
   mistake: "none" | "past" | "overflow";
 }
 
-/** One step of a program. */
-export type Step =
+/** A call of a driver or a device, on a ring of either kind. */
+export type WorkStep =
   | { op: "addBufs"; chains: Chain[]; publish: boolean }
-  | {
-      op:
-        | "driverPublish"
-        | "kickNeeded"
-        | "enableCall"
-        | "disableCall"
-        | "reset"
-        | "restart"
-        | "catchUp";
-    }
+  | { op: "driverPublish" | "kickNeeded" | "enableCall" | "disableCall" | "reset" }
   | { op: "devicePublish" | "callNeeded" | "enableKick" | "disableKick" | "availLen" }
   | { op: "getBufs" | "getDescs"; max: number }
+  | { op: "pass"; chain: Chain; usedBytes: number }
+  | {
+      op: "addUsed";
+      wrong: boolean;
+      /** Which of those that were popped, without IN_ORDER. */
+      pick: number;
+      head: number;
+      usedBytes: number;
+      publish: boolean;
+    }
+  | {
+      op: "addUsedN";
+      count: number;
+      wrongAt: number;
+      /** Bit i: record i, and every eighth after it, is used completely. */
+      whole: number;
+      usedBytes: number;
+      publish: boolean;
+    };
+
+/** One step of a program. */
+export type Step =
+  | WorkStep
+  | { op: "restart" | "catchUp" }
   | { op: "start"; lastAvail: number }
-  | { op: "addUsed"; wrong: boolean; head: number; usedBytes: number; publish: boolean }
-  | { op: "addUsedN"; count: number; wrongAt: number; usedBytes: number; publish: boolean }
   | { op: "writeDesc"; index: number; buffer: Buffer; flags: number; next: number }
   | { op: "offer"; head: number; stride: number; buffers: Buffer[]; ending: Ending; noise: number }
   | { op: "offerTable"; head: number; buffers: Buffer[]; table: Table }
@@ -65,7 +78,6 @@ export type Step =
   | { op: "storm"; place: Place; entries: number; write: boolean; ending: Ending }
   | { op: "stale"; ahead: number }
   | { op: "hoard"; place: Place }
-  | { op: "pass"; chain: Chain; usedBytes: number }
   | { op: "availIdx"; from: "self" | "last" | "seen"; delta: number }
   | { op: "availHead"; ahead: number; head: number }
   | { op: "usedIdx"; from: "self" | "last"; delta: number }
@@ -98,34 +110,49 @@ const LAYOUTS: readonly { guest: bigint; more: readonly OtherRegion[] }[] = [
   { guest: 0x1234_5000n, more: Array.from({ length: 8 }, () => ({ bytes: 16 })) },
 ];
 
-/** A ring to run a program on: its shape, and the value that every index starts at. */
-export const shapeArb: fc.Arbitrary<{ shape: Partial<RingShape>; start: number }> = fc
-  .record({
-    num: fc.constantFrom(1, 2, 4, 8, 8, 16, 16, 256, 1024),
-    eventIdx: fc.boolean(),
-    indirect: fc.oneof({ weight: 3, arbitrary: fc.constant(true) }, fc.boolean()),
-    indirectCapacity: fc.constantFrom(0, 1, 2, 4, 8),
-    iovCapacity: fc.constantFrom(1, 2, 4, 8, 16, 64, 2048),
-    burst: fc.constantFrom(1, 2, 4, 16, 64),
-    layout: fc.nat(LAYOUTS.length - 1),
-    dataBytes: fc.constantFrom(64, 1000, 4096),
-    start: fc.constantFrom(0, 0, 65530, 65535, 32767, 12345),
-  })
-  .map(({ layout, start, ...rest }) => ({ shape: { ...rest, ...LAYOUTS[layout] }, start }));
+/** A ring to run a program on: its shape, and where it starts. */
+export function ringArb<T>(num: fc.Arbitrary<number>, start: fc.Arbitrary<T>) {
+  return fc
+    .record({
+      num,
+      eventIdx: fc.boolean(),
+      indirect: fc.oneof({ weight: 3, arbitrary: fc.constant(true) }, fc.boolean()),
+      inOrder: fc.nat(2).map((dice) => dice === 0),
+      indirectCapacity: fc.constantFrom(0, 1, 2, 4, 8),
+      iovCapacity: fc.constantFrom(1, 2, 4, 8, 16, 64, 2048),
+      burst: fc.constantFrom(1, 2, 4, 16, 64),
+      layout: fc.nat(LAYOUTS.length - 1),
+      dataBytes: fc.constantFrom(64, 1000, 4096),
+      start,
+    })
+    .map(({ layout, start, ...rest }): { shape: Partial<RingShape>; start: T } => ({
+      shape: { ...rest, ...LAYOUTS[layout] },
+      start,
+    }));
+}
 
-const placeArb: fc.Arbitrary<Place> = fc.record({
+/** A split ring, and the value that every index starts at. */
+export const shapeArb = ringArb(
+  fc.constantFrom(1, 2, 4, 8, 8, 16, 16, 256, 1024),
+  fc.constantFrom(0, 0, 65530, 65535, 32767, 12345),
+);
+
+/** Anywhere: inside and outside of regions, and at their ends. */
+export const placeArb: fc.Arbitrary<Place> = fc.record({
   region: fc.nat(9),
   anchor: fc.constantFrom("start", "start", "end", "end", "middle", "middle", "border", "top"),
   delta: fc.oneof(fc.constant(0), fc.integer({ min: -40, max: 40 })),
 });
 
-const insideArb: fc.Arbitrary<Place> = fc.record({
+/** Near the start or the middle of a region. */
+export const insideArb: fc.Arbitrary<Place> = fc.record({
   region: fc.nat(9),
   anchor: fc.constantFrom("start", "middle"),
   delta: fc.nat(7),
 });
 
-const lenArb = fc.oneof(
+/** Lengths of buffers, and what a device says it wrote. */
+export const lenArb = fc.oneof(
   { weight: 6, arbitrary: fc.integer({ min: 1, max: 64 }) },
   { weight: 2, arbitrary: fc.constant(0) },
   { weight: 2, arbitrary: fc.integer({ min: 1, max: 8 }).map((count) => count * 16) },
@@ -142,13 +169,18 @@ const mildBuffer = fc.record({
   write: fc.boolean(),
 });
 const wildBuffer = fc.record({ place: placeArb, len: lenArb, write: fc.boolean() });
-const bufferArb: fc.Arbitrary<Buffer> = fc.oneof(
+/** Good buffers, and any others. */
+export const bufferArb: fc.Arbitrary<Buffer> = fc.oneof(
   { weight: 3, arbitrary: mildBuffer },
   { weight: 2, arbitrary: wildBuffer },
 );
 
 /** Mostly readable before writable, as a chain should be. */
-function buffersArb(buffer: fc.Arbitrary<Buffer>, min: number, max = 6): fc.Arbitrary<Buffer[]> {
+export function buffersArb(
+  buffer: fc.Arbitrary<Buffer>,
+  min: number,
+  max = 6,
+): fc.Arbitrary<Buffer[]> {
   return fc
     .tuple(fc.array(buffer, { minLength: min, maxLength: max }), fc.nat(9))
     .map(([buffers, dice]) =>
@@ -163,7 +195,8 @@ function endingArb(weight: number): fc.Arbitrary<Ending> {
   );
 }
 
-const tableArb: fc.Arbitrary<Table> = fc.record({
+/** Indirect tables, good and malformed. */
+export const tableArb: fc.Arbitrary<Table> = fc.record({
   place: fc.oneof(
     { weight: 4, arbitrary: insideArb },
     { weight: 5, arbitrary: placeArb },
@@ -186,20 +219,25 @@ const chainArb: fc.Arbitrary<Chain> = fc.record({
   mistake: fc.constantFrom("none", "none", "none", "none", "none", "none", "past", "overflow"),
 });
 
-const u16Arb = fc.oneof(fc.nat(0xffff), fc.constantFrom(0, 1, 0xffff, 65530));
+/** Any u16, the last ones more often. */
+export const u16Arb = fc.oneof(fc.nat(0xffff), fc.constantFrom(0, 1, 0xffff, 65530));
 /** -1 stands for the queue size. */
-const headArb = fc.oneof(u16Arb, fc.constant(-1));
-const maxArb = fc.oneof(fc.nat(5), fc.constantFrom(1000, 0xffff_ffff));
-const smallDelta = fc.oneof(
+export const headArb = fc.oneof(u16Arb, fc.constant(-1));
+/** How many at most. */
+export const maxArb = fc.oneof(fc.nat(5), fc.constantFrom(1000, 0xffff_ffff));
+/** How far off, mostly by little. */
+export const smallDelta = fc.oneof(
   { weight: 3, arbitrary: fc.integer({ min: -3, max: 3 }) },
   { weight: 1, arbitrary: fc.nat(0xffff) },
 );
-const noArgs = <T extends string>(...ops: T[]): fc.Arbitrary<{ op: T }> =>
+/** Steps that take nothing. */
+export const noArgs = <T extends string>(...ops: T[]): fc.Arbitrary<{ op: T }> =>
   fc.record({ op: fc.constantFrom(...ops) });
-const op = <T extends string>(name: T): fc.Arbitrary<T> => fc.constant(name);
+/** The name of a step. */
+export const op = <T extends string>(name: T): fc.Arbitrary<T> => fc.constant(name);
 
-/** One random step: mostly a driver and a device at work, now and then somebody breaks things. */
-export const stepArb: fc.Arbitrary<Step> = fc.oneof(
+/** What a driver and a device at work call, on a ring of either kind. */
+export const workArbs: fc.WeightedArbitrary<WorkStep>[] = [
   {
     weight: 8,
     arbitrary: fc.record({
@@ -213,17 +251,15 @@ export const stepArb: fc.Arbitrary<Step> = fc.oneof(
     weight: 4,
     arbitrary: noArgs("devicePublish", "callNeeded", "enableKick", "disableKick", "availLen"),
   },
-  { weight: 1, arbitrary: noArgs("reset", "restart", "restart") },
-  { weight: 2, arbitrary: noArgs("catchUp") },
   { weight: 6, arbitrary: fc.record({ op: op("getBufs"), max: maxArb }) },
   { weight: 10, arbitrary: fc.record({ op: op("getDescs"), max: maxArb }) },
-  { weight: 1, arbitrary: fc.record({ op: op("start"), lastAvail: u16Arb }) },
   {
     weight: 5,
     arbitrary: fc.record({
       op: op("addUsed"),
       wrong: fc.nat(5).map((dice) => dice === 0),
-      head: fc.oneof(fc.nat(20), u16Arb, fc.constantFrom(0x1_0000, 0xffff_ffff)),
+      pick: fc.nat(7),
+      head: fc.oneof(fc.nat(20), u16Arb, fc.constantFrom(0x1_0000, 0x2_0003, 0xffff_ffff)),
       usedBytes: lenArb,
       publish: fc.boolean(),
     }),
@@ -234,10 +270,23 @@ export const stepArb: fc.Arbitrary<Step> = fc.oneof(
       op: op("addUsedN"),
       count: fc.oneof(fc.nat(6), fc.constant(1000)),
       wrongAt: fc.nat(20),
+      whole: fc.oneof(fc.constant(0xff), fc.nat(0xff)),
       usedBytes: lenArb,
       publish: fc.boolean(),
     }),
   },
+  {
+    weight: 3,
+    arbitrary: fc.record({ op: op("pass"), chain: chainArb, usedBytes: fc.nat(300) }),
+  },
+];
+
+/** One random step: mostly a driver and a device at work, now and then somebody breaks things. */
+export const stepArb: fc.Arbitrary<Step> = fc.oneof(
+  ...workArbs,
+  { weight: 1, arbitrary: noArgs("reset", "restart", "restart") },
+  { weight: 2, arbitrary: noArgs("catchUp") },
+  { weight: 1, arbitrary: fc.record({ op: op("start"), lastAvail: u16Arb }) },
   {
     weight: 2,
     arbitrary: fc.record({
@@ -293,10 +342,6 @@ export const stepArb: fc.Arbitrary<Step> = fc.oneof(
   },
   { weight: 1, arbitrary: fc.record({ op: op("stale"), ahead: smallDelta }) },
   { weight: 1, arbitrary: fc.record({ op: op("hoard"), place: insideArb }) },
-  {
-    weight: 3,
-    arbitrary: fc.record({ op: op("pass"), chain: chainArb, usedBytes: fc.nat(300) }),
-  },
   {
     weight: 2,
     arbitrary: fc.record({

@@ -28,7 +28,8 @@ export interface Subject {
   got: number;
 }
 
-function resolve(fixture: RingFixture, { region, anchor, delta }: Place): bigint {
+/** The guest address that a place names. */
+export function resolve(fixture: RingFixture, { region, anchor, delta }: Place): bigint {
   const { guest, bytes } = fixture.region(region % fixture.regions.length);
   const base = {
     start: guest,
@@ -40,18 +41,23 @@ function resolve(fixture: RingFixture, { region, anchor, delta }: Place): bigint
   return BigInt.asUintN(64, base[anchor] + BigInt(delta));
 }
 
-/** Writes a descriptor at a guest address, byte by byte; bytes that no region holds are dropped. */
+/** Writes bytes at a guest address; those that no region holds are dropped. */
+export function poke(fixture: RingFixture, at: bigint, bytes: DataView): void {
+  for (let i = 0; i < bytes.byteLength; i++) {
+    const addr = BigInt.asUintN(64, at + BigInt(i));
+    const home = fixture.regions.find((r) => addr >= r.guest && addr < r.guest + BigInt(r.bytes));
+    if (home) fixture.bytes[home.linear + Number(addr - home.guest)] = bytes.getUint8(i);
+  }
+}
+
+/** Writes a descriptor at a guest address. */
 function pokeDesc(fixture: RingFixture, at: bigint, buffer: Buffer, flags: number, next: number) {
   const desc = new DataView(new ArrayBuffer(VIRTQ_DESC_BYTES));
   desc.setBigUint64(0, resolve(fixture, buffer.place), true);
   desc.setUint32(8, buffer.len, true);
   desc.setUint16(12, flags | (buffer.write ? VIRTQ_DESC_F_WRITE : 0), true);
   desc.setUint16(14, next, true);
-  for (let i = 0; i < VIRTQ_DESC_BYTES; i++) {
-    const addr = BigInt.asUintN(64, at + BigInt(i));
-    const home = fixture.regions.find((r) => addr >= r.guest && addr < r.guest + BigInt(r.bytes));
-    if (home) fixture.bytes[home.linear + Number(addr - home.guest)] = desc.getUint8(i);
-  }
+  poke(fixture, at, desc);
 }
 
 /** Writes linked buffers into the ring from slot `head` on. @returns the slot after the last. */
@@ -126,7 +132,9 @@ function addUsedN(subject: Subject, step: Extract<Step, { op: "addUsedN" }>): nu
   const count = Math.min(step.count, fixture.shape.burst);
   for (let i = 0; i < count; i++) {
     const head = i === step.wrongAt ? fixture.num + i : (popped.shift() ?? i);
-    fixture.setRecord("device", i, { head, usedBytes: step.usedBytes + i });
+    const usedBytes = step.usedBytes + i;
+    const inBytes = usedBytes + (((step.whole >> (i % 8)) & 1) ^ 1);
+    fixture.setRecord("device", i, { head, inBytes, usedBytes });
   }
   subject.got = 0; // the records are overwritten
   const answer = device.addUsedN(step.count);
@@ -135,13 +143,15 @@ function addUsedN(subject: Subject, step: Extract<Step, { op: "addUsedN" }>): nu
 }
 
 function addUsed({ fixture, device, popped }: Subject, step: Extract<Step, { op: "addUsed" }>) {
-  const head = step.wrong ? step.head : (popped.shift() ?? step.head % fixture.num);
+  const index = fixture.shape.inOrder ? 0 : step.pick % (popped.length || 1);
+  const head = step.wrong ? step.head : (popped.splice(index, 1)[0] ?? step.head % fixture.num);
   const answer = device.addUsed(head, step.usedBytes);
   if (step.publish) device.publish();
   return answer;
 }
 
-function getDescs(subject: Subject, max: number): number {
+/** Pops a burst, and remembers what came. @returns its answer. */
+export function getDescs(subject: Subject, max: number): number {
   const answer = subject.device.getDescs(max);
   subject.got = Math.max(answer, 0);
   for (let i = 0; i < answer; i++) subject.popped.push(subject.fixture.record("device", i).head);

@@ -7,8 +7,6 @@ import fc from "fast-check";
 import { afterAll, describe, expect, test } from "vitest";
 import { loadRings } from "#dist/ring/load.js";
 import {
-  CHAIN_BYTES,
-  IOV_BYTES,
   VQ_AVAIL_NEXT,
   VQ_AVAIL_PUBLISHED,
   VQ_KICKED,
@@ -24,6 +22,7 @@ import {
 import { makeMemory, RingFixture, type RingShape } from "../helpers/ring-fixture.js";
 import { type Step, shapeArb, stepArb } from "../helpers/ring-program.js";
 import { applyStep, type Subject } from "../helpers/ring-steps.js";
+import { sameMemory } from "../helpers/same-memory.js";
 
 const SEED = Number(process.env.FC_SEED ?? Date.now() % 0x8000_0000);
 const TIMES = Number(process.env.FC_TIMES ?? 1);
@@ -47,50 +46,6 @@ function begin({ fixture, driver, device }: Subject, start: number): void {
   }
   fixture.availIdx = fixture.usedIdx = start;
   device.start(start);
-}
-
-/** Names the byte at a linear address. */
-function nameOf(fixture: RingFixture, at: number): string {
-  const { driver, device, shadow, guestStart, desc, avail, used, tables, data } = fixture;
-  const areas = Object.entries({
-    driver: driver.vq,
-    "driver iov": driver.iov,
-    "driver chains": driver.chains,
-    device: device.vq,
-    "device iov": device.iov,
-    "device chains": device.chains,
-    shadow,
-    "other regions": guestStart,
-    desc,
-    avail,
-    used,
-    tables: tables || data,
-    data,
-  });
-  const [name, start] = areas.findLast(([, from]) => at >= from) ?? ["?", 0];
-  return `${name} + ${at - start}`;
-}
-
-/** Fails at the first byte of a range in which two memories differ. */
-function sameBytes(a: RingFixture, b: RingFixture, start: number, end: number): void {
-  const [left, right] = [a, b].map((f) => Buffer.from(f.memory.buffer, start, end - start));
-  if (left === undefined || right === undefined || left.equals(right)) return;
-  const at = left.findIndex((byte, i) => byte !== right[i]);
-  const name = nameOf(a, start + at);
-  expect.fail(`${name}: wasm ${left[at]}, ts ${right[at]}`);
-}
-
-/** Everything but what `getDescs` leaves behind the good records: that is scratch. */
-function sameMemory(wasm: Subject, ts: Subject): void {
-  const { fixture, got } = wasm;
-  const { driver, device, shadow, end } = fixture;
-  sameBytes(fixture, ts.fixture, driver.vq, device.iov);
-  sameBytes(fixture, ts.fixture, shadow, end);
-  sameBytes(fixture, ts.fixture, device.chains, device.chains + got * CHAIN_BYTES);
-  if (got === 0) return;
-  const { iovStart, outCount, inCount } = fixture.record("device", got - 1);
-  const iovEnd = device.iov + (iovStart + outCount + inCount) * IOV_BYTES;
-  sameBytes(fixture, ts.fixture, device.iov, iovEnd);
 }
 
 /** Errors up to here are met by both policies, but for those of one alone. */
