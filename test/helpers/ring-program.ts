@@ -47,6 +47,7 @@ export type WorkStep =
   | { op: "devicePublish" | "callNeeded" | "enableKick" | "disableKick" | "availLen" }
   | { op: "getBufs" | "getDescs"; max: number }
   | { op: "pass"; chain: Chain; usedBytes: number }
+  | { op: "batch"; chains: number; take: number }
   | {
       op: "addUsed";
       wrong: boolean;
@@ -238,6 +239,14 @@ export const op = <T extends string>(name: T): fc.Arbitrary<T> => fc.constant(na
 
 /** What a driver and a device at work call, on a ring of either kind. */
 export const workArbs: fc.WeightedArbitrary<WorkStep>[] = [
+  {
+    weight: 2,
+    arbitrary: fc.record({
+      op: op("batch"),
+      chains: fc.integer({ min: 2, max: 5 }),
+      take: fc.nat(3),
+    }),
+  },
   {
     weight: 8,
     arbitrary: fc.record({

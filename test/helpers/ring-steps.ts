@@ -130,8 +130,10 @@ function addBufs({ fixture, driver }: Subject, chains: Chain[], publish: boolean
 function addUsedN(subject: Subject, step: Extract<Step, { op: "addUsedN" }>): number {
   const { fixture, device, popped } = subject;
   const count = Math.min(step.count, fixture.shape.burst);
+  let last: number | undefined; // comes again when there is no other
   for (let i = 0; i < count; i++) {
-    const head = i === step.wrongAt ? fixture.num + i : (popped.shift() ?? i);
+    last = popped.shift() ?? last;
+    const head = i === step.wrongAt ? fixture.num + i : (last ?? i);
     const usedBytes = step.usedBytes + i;
     const inBytes = usedBytes + (((step.whole >> (i % 8)) & 1) ^ 1);
     fixture.setRecord("device", i, { head, inBytes, usedBytes });
@@ -207,6 +209,23 @@ function pass(subject: Subject, chain: Chain, usedBytes: number): string {
   answers.push(got, got === 1 && device.addUsed(fixture.record("device", 0).head, usedBytes));
   device.publish();
   answers.push(device.callNeeded(), driver.getBufs(1));
+  return answers.join();
+}
+
+/** Chains that come back all at once, used completely; the driver takes so many of them. */
+function batch(subject: Subject, step: Extract<Step, { op: "batch" }>): string {
+  const { fixture, driver, device, popped } = subject;
+  const chains = Array.from({ length: step.chains }, (_, i): Chain => {
+    return { out: [], into: [i], mistake: "none" };
+  });
+  const answers: unknown[] = [addBufs(subject, chains, true), getDescs(subject, 1000)];
+  popped.length -= subject.got;
+  for (let i = 0; i < subject.got; i++) {
+    fixture.setRecord("device", i, { usedBytes: fixture.record("device", i).inBytes });
+  }
+  answers.push(device.addUsedN(subject.got));
+  device.publish();
+  answers.push(driver.getBufs(step.take), driver.enableCall());
   return answers.join();
 }
 
@@ -308,6 +327,8 @@ export function applyStep(subject: Subject, step: Step): unknown {
       return storm(subject, step);
     case "catchUp":
       return restart(subject, subject.fixture.availIdx);
+    case "batch":
+      return batch(subject, step);
     case "pass":
       return pass(subject, step.chain, step.usedBytes);
     default:
