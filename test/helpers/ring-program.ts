@@ -47,7 +47,7 @@ export type WorkStep =
   | { op: "devicePublish" | "callNeeded" | "enableKick" | "disableKick" | "availLen" }
   | { op: "getBufs" | "getDescs"; max: number }
   | { op: "pass"; chain: Chain; usedBytes: number }
-  | { op: "batch"; chains: number; take: number }
+  | { op: "batch"; chains: number; take: number; reset: boolean }
   | {
       op: "addUsed";
       wrong: boolean;
@@ -210,7 +210,7 @@ export const tableArb: fc.Arbitrary<Table> = fc.record({
     { weight: 2, arbitrary: fc.constantFrom(-16, 16, 1, -8, 64) },
     { weight: 1, arbitrary: fc.constantFrom(0x10_0000, 0xf_fff0, 0xffff_ff00, -1_000_000) },
   ),
-  nested: fc.nat(5).map((dice) => dice === 0),
+  nested: fc.nat(3).map((dice) => dice === 0),
   next: fc.nat(7).map((dice) => dice === 0),
 });
 
@@ -245,6 +245,7 @@ export const workArbs: fc.WeightedArbitrary<WorkStep>[] = [
       op: op("batch"),
       chains: fc.integer({ min: 2, max: 5 }),
       take: fc.nat(3),
+      reset: fc.nat(3).map((dice) => dice === 0),
     }),
   },
   {

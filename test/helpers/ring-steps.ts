@@ -212,7 +212,7 @@ function pass(subject: Subject, chain: Chain, usedBytes: number): string {
   return answers.join();
 }
 
-/** Chains that come back all at once, used completely; the driver takes so many of them. */
+/** Chains that come back all at once, used completely; the driver takes so many, and may end. */
 function batch(subject: Subject, step: Extract<Step, { op: "batch" }>): string {
   const { fixture, driver, device, popped } = subject;
   const chains = Array.from({ length: step.chains }, (_, i): Chain => {
@@ -226,6 +226,7 @@ function batch(subject: Subject, step: Extract<Step, { op: "batch" }>): string {
   answers.push(device.addUsedN(subject.got));
   device.publish();
   answers.push(driver.getBufs(step.take), driver.enableCall());
+  if (step.reset) driver.reset();
   return answers.join();
 }
 
