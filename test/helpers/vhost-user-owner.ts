@@ -1,8 +1,10 @@
 // Front-ends of another user, for tests that run as root.
 
+import { spawnSync } from "node:child_process";
 import { chmodSync, chownSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { afterAll, describe } from "vitest";
 import type { ServeOptions } from "#dist/vhost-user/server.js";
 import { describeVhostUser, Served } from "./vhost-user.js";
@@ -12,11 +14,22 @@ import { Program } from "./vhost-user-child.js";
 export const UID = 65534;
 export const GID = 65533;
 const IMAGE_BYTES = 1 << 20;
-const isRoot = process.getuid?.() === 0;
+
+/** What another user lacks to be a front-end of this program, if anything. */
+function whatOthersMiss(): string | undefined {
+  if (process.getuid?.() !== 0) return "root";
+  const script = fileURLToPath(new URL("vhost-user-front.mjs", import.meta.url));
+  const read = `require("fs").readFileSync(${JSON.stringify(script)})`;
+  const { status } = spawnSync(process.execPath, ["-e", read], { uid: UID, gid: GID, cwd: "/" });
+  if (status === 0) return undefined;
+  return `Node and this package to be where others may read: not in ${process.execPath}, ${script}`;
+}
+
+const missing = whatOthersMiss();
 
 /** A suite that needs root too; else it is skipped, and its name says why. */
 export function describeOwners(name: string, body: () => void): void {
-  describe.skipIf(!isRoot)(isRoot ? name : `${name} (skipped: needs root)`, () => {
+  describe.skipIf(missing)(missing ? `${name} (skipped: needs ${missing})` : name, () => {
     describeVhostUser("as root", body);
   });
 }
