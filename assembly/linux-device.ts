@@ -30,16 +30,11 @@ import {
   VIRTQ_AVAIL_ELEM_BYTES,
   VIRTQ_RING_ELEMENTS,
   VIRTQ_RING_FLAGS,
-  VIRTQ_RING_IDX,
   VIRTQ_USED_ELEM_BYTES,
 } from "../src/spec/virtio-ring";
+import { loadAvailIdx } from "./avail";
 import { followLinuxChain, IN_TABLE } from "./linux-chain";
 import { countError, next16 } from "./state";
-
-/** Acquire A1: the elements below idx are visible after it. Pairs with A1 in split-driver.ts. */
-function loadAvailIdx(vq: usize): u32 {
-  return <u32>atomic.load<u16>(load<usize>(vq, VQ_DRIVER), VIRTQ_RING_IDX);
-}
 
 /** An entry, or the index, fails: counted each time it is met, unlike a refusal. */
 function fail(vq: usize, code: u32): void {

@@ -58,7 +58,7 @@ import {
   usedFlags,
 } from "./position";
 import { linear } from "./region";
-import { countError, refuse } from "./state";
+import { countError, mustWait, refuse } from "./state";
 
 /** Writes what the device wants to be told of, as one word. */
 function writeEvent(vq: usize, position: u32, flags: u32): void {
@@ -90,10 +90,17 @@ export function packedDeviceStart(vq: usize, position: u32): i32 {
 }
 
 /**
- * Writes the record of a list of one plain buffer, whole in `region`, at `desc`; false when it is
- * not such a one, and then nothing that holds.
+ * Writes the record of a list of one plain buffer, whole in `region`, at `desc`; `isWrite`: 1 when
+ * it is writable. False when it is not such a one, and then nothing that holds.
  */
-function takeSingle(vq: usize, chain: usize, iovNext: u32, region: usize, desc: usize): bool {
+function takeSingle(
+  vq: usize,
+  chain: usize,
+  iovNext: u32,
+  region: usize,
+  desc: usize,
+  isWrite: u32,
+): bool {
   const addr = load<u64>(desc);
   const len = load<u32>(desc, VIRTQ_DESC_LEN);
   if (len == 0 || iovNext >= load<u32>(vq, VQ_IOV_CAPACITY)) return false;
@@ -102,16 +109,12 @@ function takeSingle(vq: usize, chain: usize, iovNext: u32, region: usize, desc: 
   store<u32>(iov, linear(region, addr));
   store<u32>(iov, len, IOV_LENGTH);
   store<u32>(chain, iovNext, CHAIN_IOV_START);
-  store<u32>(chain, <u32>load<u16>(desc, PVIRTQ_DESC_ID) | (1 << 16), CHAIN_HEAD);
-  return true;
-}
-
-/** Completes the record of `takeSingle`: the one piece is readable or writable. */
-function setDirection(chain: usize, len: u32, isWrite: u32): void {
   store<u32>(chain, 1 - isWrite, CHAIN_OUT_COUNT);
   store<u32>(chain, isWrite, CHAIN_IN_COUNT);
   store<u32>(chain, isWrite ? 0 : len, CHAIN_OUT_BYTES);
   store<u32>(chain, isWrite ? len : 0, CHAIN_IN_BYTES);
+  store<u32>(chain, <u32>load<u16>(desc, PVIRTQ_DESC_ID) | (1 << 16), CHAIN_HEAD);
+  return true;
 }
 
 /** Moves past the list that a record describes: it is in flight now, and no refusal stands. */
@@ -132,7 +135,6 @@ function consume(vq: usize, head: u32): void {
 export function packedGetDescs(vq: usize, max: u32): i32 {
   const num = load<u32>(vq, VQ_NUM);
   const region = firstRegion(vq);
-  const iovs = load<usize>(vq, VQ_IOV);
   let chain = load<usize>(vq, VQ_CHAINS);
   let got: i32 = 0;
   let iovNext: u32 = 0;
@@ -149,9 +151,8 @@ export function packedGetDescs(vq: usize, max: u32): i32 {
     }
     let code: u32 = 0;
     const isPlain = (flags & (VIRTQ_DESC_F_NEXT | VIRTQ_DESC_F_INDIRECT)) == 0;
-    if (isPlain && takeSingle(vq, chain, iovNext, region, desc)) {
-      const len = load<u32>(iovs + <usize>iovNext * IOV_BYTES, IOV_LENGTH);
-      setDirection(chain, len, (flags & VIRTQ_DESC_F_WRITE) >> 1);
+    const isWrite = (flags & VIRTQ_DESC_F_WRITE) >> 1;
+    if (isPlain && takeSingle(vq, chain, iovNext, region, desc, isWrite)) {
       walked++;
     } else {
       const outcome = followList(vq, chain, iovNext, at, flags, room);
@@ -163,7 +164,7 @@ export function packedGetDescs(vq: usize, max: u32): i32 {
       break;
     }
     if (code == VRING_E_IOV && iovNext > 0) break;
-    if (code != 0 && room != num && (load<u32>(vq, VQ_FLAGS) & VQ_F_IN_ORDER) != 0) break;
+    if (code != 0 && mustWait(vq)) break;
     const head = load<u32>(chain, CHAIN_HEAD);
     consume(vq, head);
     if (code == 0) {

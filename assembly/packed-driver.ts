@@ -23,7 +23,6 @@ import {
   VQ_ERROR,
   VQ_F_EVENT_IDX,
   VQ_F_IN_ORDER,
-  VQ_F_INDIRECT,
   VQ_FLAGS,
   VQ_FREE_HEAD,
   VQ_GUEST_DELTA,
@@ -55,7 +54,7 @@ import {
   VIRTQ_DESC_F_WRITE,
   VIRTQ_DESC_LEN,
 } from "../src/spec/virtio-ring";
-import { bytesOf, shadow, writeTable } from "./driver-descs";
+import { bytesOf, resetShadow, shadow, tableCapacity, writeTable } from "./driver-descs";
 import {
   availFlags,
   countOn,
@@ -72,26 +71,15 @@ import { countError, refuse } from "./state";
 /** DriverRing.reset */
 export function packedDriverReset(vq: usize): void {
   const num = load<u32>(vq, VQ_NUM);
-  let entry = load<usize>(vq, VQ_SHADOW);
-  for (let i: u32 = 0; i < num; i++) {
-    store<u16>(entry, <u16>(i + 1 < num ? i + 1 : 0), SHADOW_NEXT);
-    store<u16>(entry, 0, SHADOW_COUNT);
-    store<u32>(entry, 0, SHADOW_IN_BYTES);
-    entry += SHADOW_BYTES;
-  }
+  resetShadow(vq);
   store<u32>(vq, POSITION_FIRST, VQ_AVAIL_NEXT);
   store<u32>(vq, POSITION_FIRST, VQ_AVAIL_PUBLISHED);
   store<u32>(vq, POSITION_FIRST, VQ_LAST_USED);
   store<u32>(vq, 0, VQ_KICKED);
-  store<u32>(vq, 0, VQ_FREE_HEAD);
-  store<u32>(vq, num, VQ_NUM_FREE);
   store<u32>(vq, 0, VQ_IN_FLIGHT);
   store<u32>(vq, 0, VQ_ERROR);
   store<u32>(vq, 0, VQ_NOTIFY_DISABLED);
   store<u32>(vq, 0, VQ_STAGED_FLAGS);
-  store<u32>(vq, 0, VQ_OLDEST);
-  store<u32>(vq, 0, VQ_BATCH_LEFT);
-  store<u32>(vq, 0, VQ_BATCH_BYTES);
   memory.fill(load<usize>(vq, VQ_DESC), 0, <usize>num * VIRTQ_DESC_BYTES);
   atomic.store<u32>(load<usize>(vq, VQ_DRIVER), 0);
   atomic.store<u32>(load<usize>(vq, VQ_DEVICE), 0);
@@ -163,12 +151,6 @@ function writeIndirect(
   writeTable(table, delta, iov, outCount, total);
   const len = total * VIRTQ_DESC_BYTES;
   writeAt(vq, position, published, <u64>table + delta, len, id, VIRTQ_DESC_F_INDIRECT);
-}
-
-/** Descriptors of the longest chain that goes into an indirect table; 0 when none does. */
-function tableCapacity(vq: usize): u32 {
-  const isOn = load<u32>(vq, VQ_INDIRECT) != 0 && load<u32>(vq, VQ_FLAGS) & VQ_F_INDIRECT;
-  return isOn ? load<u32>(vq, VQ_INDIRECT_CAPACITY) : 0;
 }
 
 /** DriverRing.addBufs */

@@ -40,10 +40,11 @@ import {
   VIRTQ_USED_ELEM_LEN,
   VIRTQ_USED_F_NO_NOTIFY,
 } from "../src/spec/virtio-ring";
+import { loadAvailIdx } from "./avail";
 import { followChain } from "./chain";
 import { needEvent } from "./event";
 import { linuxEnableKick, linuxGetDescs, linuxPublished } from "./linux-device";
-import { countError, next16, refuse } from "./state";
+import { countError, mustWait, next16, refuse } from "./state";
 
 /** What `nextHead` answers when there is no head to take. */
 const NONE: i32 = -1;
@@ -68,11 +69,6 @@ export function deviceStart(vq: usize, position: u32): void {
   store<u32>(vq, isDisabled ? 1 : 0, VQ_NOTIFY_DISABLED);
   const usedFlags = isDisabled ? VIRTQ_USED_F_NO_NOTIFY : 0;
   atomic.store<u16>(load<usize>(vq, VQ_DEVICE), <u16>usedFlags, VIRTQ_RING_FLAGS);
-}
-
-/** Acquire A1: the elements below idx are visible after it. Pairs with A1 in split-driver.ts. */
-function loadAvailIdx(vq: usize): u32 {
-  return <u32>atomic.load<u16>(load<usize>(vq, VQ_DRIVER), VIRTQ_RING_IDX);
 }
 
 /** Sets the standing refusal, for `nextHead`. */
@@ -105,12 +101,6 @@ function consume(vq: usize): void {
   store<u32>(vq, next16(load<u32>(vq, VQ_LAST_AVAIL)), VQ_LAST_AVAIL);
   store<u32>(vq, load<u32>(vq, VQ_IN_FLIGHT) + 1, VQ_IN_FLIGHT);
   store<u32>(vq, 0, VQ_ERROR);
-}
-
-/** IN_ORDER: a malformed chain can't go back before those in flight do. */
-function mustWait(vq: usize): bool {
-  const isInOrder = (load<u32>(vq, VQ_FLAGS) & VQ_F_IN_ORDER) != 0;
-  return isInOrder && load<u32>(vq, VQ_IN_FLIGHT) != 0;
 }
 
 /** DeviceRing.getDescs */

@@ -23,7 +23,6 @@ import {
   VQ_ERROR,
   VQ_F_EVENT_IDX,
   VQ_F_IN_ORDER,
-  VQ_F_INDIRECT,
   VQ_FLAGS,
   VQ_FREE_HEAD,
   VQ_GUEST_DELTA,
@@ -58,32 +57,21 @@ import {
   VIRTQ_USED_ELEM_LEN,
   VIRTQ_USED_F_NO_NOTIFY,
 } from "../src/spec/virtio-ring";
-import { bytesOf, shadow, writeDesc } from "./driver-descs";
+import { bytesOf, resetShadow, shadow, tableCapacity, writeDesc } from "./driver-descs";
 import { needEvent } from "./event";
 import { countError, next16, refuse } from "./state";
 
 /** DriverRing.reset */
 export function driverReset(vq: usize): void {
   const num = load<u32>(vq, VQ_NUM);
-  let entry = load<usize>(vq, VQ_SHADOW);
-  for (let i: u32 = 0; i < num; i++) {
-    store<u16>(entry, <u16>(i + 1 < num ? i + 1 : 0), SHADOW_NEXT);
-    store<u16>(entry, 0, SHADOW_COUNT);
-    store<u32>(entry, 0, SHADOW_IN_BYTES);
-    entry += SHADOW_BYTES;
-  }
+  resetShadow(vq);
   store<u32>(vq, 0, VQ_AVAIL_NEXT);
   store<u32>(vq, 0, VQ_AVAIL_PUBLISHED);
   store<u32>(vq, 0, VQ_KICKED);
   store<u32>(vq, 0, VQ_LAST_USED);
-  store<u32>(vq, 0, VQ_FREE_HEAD);
-  store<u32>(vq, num, VQ_NUM_FREE);
   store<u32>(vq, 0, VQ_IN_FLIGHT);
   store<u32>(vq, 0, VQ_ERROR);
   store<u32>(vq, 0, VQ_NOTIFY_DISABLED);
-  store<u32>(vq, 0, VQ_OLDEST);
-  store<u32>(vq, 0, VQ_BATCH_LEFT);
-  store<u32>(vq, 0, VQ_BATCH_BYTES);
   const driverArea = load<usize>(vq, VQ_DRIVER);
   const deviceArea = load<usize>(vq, VQ_DEVICE);
   store<u32>(driverArea, 0, VIRTQ_RING_FLAGS);
@@ -138,11 +126,7 @@ export function addBufs(vq: usize, count: u32): i32 {
   const iovs = load<usize>(vq, VQ_IOV);
   const heads = load<usize>(vq, VQ_DRIVER) + VIRTQ_RING_ELEMENTS;
   const shadows = load<usize>(vq, VQ_SHADOW);
-  const tables = load<u32>(vq, VQ_INDIRECT);
-  const tableMax: u32 =
-    tables != 0 && (load<u32>(vq, VQ_FLAGS) & VQ_F_INDIRECT) != 0
-      ? load<u32>(vq, VQ_INDIRECT_CAPACITY)
-      : 0;
+  const tableMax = tableCapacity(vq);
   let next = load<u32>(vq, VQ_AVAIL_NEXT);
   let free = load<u32>(vq, VQ_NUM_FREE);
   let head = load<u32>(vq, VQ_FREE_HEAD);

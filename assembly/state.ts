@@ -1,4 +1,10 @@
-import { VQ_ERROR, VQ_ERROR_COUNTS } from "../src/spec/ring-state";
+import {
+  VQ_ERROR,
+  VQ_ERROR_COUNTS,
+  VQ_F_IN_ORDER,
+  VQ_FLAGS,
+  VQ_IN_FLIGHT,
+} from "../src/spec/ring-state";
 
 /** Adds one to the count of `code` (VRING_E_…), and to the count of all. */
 export function countError(vq: usize, code: u32): void {
@@ -19,4 +25,10 @@ export function refuse(vq: usize, code: u32): i32 {
 /** The u16 that follows: ring indices run freely and wrap at 65536, not at the queue size. */
 export function next16(index: u32): u32 {
   return (index + 1) & 0xffff;
+}
+
+/** IN_ORDER: a malformed chain can't go back before those in flight do. */
+export function mustWait(vq: usize): bool {
+  const isInOrder = (load<u32>(vq, VQ_FLAGS) & VQ_F_IN_ORDER) != 0;
+  return isInOrder && load<u32>(vq, VQ_IN_FLIGHT) != 0;
 }
