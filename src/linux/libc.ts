@@ -109,10 +109,15 @@ const names = new Map<number, Errno>(
   Object.entries(errno).map(([name, number]) => [number, name as Errno]),
 );
 
+/** Name and reason of an error number of the system's: "ENOSPC", "no space left on device". */
+export function describeErrno(number: number): [name: string, why: string] {
+  return getSystemErrorMap().get(-number) ?? [`error ${number}`, `error ${number}`];
+}
+
 /** The error of the call before, as `VhostError`: `what` says what was being done. */
 export function lastError(what: string): VhostError {
   const number = libc().errno();
-  const [name, why] = getSystemErrorMap().get(-number) ?? [`error ${number}`, `error ${number}`];
+  const [name, why] = describeErrno(number);
   const code = names.get(number);
   const reason = code ? why : `${why} (${name})`;
   return new VhostError(code ?? "EIO", `${what}: ${reason}`, { errno: number });

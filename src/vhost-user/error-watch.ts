@@ -1,4 +1,4 @@
-import { getSystemErrorMap } from "node:util";
+import { describeErrno } from "../linux/libc.js";
 import type { Counters } from "../vhost/counters.js";
 import type { VhostDev } from "../vhost/dev.js";
 import type { VhostUserListener } from "./events.js";
@@ -48,7 +48,7 @@ export class ErrorWatch {
     const count = failures - (this.#failures[queue] ?? 0);
     if (count === 0) return;
     this.#failures[queue] = failures;
-    const [code, why] = getSystemErrorMap().get(-lastErrno) ?? [`error ${lastErrno}`, "unknown"];
+    const [code, why] = describeErrno(lastErrno);
     this.#onEvent({ event: "io-error", queue, count, lastError: `${code}: ${why}` });
   }
 
