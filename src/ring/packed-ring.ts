@@ -166,4 +166,7 @@ export interface PackedDeviceRing extends DeviceRing {
    * available, so far as VQ_NUM - VQ_IN_FLIGHT allow.
    */
   availLen(): number;
+
+  /** A `position` with an index not below VQ_NUM: -VRING_E_KICK, counted. */
+  kicked(position: number): number;
 }

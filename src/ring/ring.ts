@@ -13,7 +13,7 @@
  * 0.
  *
  * What is said here holds for split virtqueues; `packed-ring.ts` says what is different for packed
- * ones. With VQ_F_IN_ORDER, buffers come back in the order in which they were made available, and a
+ * ones, `recording-ring.ts` what a device's half records besides. With VQ_F_IN_ORDER, buffers come back in the order in which they were made available, and a
  * batch of them may be used by one used entry, the last one's; the others were used completely.
  * virtio 1.3, 2.7.9 In-order use of descriptors.
  */
@@ -46,7 +46,7 @@ export interface DriverRing {
    *
    * @returns how many were added: fewer than `count` when descriptors run out (0 is not an error);
    * or, when the first one is a mistake (no piece, pieces past VQ_IOV_CAPACITY, bytes in and out
-   * together of 2^32 or more, more descriptors than VQ_NUM), -VRING_E_CHAIN. A later mistake ends
+   * together of 2^32 or more, more pieces than VQ_NUM, in a table too), -VRING_E_CHAIN. A later mistake ends
    * the burst before it. Each mistake met is counted. A chain not added changes nothing else.
    * `count` is cut to VQ_CHAIN_CAPACITY. virtio 1.3, 2.7.13 Supplying Buffers to The Device. Linux:
    * virtqueue_add_sgs().
@@ -236,4 +236,12 @@ export interface DeviceRing {
 
   /** avail.idx - VQ_LAST_AVAIL modulo 2^16: what a driver claims, above VQ_NUM when it lies. */
   availLen(): number;
+
+  /**
+   * Looks at what a kick said with VIRTIO_F_NOTIFICATION_DATA: the position up to which the driver
+   * has published, a u16. It is checked and not believed: the ring says what is available.
+   * @returns 0, or -VRING_E_KICK, counted: it is more than VQ_NUM after VQ_LAST_AVAIL, modulo 2^16.
+   * virtio 1.3, 2.9 Driver Notifications.
+   */
+  kicked(position: number): number;
 }

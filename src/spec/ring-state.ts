@@ -9,7 +9,7 @@
 // ring; the words are the same.
 
 /** Bytes of a state block, either side; it is aligned to 8. */
-export const VQ_STATE_BYTES = 256;
+export const VQ_STATE_BYTES = 320;
 
 // ── both sides ──────────────────────────────────────────────────────────────────────────────────
 /**
@@ -112,6 +112,35 @@ export const VQ_BATCH_LEFT = 228;
 /** Driver, IN_ORDER: used bytes of the last chain of that batch. */
 export const VQ_BATCH_BYTES = 232;
 
+// ── device side: what is recorded besides ───────────────────────────────────────────────────────
+/** Linear address of the dirty log: a bit for each page of guest memory, from address 0 on. */
+export const VQ_LOG = 240;
+/** Bytes of the dirty log. */
+export const VQ_LOG_BYTES = 244;
+/** u64: guest address at which writes to the device area are logged. */
+export const VQ_LOG_USED = 248;
+/** u64, packed: guest address at which writes to the descriptor ring are logged. */
+export const VQ_LOG_DESC = 256;
+/** Linear address of the queue's part of the in-flight area (`spec/inflight.ts`). */
+export const VQ_INFLIGHT = 264;
+/** Address of our own side of it: INFLIGHT_TABLE_… */
+export const VQ_INFLIGHT_TABLE = 268;
+/** u64: the counter that the next chain gets. */
+export const VQ_INFLIGHT_COUNTER = 272;
+/** Split: the head that was staged last. Packed: the first free entry; VQ_NUM when none is. */
+export const VQ_INFLIGHT_HEAD = 280;
+/** Packed: VQ_INFLIGHT_HEAD as of the last `publish` or list popped. */
+export const VQ_INFLIGHT_OLD = 284;
+/**
+ * Address of what is to be popped before the ring: split: heads, u16, all below VQ_NUM. Packed:
+ * descriptors, as a ring with wrap counter 1 has them: all available, whole lists.
+ */
+export const VQ_RESUBMIT = 288;
+/** Heads there; packed: descriptors, 32768 at most. */
+export const VQ_RESUBMIT_COUNT = 292;
+/** The next of them to pop. */
+export const VQ_RESUBMIT_NEXT = 296;
+
 // ── VQ_FLAGS ────────────────────────────────────────────────────────────────────────────────────
 /** VIRTIO_F_EVENT_IDX was negotiated. */
 export const VQ_F_EVENT_IDX = 1;
@@ -123,6 +152,12 @@ export const VQ_F_IN_ORDER = 4;
 export const VQ_F_LINUX = 8;
 /** VIRTIO_F_RING_PACKED was negotiated: says the host which functions the block is for. */
 export const VQ_F_PACKED = 16;
+/** Device side: VHOST_F_LOG_ALL was accepted: pages of buffers are marked in the dirty log. */
+export const VQ_F_LOG = 32;
+/** Device side: VHOST_VRING_F_LOG: pages of the ring that the device writes are marked, too. */
+export const VQ_F_LOG_USED = 64;
+/** Device side, not with VQ_F_LINUX: chains in flight are recorded in shared memory. */
+export const VQ_F_INFLIGHT = 128;
 
 // ── iovec table ─────────────────────────────────────────────────────────────────────────────────
 /** Bytes of an iovec: linear address, length in bytes. */
@@ -170,6 +205,25 @@ export const SHADOW_NEXT = 0;
 export const SHADOW_COUNT = 2;
 /** u32: bytes that the device may write to the chain that starts here. */
 export const SHADOW_IN_BYTES = 4;
+
+// ── our side of the in-flight area ──────────────────────────────────────────────────────────────
+// Split: u16 for each head: the head staged before it. Packed: for each entry INFLIGHT_ENTRY_BYTES,
+// and behind all VQ_NUM of them a u16 for each id: the entry, plus one, of the list in flight that
+// was popped last with it; 0: none.
+/** Bytes of a packed ring's entry in our table. */
+export const INFLIGHT_ENTRY_BYTES = 8;
+/** u16: the next entry of the list, or of the free list. */
+export const INFLIGHT_ENTRY_NEXT = 0;
+/** u16, of the first entry of a list: its last. */
+export const INFLIGHT_ENTRY_LAST = 2;
+/** u16, likewise: the entry, plus one, of the list in flight that had the id before; 0: none. */
+export const INFLIGHT_ENTRY_OLDER = 4;
+/** u16, likewise: how many entries, which is how many descriptors. */
+export const INFLIGHT_ENTRY_COUNT = 6;
+
+// ── dirty log ───────────────────────────────────────────────────────────────────────────────────
+/** Page n of guest memory is bit n % 8 of byte n / 8; a page has 2^12 bytes. Linux: VHOST_PAGE. */
+export const LOG_PAGE_SHIFT = 12;
 
 // ── limits ──────────────────────────────────────────────────────────────────────────────────────
 /** A `getDescs` that has followed so many descriptors ends its burst with the chain it is at. */
@@ -234,5 +288,9 @@ export const VRING_E_POSITION = 24;
 export const VRING_E_INDIRECT = 25;
 /** Policy linux: more than VQ_NUM + INDIRECT_ENTRIES_MAX descriptors in a chain and its tables. */
 export const VRING_E_WALK = 26;
+/** Device side: a page was written that lies beyond the dirty log. */
+export const VRING_E_LOG = 27;
+/** Device side: a kick names a position at which the ring can't be. */
+export const VRING_E_KICK = 28;
 /** Errors, and number 0: all of them. */
-export const VRING_E_COUNT = 27;
+export const VRING_E_COUNT = 29;
