@@ -12,6 +12,7 @@ export {
   packedDisableKick,
   packedEnableKick,
   packedGetDescs,
+  packedKicked,
 } from "./packed-device";
 export {
   packedAddBufs,
@@ -32,6 +33,7 @@ export {
   disableKick,
   enableKick,
   getDescs,
+  kicked,
 } from "./split-device";
 export {
   addBufs,

@@ -10,11 +10,9 @@ import {
   VQ_AVAIL_SEEN,
   VQ_CHAIN_CAPACITY,
   VQ_CHAINS,
-  VQ_DEVICE,
   VQ_DRIVER,
   VQ_ERROR,
   VQ_F_EVENT_IDX,
-  VQ_FLAGS,
   VQ_IN_FLIGHT,
   VQ_LAST_AVAIL,
   VQ_NOTIFY_DISABLED,
@@ -26,15 +24,11 @@ import {
   VRING_E_HEAD,
   VRING_E_INDIRECT,
 } from "../src/spec/ring-state";
-import {
-  VIRTQ_AVAIL_ELEM_BYTES,
-  VIRTQ_RING_ELEMENTS,
-  VIRTQ_RING_FLAGS,
-  VIRTQ_USED_ELEM_BYTES,
-} from "../src/spec/virtio-ring";
+import { VIRTQ_AVAIL_ELEM_BYTES, VIRTQ_RING_ELEMENTS } from "../src/spec/virtio-ring";
 import { loadAvailIdx } from "./avail";
+import { writeAvailEvent, writeUsedFlags } from "./device-area";
 import { followLinuxChain, IN_TABLE } from "./linux-chain";
-import { countError, next16 } from "./state";
+import { countError, has, next16 } from "./state";
 
 /** An entry, or the index, fails: counted each time it is met, unlike a refusal. */
 function fail(vq: usize, code: u32): void {
@@ -111,14 +105,9 @@ export function linuxPublished(vq: usize, old: u32, new_: u32): void {
 /** DeviceRing.enableKick, policy linux. Order A2, as without it. */
 export function linuxEnableKick(vq: usize): bool {
   if (load<u32>(vq, VQ_NOTIFY_DISABLED) == 0) return false;
-  const deviceArea = load<usize>(vq, VQ_DEVICE);
   store<u32>(vq, 0, VQ_NOTIFY_DISABLED);
-  if (load<u32>(vq, VQ_FLAGS) & VQ_F_EVENT_IDX) {
-    const availEvent = deviceArea + load<u32>(vq, VQ_NUM) * VIRTQ_USED_ELEM_BYTES;
-    atomic.store<u16>(availEvent, <u16>load<u32>(vq, VQ_AVAIL_SEEN), VIRTQ_RING_ELEMENTS);
-  } else {
-    atomic.store<u16>(deviceArea, 0, VIRTQ_RING_FLAGS);
-  }
+  if (has(vq, VQ_F_EVENT_IDX)) writeAvailEvent(vq, load<u32>(vq, VQ_AVAIL_SEEN));
+  else writeUsedFlags(vq, 0);
   const idx = loadAvailIdx(vq);
   store<u32>(vq, idx, VQ_AVAIL_SEEN);
   const pending = (idx - load<u32>(vq, VQ_LAST_AVAIL)) & 0xffff;

@@ -182,7 +182,7 @@ export function packedAddBufs(vq: usize, count: u32): i32 {
     const iov = iovs + <usize>iovStart * IOV_BYTES;
     const inBytes = bytesOf(iov + <usize>outCount * IOV_BYTES, inCount);
     if ((inBytes + bytesOf(iov, outCount)) >> 32) break;
-    if (need > num) break;
+    if (total > num) break;
     error = 0;
     if (need > free) break;
     if (isIndirect) writeIndirect(vq, next, published, id, iov, outCount, total);

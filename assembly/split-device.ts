@@ -13,12 +13,18 @@ import {
   VQ_ERROR,
   VQ_F_EVENT_IDX,
   VQ_F_IN_ORDER,
+  VQ_F_INFLIGHT,
   VQ_F_LINUX,
+  VQ_F_LOG,
+  VQ_F_LOG_USED,
   VQ_FLAGS,
   VQ_IN_FLIGHT,
   VQ_LAST_AVAIL,
+  VQ_LOG_USED,
   VQ_NOTIFY_DISABLED,
   VQ_NUM,
+  VQ_RESUBMIT_COUNT,
+  VQ_RESUBMIT_NEXT,
   VQ_SIGNALLED,
   VQ_SIGNALLED_VALID,
   VQ_USED_NEXT,
@@ -29,6 +35,7 @@ import {
   VRING_E_HEAD,
   VRING_E_IN_FLIGHT,
   VRING_E_IOV,
+  VRING_E_KICK,
 } from "../src/spec/ring-state";
 import {
   VIRTQ_AVAIL_ELEM_BYTES,
@@ -42,16 +49,19 @@ import {
 } from "../src/spec/virtio-ring";
 import { loadAvailIdx } from "./avail";
 import { followChain } from "./chain";
+import { writeAvailEvent, writeUsedFlags } from "./device-area";
 import { needEvent } from "./event";
+import { consumeAgain, headAgain, recordHead, recordPublished, recordUsed } from "./inflight";
 import { linuxEnableKick, linuxGetDescs, linuxPublished } from "./linux-device";
-import { countError, mustWait, next16, refuse } from "./state";
+import { markChains, markDeviceArea, markEntries } from "./log";
+import { countError, has, mustWait, next16, refuse, resubmitLeft } from "./state";
 
 /** What `nextHead` answers when there is no head to take. */
 const NONE: i32 = -1;
 
 /** Whether the policy is "linux": see `DeviceRing`. */
 function isLinux(vq: usize): bool {
-  return (load<u32>(vq, VQ_FLAGS) & VQ_F_LINUX) != 0;
+  return has(vq, VQ_F_LINUX);
 }
 
 /** DeviceRing.start */
@@ -67,8 +77,11 @@ export function deviceStart(vq: usize, position: u32): void {
   store<u32>(vq, 0, VQ_IN_FLIGHT);
   store<u32>(vq, 0, VQ_ERROR);
   store<u32>(vq, isDisabled ? 1 : 0, VQ_NOTIFY_DISABLED);
-  const usedFlags = isDisabled ? VIRTQ_USED_F_NO_NOTIFY : 0;
-  atomic.store<u16>(load<usize>(vq, VQ_DEVICE), <u16>usedFlags, VIRTQ_RING_FLAGS);
+  if (has(vq, VQ_F_INFLIGHT)) {
+    store<u32>(vq, 0, VQ_RESUBMIT_NEXT);
+    store<u32>(vq, load<u32>(vq, VQ_RESUBMIT_COUNT), VQ_IN_FLIGHT);
+  }
+  writeUsedFlags(vq, isDisabled ? VIRTQ_USED_F_NO_NOTIFY : 0);
 }
 
 /** Sets the standing refusal, for `nextHead`. */
@@ -105,19 +118,27 @@ function consume(vq: usize): void {
 
 /** DeviceRing.getDescs */
 export function getDescs(vq: usize, max: u32): i32 {
-  if (isLinux(vq)) return linuxGetDescs(vq, max);
+  const flags = load<u32>(vq, VQ_FLAGS);
+  if (flags & VQ_F_LINUX) return linuxGetDescs(vq, max);
+  const isRecorded = (flags & VQ_F_INFLIGHT) != 0;
   let chain = load<usize>(vq, VQ_CHAINS);
   let got: i32 = 0;
   let iovNext: u32 = 0;
   let walked: u32 = 0;
   for (let left = min(max, load<u32>(vq, VQ_CHAIN_CAPACITY)); left > 0; left--) {
-    const head = nextHead(vq);
+    const again = isRecorded ? headAgain(vq) : NONE;
+    const head = again != NONE ? again : nextHead(vq);
     if (head < 0) break;
     const outcome = followChain(vq, chain, iovNext, <u32>head);
     const code = outcome & 0xff;
     if (code == VRING_E_IOV && iovNext > 0) break;
     if (code != 0 && mustWait(vq)) break;
-    consume(vq);
+    if (again != NONE) {
+      consumeAgain(vq, 1);
+    } else {
+      consume(vq);
+      if (isRecorded) recordHead(vq, <u32>head);
+    }
     if (code == 0) {
       store<u32>(chain, <u32>head, CHAIN_HEAD);
       store<u32>(chain, 0, CHAIN_USED_BYTES);
@@ -153,7 +174,19 @@ function stage(vq: usize, head: u32, usedBytes: u32, chains: u32): i32 {
 
 /** DeviceRing.addUsed */
 export function addUsed(vq: usize, head: u32, usedBytes: u32): i32 {
-  return stage(vq, head, usedBytes, 1);
+  const error = stage(vq, head, usedBytes, 1);
+  if (error == 0 && has(vq, VQ_F_INFLIGHT)) recordUsed(vq, head);
+  return error;
+}
+
+/** Stages a run of records, the last of them at `chain`, by one used entry; or refuses it. */
+function stageRun(vq: usize, chain: usize, chains: u32): i32 {
+  const usedBytes = load<u32>(chain, CHAIN_USED_BYTES);
+  const error = stage(vq, load<u32>(chain, CHAIN_HEAD), usedBytes, chains);
+  if (error != 0 || !has(vq, VQ_F_INFLIGHT)) return error;
+  let record = chain - <usize>(chains - 1) * CHAIN_BYTES;
+  for (; record <= chain; record += CHAIN_BYTES) recordUsed(vq, load<u32>(record, CHAIN_HEAD));
+  return 0;
 }
 
 /** DeviceRing.addUsedN, with IN_ORDER: one used entry for a run of records. */
@@ -167,7 +200,7 @@ function addRuns(vq: usize, chain: usize, left: u32): i32 {
       return stage(vq, head, usedBytes, chains); // which refuses it
     }
     if (left == 1 || usedBytes != load<u32>(chain, CHAIN_IN_BYTES)) {
-      stage(vq, head, usedBytes, chains);
+      stageRun(vq, chain, chains);
       chains = 0;
     }
     chain += CHAIN_BYTES;
@@ -179,13 +212,29 @@ function addRuns(vq: usize, chain: usize, left: u32): i32 {
 export function addUsedN(vq: usize, count: u32): i32 {
   let chain = load<usize>(vq, VQ_CHAINS);
   const limit = min(count, load<u32>(vq, VQ_CHAIN_CAPACITY));
-  if (load<u32>(vq, VQ_FLAGS) & VQ_F_IN_ORDER) return addRuns(vq, chain, limit);
+  const flags = load<u32>(vq, VQ_FLAGS);
+  if (flags & VQ_F_LOG) markChains(vq, limit);
+  if (flags & VQ_F_IN_ORDER) return addRuns(vq, chain, limit);
+  const isRecorded = (flags & VQ_F_INFLIGHT) != 0;
   for (let left = limit; left > 0; left--) {
-    const error = addUsed(vq, load<u32>(chain, CHAIN_HEAD), load<u32>(chain, CHAIN_USED_BYTES));
+    const head = load<u32>(chain, CHAIN_HEAD);
+    const error = stage(vq, head, load<u32>(chain, CHAIN_USED_BYTES), 1);
     if (error != 0) return error;
+    if (isRecorded) recordUsed(vq, head);
     chain += CHAIN_BYTES;
   }
   return 0;
+}
+
+/** What `devicePublish` does besides, where something is asked for by `flags`. */
+function published(vq: usize, old: u32, next: u32, flags: u32): void {
+  if (flags & VQ_F_LINUX) linuxPublished(vq, old, next);
+  if (flags & VQ_F_INFLIGHT) recordPublished(vq, old, next);
+  if ((flags & VQ_F_LOG_USED) == 0) return;
+  const elements = load<u64>(vq, VQ_LOG_USED) + VIRTQ_RING_ELEMENTS;
+  const first = old & (load<u32>(vq, VQ_NUM) - 1);
+  markEntries(vq, elements, VIRTQ_USED_ELEM_BYTES, first, (next - old) & 0xffff);
+  markDeviceArea(vq, 0, VIRTQ_RING_ELEMENTS);
 }
 
 /** DeviceRing.publish. Release U1: the elements come first. Pairs with U1 in split-driver.ts. */
@@ -195,7 +244,8 @@ export function devicePublish(vq: usize): void {
   if (next == old) return;
   atomic.store<u16>(load<usize>(vq, VQ_DEVICE), <u16>next, VIRTQ_RING_IDX);
   store<u32>(vq, next, VQ_USED_PUBLISHED);
-  if (isLinux(vq)) linuxPublished(vq, old, next);
+  const flags = load<u32>(vq, VQ_FLAGS);
+  if (flags & (VQ_F_LINUX | VQ_F_INFLIGHT | VQ_F_LOG_USED)) published(vq, old, next, flags);
 }
 
 /**
@@ -224,14 +274,10 @@ export function callNeeded(vq: usize): bool {
  */
 export function enableKick(vq: usize): bool {
   if (isLinux(vq)) return linuxEnableKick(vq);
-  const deviceArea = load<usize>(vq, VQ_DEVICE);
   store<u32>(vq, 0, VQ_NOTIFY_DISABLED);
-  if (load<u32>(vq, VQ_FLAGS) & VQ_F_EVENT_IDX) {
-    const availEvent = deviceArea + load<u32>(vq, VQ_NUM) * VIRTQ_USED_ELEM_BYTES;
-    atomic.store<u16>(availEvent, <u16>loadAvailIdx(vq), VIRTQ_RING_ELEMENTS);
-  } else {
-    atomic.store<u16>(deviceArea, 0, VIRTQ_RING_FLAGS);
-  }
+  if (has(vq, VQ_F_EVENT_IDX)) writeAvailEvent(vq, loadAvailIdx(vq));
+  else writeUsedFlags(vq, 0);
+  if (has(vq, VQ_F_INFLIGHT) && resubmitLeft(vq) != 0) return true;
   return loadAvailIdx(vq) != load<u32>(vq, VQ_LAST_AVAIL);
 }
 
@@ -239,11 +285,19 @@ export function enableKick(vq: usize): bool {
 export function disableKick(vq: usize): void {
   if (isLinux(vq) && load<u32>(vq, VQ_NOTIFY_DISABLED) != 0) return;
   store<u32>(vq, 1, VQ_NOTIFY_DISABLED);
-  if (load<u32>(vq, VQ_FLAGS) & VQ_F_EVENT_IDX) return;
-  atomic.store<u16>(load<usize>(vq, VQ_DEVICE), VIRTQ_USED_F_NO_NOTIFY, VIRTQ_RING_FLAGS);
+  if (has(vq, VQ_F_EVENT_IDX)) return;
+  writeUsedFlags(vq, VIRTQ_USED_F_NO_NOTIFY);
 }
 
 /** DeviceRing.availLen */
 export function availLen(vq: usize): u32 {
-  return (loadAvailIdx(vq) - load<u32>(vq, VQ_LAST_AVAIL)) & 0xffff;
+  const ahead = (loadAvailIdx(vq) - load<u32>(vq, VQ_LAST_AVAIL)) & 0xffff;
+  return has(vq, VQ_F_INFLIGHT) ? ahead + resubmitLeft(vq) : ahead;
+}
+
+/** DeviceRing.kicked */
+export function kicked(vq: usize, position: u32): i32 {
+  if (((position - load<u32>(vq, VQ_LAST_AVAIL)) & 0xffff) <= load<u32>(vq, VQ_NUM)) return 0;
+  countError(vq, VRING_E_KICK);
+  return -VRING_E_KICK;
 }

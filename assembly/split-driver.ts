@@ -146,7 +146,7 @@ export function addBufs(vq: usize, count: u32): i32 {
     const iov = iovs + <usize>iovStart * IOV_BYTES;
     const inBytes = bytesOf(iov + <usize>outCount * IOV_BYTES, inCount);
     if ((inBytes + bytesOf(iov, outCount)) >> 32) break;
-    if (need > num) break;
+    if (total > num) break;
     error = 0;
     if (need > free) break;
     const mine = shadows + <usize>head * SHADOW_BYTES;

@@ -2,8 +2,11 @@ import {
   VQ_ERROR,
   VQ_ERROR_COUNTS,
   VQ_F_IN_ORDER,
+  VQ_F_INFLIGHT,
   VQ_FLAGS,
   VQ_IN_FLIGHT,
+  VQ_RESUBMIT_COUNT,
+  VQ_RESUBMIT_NEXT,
 } from "../src/spec/ring-state";
 
 /** Adds one to the count of `code` (VRING_E_…), and to the count of all. */
@@ -27,8 +30,20 @@ export function next16(index: u32): u32 {
   return (index + 1) & 0xffff;
 }
 
+/** Whether VQ_FLAGS have one of `flags`. */
+export function has(vq: usize, flags: u32): bool {
+  return (load<u32>(vq, VQ_FLAGS) & flags) != 0;
+}
+
+/** VQ_F_INFLIGHT: what is to be resubmitted still. */
+export function resubmitLeft(vq: usize): u32 {
+  return load<u32>(vq, VQ_RESUBMIT_COUNT) - load<u32>(vq, VQ_RESUBMIT_NEXT);
+}
+
 /** IN_ORDER: a malformed chain can't go back before those in flight do. */
 export function mustWait(vq: usize): bool {
-  const isInOrder = (load<u32>(vq, VQ_FLAGS) & VQ_F_IN_ORDER) != 0;
-  return isInOrder && load<u32>(vq, VQ_IN_FLIGHT) != 0;
+  const flags = load<u32>(vq, VQ_FLAGS);
+  if ((flags & VQ_F_IN_ORDER) == 0) return false;
+  const waiting: u32 = flags & VQ_F_INFLIGHT ? resubmitLeft(vq) : 0;
+  return load<u32>(vq, VQ_IN_FLIGHT) != waiting;
 }

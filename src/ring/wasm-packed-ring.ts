@@ -87,4 +87,8 @@ export class WasmPackedDevice implements PackedDeviceRing {
   availLen(): number {
     return this.#module.packedAvailLen(this.vq);
   }
+
+  kicked(position: number): number {
+    return this.#module.packedKicked(this.vq, position);
+  }
 }

@@ -18,6 +18,7 @@ export interface RingModule {
   enableKick(vq: number): number;
   disableKick(vq: number): void;
   availLen(vq: number): number;
+  kicked(vq: number, position: number): number;
   packedDriverReset(vq: number): void;
   packedAddBufs(vq: number, count: number): number;
   packedDriverPublish(vq: number): void;
@@ -34,6 +35,7 @@ export interface RingModule {
   packedEnableKick(vq: number): number;
   packedDisableKick(vq: number): void;
   packedAvailLen(vq: number): number;
+  packedKicked(vq: number, position: number): number;
 }
 
 /** The driver's half in WebAssembly; see `DriverRing`. Throws nothing. */
@@ -122,5 +124,9 @@ export class WasmSplitDevice implements DeviceRing {
 
   availLen(): number {
     return this.#module.availLen(this.vq);
+  }
+
+  kicked(position: number): number {
+    return this.#module.kicked(this.vq, position);
   }
 }
