@@ -66,6 +66,7 @@ class NoRing implements DriverRing, DeviceRing {
   disableCall(): void {}
   disableKick(): void {}
   availLen = (): number => 0;
+  kicked = (): number => 0;
 }
 
 /** A memory, and an evaluation of the loops for each implementation. */

@@ -24,6 +24,7 @@ import {
   VQ_WALK_MAX,
   VRING_E_COMPLETION,
   VRING_E_IOV,
+  VRING_E_KICK,
   VRING_E_LOOP,
   VRING_E_POSITION,
   VRING_E_UNAVAILABLE,
@@ -230,6 +231,12 @@ export class TsPackedDevice implements PackedDeviceRing {
     }
     u32[w + AVAIL_SEEN] = seen;
     return count;
+  }
+
+  /** See `PackedDeviceRing.kicked`. virtio 1.3, 2.9 Driver Notifications. */
+  kicked(position: number): number {
+    const { u32, w } = this;
+    return indexOf(position) < u32[w + NUM] ? 0 : countError(u32, w, VRING_E_KICK);
   }
 
   /** Flags of the next descriptor when it may be popped, else -1: the burst ends. */

@@ -91,14 +91,14 @@ export abstract class TsShadow {
 
   /**
    * Pieces of the chain record at word `record`, or -1 when it is a mistake (VRING_E_CHAIN): no
-   * piece, past the iovec table, 2^32 bytes, more descriptors than the ring has. No side effect.
+   * piece, past the iovec table, 2^32 bytes, more pieces than the ring has entries. No side effect.
    */
   check(record: number): number {
     const { u32, w } = this;
     const pieces = u32[record + OUT_COUNT] + u32[record + IN_COUNT];
     const start = u32[record + IOV_START];
     if (pieces === 0 || start + pieces > u32[w + IOV_CAPACITY]) return -1;
-    if (pieces > u32[w + NUM] && !this.fitsTable(pieces)) return -1;
+    if (pieces > u32[w + NUM]) return -1;
     const lengths = (u32[w + IOV] >>> 2) + IOV_LEN;
     let bytes = 0;
     for (let i = start; i < start + pieces; i++) bytes += u32[lengths + i * IOV_WORDS];

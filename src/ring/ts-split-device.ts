@@ -27,6 +27,7 @@ import {
   VRING_E_HEAD,
   VRING_E_IN_FLIGHT,
   VRING_E_IOV,
+  VRING_E_KICK,
 } from "../spec/ring-state.js";
 import {
   VIRTQ_AVAIL_ELEM_BYTES,
@@ -253,6 +254,13 @@ export class TsSplitDevice implements DeviceRing {
   availLen(): number {
     const { u32, w } = this;
     return (this.loadAvailIdx() - u32[w + LAST_AVAIL]) & 0xffff;
+  }
+
+  /** See `DeviceRing.kicked`. virtio 1.3, 2.9 Driver Notifications. */
+  kicked(position: number): number {
+    const { u32, w } = this;
+    if (((position - u32[w + LAST_AVAIL]) & 0xffff) <= u32[w + NUM]) return 0;
+    return countError(u32, w, VRING_E_KICK);
   }
 
   /** Whether the policy is "linux": see `DeviceRing`. */
