@@ -107,7 +107,7 @@ class DriverCase {
     }
     const hasTables = (flags & s.VQ_F_INDIRECT) !== 0 && indirect.start !== 0;
     const need = hasTables && total > 1 && total <= indirectCapacity ? 1 : total;
-    const isMistake = bytes >= 2 ** 32 || need > num;
+    const isMistake = bytes >= 2 ** 32 || total > num;
     return { pieces: total, added: isMistake ? undefined : { need, inBytes } };
   }
 
