@@ -83,7 +83,7 @@ export const VHOST_USER_VRING_ADDR_BYTES = 40;
 export const VHOST_VRING_F_LOG = 0x1;
 /** Bytes of a log: u64 size, u64 mmap offset. */
 export const VHOST_USER_LOG_BYTES = 16;
-/** Bytes of an in-flight description: u64 mmap size, u64 mmap offset, u16 queues, u16 queue size. */
+/** Bytes of an in-flight description: u64 size, u64 mmap offset, u16 queues, u16 queue size. */
 export const VHOST_USER_INFLIGHT_BYTES = 20;
 /** The same with the padding that C puts behind it, as QEMU sends it. */
 export const VHOST_USER_INFLIGHT_BYTES_PADDED = 24;

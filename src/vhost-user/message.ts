@@ -93,7 +93,10 @@ export class Channel {
     return true;
   }
 
-  /** Answers `request`, unless closed, with `fds`, which stay the caller's. Throws when the front-end is gone or does not read. */
+  /**
+   * Answers `request`, unless closed, with `fds`, which stay the caller's. Throws when the
+   * front-end is gone or does not read.
+   */
   reply(request: number, payload: Uint8Array, fds: readonly number[] = []): void {
     if (this.#isClosed) return;
     const bytes = new Uint8Array(VHOST_USER_HEADER_BYTES + payload.length);

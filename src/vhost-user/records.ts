@@ -121,7 +121,7 @@ export class Records {
     await old?.mapped.release();
   }
 
-  /** Linear address of a ring's region, if it has one. Throws EINVAL for a ring too large for it. */
+  /** Linear address of a ring's region, if it has one. Throws EINVAL: the ring is too large. */
   #regionOf(index: number): number | undefined {
     const area = this.#inflight;
     if (!area || index >= area.queueCount) return undefined;

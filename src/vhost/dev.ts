@@ -13,7 +13,7 @@ import { WorkerHandle, type WorkerOptions } from "./worker-handle.js";
 
 /** How a device is run. */
 export interface DevOptions extends WorkerOptions {
-  /** What its rings do where the specification allows a driver less than Linux. Default "strict". */
+  /** What its rings do where a driver breaks the specification. Default "strict". */
   policy?: Policy;
 }
 
@@ -144,7 +144,7 @@ export class VhostDev {
     return this.#features;
   }
 
-  /** What its rings do where the specification allows a driver less than Linux. */
+  /** What its rings do where a driver breaks the specification. */
   get policy(): Policy {
     return this.#policy;
   }
