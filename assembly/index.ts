@@ -3,11 +3,7 @@
 // The contract of every function is in src/ring/ring.ts, the layouts in src/spec/ring-state.ts.
 
 export {
-  packedAddUsed,
-  packedAddUsedN,
   packedAvailLen,
-  packedCallNeeded,
-  packedDevicePublish,
   packedDeviceStart,
   packedDisableKick,
   packedEnableKick,
@@ -23,6 +19,12 @@ export {
   packedGetBufs,
   packedKickNeeded,
 } from "./packed-driver";
+export {
+  packedAddUsed,
+  packedAddUsedN,
+  packedCallNeeded,
+  packedDevicePublish,
+} from "./packed-used";
 export {
   addUsed,
   addUsedN,

@@ -35,9 +35,14 @@ export function distance(from: u32, to: u32, num: u32): u32 {
   return <i32>gap < 0 ? gap + num + num : gap;
 }
 
+/** Address of the descriptor at `position` of the ring at `ring`. */
+export function descOf(ring: usize, position: u32): usize {
+  return ring + <usize>(position & INDEX) * VIRTQ_DESC_BYTES;
+}
+
 /** Address of the descriptor at `position`. */
 export function descAt(vq: usize, position: u32): usize {
-  return load<usize>(vq, VQ_DESC) + <usize>(position & INDEX) * VIRTQ_DESC_BYTES;
+  return descOf(load<usize>(vq, VQ_DESC), position);
 }
 
 /** AVAIL and USED of a descriptor that becomes available at `position`. */
