@@ -34,95 +34,116 @@ import {
 } from "../src/spec/virtio-ring";
 import { markChains, markEntries } from "./log";
 import { announceUsed, finishLists, releaseList } from "./packed-inflight";
-import { countOn, descAt, descOf, distance, isAskedFor, moved, usedFlags } from "./position";
+import { countOn, descAt, distance, INDEX, isAskedFor, moved, usedFlags, WRAP } from "./position";
 import { countError, has } from "./state";
 
-/**
- * Writes a used descriptor at position `next`; flags of the first that is staged wait for
- * `packedDevicePublish`. Returns the position after `count` descriptors.
- */
-function writeUsed(
-  vq: usize,
-  ring: usize,
-  next: u32,
-  published: u32,
-  id: u32,
-  count: u32,
-  usedBytes: u32,
-): u32 {
-  const desc = descOf(ring, next);
-  const flags = usedFlags(next) | (usedBytes != 0 ? VIRTQ_DESC_F_WRITE : 0);
-  if (next == published) {
-    store<u32>(desc, usedBytes, VIRTQ_DESC_LEN);
-    store<u16>(desc, <u16>id, PVIRTQ_DESC_ID);
-    store<u32>(vq, flags, VQ_STAGED_FLAGS);
-  } else {
-    const idAndFlags = <u64>(id | (flags << 16));
-    store<u64>(desc, <u64>usedBytes | (idAndFlags << 32), VIRTQ_DESC_LEN);
-  }
-  return moved(next, count, load<u32>(vq, VQ_NUM));
+/** Flags of a used descriptor at `position`. */
+function flagsOf(position: u32, usedBytes: u32): u32 {
+  return usedFlags(position) | (usedBytes != 0 ? VIRTQ_DESC_F_WRITE : 0);
 }
 
-/** Stages a used descriptor for a list with CHAIN_HEAD `head`, which is in flight. */
-export function stage(vq: usize, head: u32, usedBytes: u32): void {
-  const count = head >> 16;
+/** Writes the used descriptor that is staged first: its flags wait for `packedDevicePublish`. */
+function writeFirst(vq: usize, desc: usize, id: u32, usedBytes: u32, flags: u32): void {
+  store<u32>(desc, usedBytes, VIRTQ_DESC_LEN);
+  store<u16>(desc, <u16>id, PVIRTQ_DESC_ID);
+  store<u32>(vq, flags, VQ_STAGED_FLAGS);
+}
+
+/** Writes any other: len, id and flags at once. */
+function writeOther(desc: usize, id: u32, usedBytes: u32, flags: u32): void {
+  store<u64>(desc, <u64>usedBytes | (<u64>(id | (flags << 16)) << 32), VIRTQ_DESC_LEN);
+}
+
+/** Stages a used descriptor for `count` of the ring's, all of them in flight. */
+function stage(vq: usize, id: u32, count: u32, usedBytes: u32): void {
   const next = load<u32>(vq, VQ_USED_NEXT);
-  const published = load<u32>(vq, VQ_USED_PUBLISHED);
-  const id = head & 0xffff;
-  const after = writeUsed(vq, load<usize>(vq, VQ_DESC), next, published, id, count, usedBytes);
-  store<u32>(vq, after, VQ_USED_NEXT);
+  const desc = descAt(vq, next);
+  const flags = flagsOf(next, usedBytes);
+  const isFirst = next == load<u32>(vq, VQ_USED_PUBLISHED);
+  if (isFirst) writeFirst(vq, desc, id, usedBytes, flags);
+  else writeOther(desc, id, usedBytes, flags);
+  store<u32>(vq, moved(next, count, load<u32>(vq, VQ_NUM)), VQ_USED_NEXT);
   store<u32>(vq, load<u32>(vq, VQ_IN_FLIGHT) - count, VQ_IN_FLIGHT);
 }
 
-/** DeviceRing.addUsed */
-export function packedAddUsed(vq: usize, head: u32, usedBytes: u32): i32 {
-  const isInFlight = head >> 16 != 0 && head >> 16 <= load<u32>(vq, VQ_IN_FLIGHT);
-  if (isInFlight && (!has(vq, VQ_F_INFLIGHT) || releaseList(vq, head))) {
-    stage(vq, head, usedBytes);
-    return 0;
-  }
+/** Whether a list of CHAIN_HEAD `head`, the last of a run of `count` descriptors, may be used. */
+function mayUse(vq: usize, head: u32, count: u32): bool {
+  const isInFlight = head >> 16 != 0 && count <= load<u32>(vq, VQ_IN_FLIGHT);
+  return isInFlight && (!has(vq, VQ_F_INFLIGHT) || releaseList(vq, head));
+}
+
+/** Counts that a list may not be used. Returns the error, negative. */
+function notUsed(vq: usize): i32 {
   countError(vq, VRING_E_COMPLETION);
   return -VRING_E_COMPLETION;
 }
 
-/**
- * Stages `left` records from `chain` on; IN_ORDER: a used descriptor for a run of them. False at
- * the first that may not be used. `isRecorded`: gives back their entries.
- */
-function stageRecords(vq: usize, left: u32, isInOrder: bool, isRecorded: bool): bool {
-  const ring = load<usize>(vq, VQ_DESC);
-  const published = load<u32>(vq, VQ_USED_PUBLISHED);
+/** DeviceRing.addUsed */
+export function packedAddUsed(vq: usize, head: u32, usedBytes: u32): i32 {
+  const count = head >> 16;
+  if (!mayUse(vq, head, count)) return notUsed(vq);
+  stage(vq, head & 0xffff, count, usedBytes);
+  return 0;
+}
+
+/** DeviceRing.addUsedN, where lists in flight are recorded. */
+function addRecorded(vq: usize, left: u32, isInOrder: bool): i32 {
   let chain = load<usize>(vq, VQ_CHAINS);
-  let next = load<u32>(vq, VQ_USED_NEXT);
-  let inFlight = load<u32>(vq, VQ_IN_FLIGHT);
   let count: u32 = 0; // descriptors of the run, up to the record we are at
   for (; left > 0; left--) {
     const head = load<u32>(chain, CHAIN_HEAD);
     const usedBytes = load<u32>(chain, CHAIN_USED_BYTES);
     count += head >> 16;
-    if (head >> 16 == 0 || count > inFlight) break;
-    if (isRecorded && !releaseList(vq, head)) break;
+    if (!mayUse(vq, head, count)) return notUsed(vq);
     if (!isInOrder || left == 1 || usedBytes != load<u32>(chain, CHAIN_IN_BYTES)) {
-      next = writeUsed(vq, ring, next, published, head & 0xffff, count, usedBytes);
-      inFlight -= count;
+      stage(vq, head & 0xffff, count, usedBytes);
       count = 0;
     }
     chain += CHAIN_BYTES;
   }
-  store<u32>(vq, next, VQ_USED_NEXT);
-  store<u32>(vq, inFlight, VQ_IN_FLIGHT);
-  return left == 0;
+  return 0;
 }
 
-/** DeviceRing.addUsedN */
+/** DeviceRing.addUsedN. IN_ORDER: a used descriptor for a run of records. */
 export function packedAddUsedN(vq: usize, count: u32): i32 {
   const limit = min(count, load<u32>(vq, VQ_CHAIN_CAPACITY));
-  const flags = load<u32>(vq, VQ_FLAGS);
-  if (flags & VQ_F_LOG) markChains(vq, limit);
-  const isInOrder = (flags & VQ_F_IN_ORDER) != 0;
-  if (stageRecords(vq, limit, isInOrder, (flags & VQ_F_INFLIGHT) != 0)) return 0;
-  countError(vq, VRING_E_COMPLETION);
-  return -VRING_E_COMPLETION;
+  const options = load<u32>(vq, VQ_FLAGS);
+  const isInOrder = (options & VQ_F_IN_ORDER) != 0;
+  if (options & VQ_F_LOG) markChains(vq, limit);
+  if (options & VQ_F_INFLIGHT) return addRecorded(vq, limit, isInOrder);
+  const num = load<u32>(vq, VQ_NUM);
+  const ring = load<usize>(vq, VQ_DESC);
+  const next = load<u32>(vq, VQ_USED_NEXT);
+  let chain = load<usize>(vq, VQ_CHAINS);
+  const end = chain + <usize>limit * CHAIN_BYTES;
+  let index = next & INDEX;
+  let wrap = next & WRAP;
+  let first = load<u32>(vq, VQ_USED_PUBLISHED) ^ wrap; // index of what is staged first
+  let inFlight = load<u32>(vq, VQ_IN_FLIGHT);
+  let run: u32 = 0; // descriptors of the run, up to the record we are at
+  for (; chain != end; chain += CHAIN_BYTES) {
+    const head = load<u32>(chain, CHAIN_HEAD);
+    const usedBytes = load<u32>(chain, CHAIN_USED_BYTES);
+    run += head >> 16;
+    if (head >> 16 == 0) break;
+    if (run > inFlight) break;
+    const isFull = usedBytes == load<u32>(chain, CHAIN_IN_BYTES);
+    if (isInOrder && isFull && chain + CHAIN_BYTES != end) continue; // the run goes on
+    const desc = ring + <usize>index * VIRTQ_DESC_BYTES;
+    const flags = flagsOf(wrap, usedBytes);
+    if (index == first) writeFirst(vq, desc, head & 0xffff, usedBytes, flags);
+    else writeOther(desc, head & 0xffff, usedBytes, flags);
+    inFlight -= run;
+    index += run;
+    run = 0;
+    if (index < num) continue;
+    index -= num;
+    wrap ^= WRAP;
+    first ^= WRAP;
+  }
+  store<u32>(vq, index | wrap, VQ_USED_NEXT);
+  store<u32>(vq, inFlight, VQ_IN_FLIGHT);
+  return chain == end ? 0 : notUsed(vq);
 }
 
 /** DeviceRing.publish. Release U1: the flags come last. Pairs with U1 in packed-driver.ts. */

@@ -13,8 +13,9 @@ import { needEvent } from "./event";
 /** The first position of a ring: index 0, wrap counter 1. */
 export const POSITION_FIRST: u32 = 0x8000;
 /** The wrap counter of a position. */
-const WRAP: u32 = 0x8000;
-const INDEX: u32 = 0x7fff;
+export const WRAP: u32 = 0x8000;
+/** The index of a position. */
+export const INDEX: u32 = 0x7fff;
 /** VQ_KICKED and VQ_SIGNALLED count no further: more than a lap of the largest ring. */
 const COUNT_MAX: u32 = 0xffff;
 
