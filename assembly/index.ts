@@ -2,6 +2,7 @@
 // allocator, no waiting; any number of instances may work on one memory.
 // The contract of every function is in src/ring/ring.ts, the layouts in src/spec/ring-state.ts.
 
+export { packedAddBufs } from "./packed-add";
 export {
   packedAvailLen,
   packedDeviceStart,
@@ -11,7 +12,6 @@ export {
   packedKicked,
 } from "./packed-device";
 export {
-  packedAddBufs,
   packedDisableCall,
   packedDriverPublish,
   packedDriverReset,

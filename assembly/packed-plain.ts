@@ -63,12 +63,12 @@ export function takePlain(
     const len = load<u32>(desc, VIRTQ_DESC_LEN);
     if (len == 0 || offset >= size || <u64>len > size - offset) break;
     const id = load<u16>(desc, PVIRTQ_DESC_ID);
-    store<u64>(iovs + <usize>iov * IOV_BYTES, <u64>(linear + <u32>offset) | (<u64>len << 32));
+    store<u64>(iovs + <usize>iov * IOV_BYTES, <u64>(linear + <u32>offset) | ((<u64>len) << 32));
     // Two words at once, each pair: HEAD and IOV_START, OUT_ and IN_COUNT, OUT_ and IN_BYTES.
-    const half = <u64>(flags & VIRTQ_DESC_F_WRITE) << 4;
-    store<u64>(chain, <u64>id | (1 << 16) | (<u64>iov << 32), CHAIN_HEAD);
-    store<u64>(chain, <u64>1 << half, CHAIN_OUT_COUNT);
-    store<u64>(chain, <u64>len << half, CHAIN_OUT_BYTES);
+    const half = (<u64>(flags & VIRTQ_DESC_F_WRITE)) << 4;
+    store<u64>(chain, <u64>id | (1 << 16) | ((<u64>iov) << 32), CHAIN_HEAD);
+    store<u64>(chain, (<u64>1) << half, CHAIN_OUT_COUNT);
+    store<u64>(chain, (<u64>len) << half, CHAIN_OUT_BYTES);
     store<u32>(chain, 0, CHAIN_USED_BYTES);
     chain += CHAIN_BYTES;
     iov++;

@@ -51,7 +51,7 @@ function writeFirst(vq: usize, desc: usize, id: u32, usedBytes: u32, flags: u32)
 
 /** Writes any other: len, id and flags at once. */
 function writeOther(desc: usize, id: u32, usedBytes: u32, flags: u32): void {
-  store<u64>(desc, <u64>usedBytes | (<u64>(id | (flags << 16)) << 32), VIRTQ_DESC_LEN);
+  store<u64>(desc, <u64>usedBytes | ((<u64>(id | (flags << 16))) << 32), VIRTQ_DESC_LEN);
 }
 
 /** Stages a used descriptor for `count` of the ring's, all of them in flight. */
