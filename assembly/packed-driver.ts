@@ -210,6 +210,7 @@ export function packedGetBufs(vq: usize, max: u32): i32 {
   let wrap = last & WRAP;
   let freeHead = load<u32>(vq, VQ_FREE_HEAD);
   let free = load<u32>(vq, VQ_NUM_FREE);
+  let step: u32 = 1; // COUNT of the one before: where the next is need not wait for this one's
   let tooLong: u32 = 0; // lengths that were cut
   let isRefused = false;
   for (; chain != end; chain += CHAIN_BYTES) {
@@ -230,9 +231,13 @@ export function packedGetBufs(vq: usize, max: u32): i32 {
     store<u32>(chain, min(len, inBytes), CHAIN_USED_BYTES);
     store<u32>(mine, freeHead, SHADOW_NEXT); // and COUNT, the upper half: 0
     freeHead = id;
-    free += count;
-    index++;
-    if (count != 1) index += count - 1; // a branch: where the next is does not wait for `count`
+    free += step;
+    index += step;
+    if (count != step) {
+      free += count - step;
+      index += count - step;
+      step = count;
+    }
     if (index < num) continue;
     index -= num;
     wrap ^= WRAP;
