@@ -120,17 +120,19 @@ export function packedGetDescs(vq: usize, max: u32): i32 {
       isEmpty = true;
       break;
     }
-    if (!isRecorded && (flags & (VIRTQ_DESC_F_NEXT | VIRTQ_DESC_F_INDIRECT)) == 0) {
-      const limit = min(min(left, room), <u32>VQ_WALK_MAX - walked);
-      const taken = takePlain(vq, chain, iovNext, at, flags, limit);
-      if (taken != 0) {
-        at = moved(at, taken, num);
-        room -= taken;
-        passed += taken;
-        walked += taken;
-        iovNext += taken;
-        chain += <usize>taken * CHAIN_BYTES;
-        left -= taken - 1;
+    if (!isRecorded && (flags & VIRTQ_DESC_F_INDIRECT) == 0) {
+      const enough = <u32>VQ_WALK_MAX - walked;
+      const taken = takePlain(vq, chain, iovNext, at, flags, left, room, enough);
+      const lists = taken >> 16;
+      if (lists != 0) {
+        const descs = taken & 0xffff;
+        at = moved(at, descs, num);
+        room -= descs;
+        passed += descs;
+        walked += descs;
+        iovNext += descs;
+        chain += <usize>lists * CHAIN_BYTES;
+        left -= lists - 1;
         continue;
       }
     }
