@@ -33,7 +33,6 @@ import {
   RING_EVENT_FLAGS_DESC,
   RING_EVENT_FLAGS_DISABLE,
   VIRTQ_DESC_F_INDIRECT,
-  VIRTQ_DESC_F_NEXT,
 } from "../src/spec/virtio-ring";
 import { consumeAgain } from "./inflight";
 import { markDeviceArea } from "./log";

@@ -1,12 +1,7 @@
 import {
   CHAIN_BYTES,
   CHAIN_HEAD,
-  CHAIN_IN_COUNT,
-  CHAIN_IOV_START,
-  CHAIN_OUT_COUNT,
   CHAIN_USED_BYTES,
-  IOV_BYTES,
-  IOV_LENGTH,
   SHADOW_BYTES,
   SHADOW_COUNT,
   SHADOW_IN_BYTES,
@@ -25,12 +20,7 @@ import {
   VQ_F_IN_ORDER,
   VQ_FLAGS,
   VQ_FREE_HEAD,
-  VQ_GUEST_DELTA,
   VQ_IN_FLIGHT,
-  VQ_INDIRECT,
-  VQ_INDIRECT_CAPACITY,
-  VQ_IOV,
-  VQ_IOV_CAPACITY,
   VQ_KICKED,
   VQ_LAST_USED,
   VQ_NOTIFY_DISABLED,
@@ -39,7 +29,6 @@ import {
   VQ_OLDEST,
   VQ_SHADOW,
   VQ_STAGED_FLAGS,
-  VRING_E_CHAIN,
   VRING_E_USED_ID,
   VRING_E_USED_LENGTH,
 } from "../src/spec/ring-state";
@@ -49,14 +38,11 @@ import {
   RING_EVENT_FLAGS_DESC,
   RING_EVENT_FLAGS_DISABLE,
   VIRTQ_DESC_BYTES,
-  VIRTQ_DESC_F_INDIRECT,
-  VIRTQ_DESC_F_NEXT,
   VIRTQ_DESC_F_WRITE,
   VIRTQ_DESC_LEN,
 } from "../src/spec/virtio-ring";
-import { bytesOf, resetShadow, shadow, tableCapacity, writeTable } from "./driver-descs";
+import { resetShadow, shadow } from "./driver-descs";
 import {
-  availFlags,
   countOn,
   descAt,
   distance,
