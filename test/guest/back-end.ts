@@ -21,23 +21,55 @@ export const IS_PEER = process.env.VHOST_WASM_GUEST_PEER === "1";
 
 /** Serves until stopped, to one front-end after the other. */
 export class BackEnd {
-  private constructor(
-    readonly program: Program,
-    readonly socket: string,
-  ) {}
+  readonly socket: string;
+  readonly #serve: () => Serving;
+  #program: Program | undefined;
+  #isReplaced = false;
+  readonly #onEnd: ((end: string) => void)[] = [];
+
+  private constructor(socket: string, serve: () => Serving) {
+    this.socket = socket;
+    this.#serve = serve;
+  }
 
   /** Starts a back-end and waits until it listens at `socket`. Rejects when it doesn't. */
   static async start(tools: GuestTools, socket: string, disk: ServedDisk): Promise<BackEnd> {
     const serve = IS_PEER ? servePeer : serveProduct;
-    const { program, isReady } = serve(tools, socket, disk);
-    const backEnd = new BackEnd(program, socket);
+    const backEnd = new BackEnd(socket, () => serve(tools, socket, disk));
+    await backEnd.#begin();
+    return backEnd;
+  }
+
+  async #begin(): Promise<void> {
+    const { program, isReady } = this.#serve();
+    this.#program = program;
+    this.#isReplaced = false;
+    program.ended.then((end) => {
+      if (!this.#isReplaced) for (const listener of this.#onEnd) listener(end);
+    });
     try {
       await program.until(isReady, "listening", 30_000);
     } catch (error) {
       await program.stop("SIGKILL");
-      throw new Error(`back-end: ${(error as Error).message}\n${backEnd.output}`);
+      throw new Error(`back-end: ${(error as Error).message}\n${this.output}`);
     }
-    return backEnd;
+  }
+
+  /** Calls `listener` when it ends, unless `replace` ends it. */
+  onEnd(listener: (end: string) => void): void {
+    this.#onEnd.push(listener);
+  }
+
+  /** The process that serves now. */
+  get program(): Program {
+    return this.#program as Program;
+  }
+
+  /** `kill -9`, and another one in its place. */
+  async replace(): Promise<void> {
+    this.#isReplaced = true;
+    await this.program.stop("SIGKILL");
+    await this.#begin();
   }
 
   /** All that it has printed. */

@@ -14,6 +14,8 @@ export interface GuestDisk {
   queueSize?: number;
   /** More of QEMU's properties of the device: `packed=on`. */
   properties?: string;
+  /** The back-end may go and come back: QEMU connects again. */
+  reconnects?: boolean;
 }
 
 /** How a guest is made. */
@@ -73,7 +75,7 @@ export class Guest {
     this.program.child.stdout?.on("data", () => this.#countBoots());
     this.program.ended.then(() => this.#cleanUp());
     for (const { backEnd } of options.disks) {
-      backEnd.program.ended.then((end) => this.#fail(`back-end: ${end}`));
+      backEnd.onEnd((end) => this.#fail(`back-end: ${end}`));
     }
   }
 
@@ -169,15 +171,18 @@ function readLog(path: string): string {
 
 function machineArguments(options: GuestOptions): string[] {
   const { disks, cpus = 1, restarts = 0 } = options;
-  const devices = disks.flatMap(({ backEnd, queues = 1, queueSize, properties }, index) => {
-    const device = [
-      `vhost-user-blk-pci,chardev=disk${index},disable-legacy=on,num-queues=${queues}`,
-    ];
-    if (queueSize) device.push(`queue-size=${queueSize}`);
-    if (properties) device.push(properties);
-    const chardev = `socket,id=disk${index},path=${backEnd.socket}`;
-    return ["-chardev", chardev, "-device", device.join(",")];
-  });
+  const devices = disks.flatMap(
+    ({ backEnd, queues = 1, queueSize, properties, reconnects }, index) => {
+      const device = [
+        `vhost-user-blk-pci,chardev=disk${index},disable-legacy=on,num-queues=${queues}`,
+      ];
+      if (queueSize) device.push(`queue-size=${queueSize}`);
+      if (properties) device.push(properties);
+      const reconnect = reconnects ? ",reconnect-ms=50" : "";
+      const chardev = `socket,id=disk${index},path=${backEnd.socket}${reconnect}`;
+      return ["-chardev", chardev, "-device", device.join(",")];
+    },
+  );
   return [
     ...["-nodefaults", "-no-user-config", "-display", "none", ...(restarts ? [] : ["-no-reboot"])],
     // The emulation of cmpxchg16b was wrong in some versions of QEMU; Linux does without it.
