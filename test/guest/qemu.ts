@@ -26,6 +26,8 @@ export interface GuestOptions {
   cpus?: number;
   /** How many times the script restarts the guest. */
   restarts?: number;
+  /** More arguments for QEMU. */
+  more?: string[];
   /** For the whole life of the guest; 120,000 unless told. */
   limitMs?: number;
 }
@@ -170,7 +172,7 @@ function readLog(path: string): string {
 }
 
 function machineArguments(options: GuestOptions): string[] {
-  const { disks, cpus = 1, restarts = 0 } = options;
+  const { disks, cpus = 1, restarts = 0, more = [] } = options;
   const devices = disks.flatMap(
     ({ backEnd, queues = 1, queueSize, properties, reconnects }, index) => {
       const device = [
@@ -190,5 +192,6 @@ function machineArguments(options: GuestOptions): string[] {
     ...["-machine", "q35,memory-backend=memory", "-m", MEMORY],
     ...["-object", `memory-backend-memfd,id=memory,size=${MEMORY},share=on`],
     ...devices,
+    ...more,
   ];
 }
