@@ -7,6 +7,7 @@ import { runDriver } from "./driver-case.js";
 import { Field, must } from "./field.js";
 import { LARGE_BYTES, makeLayout, SMALL_BYTES } from "./layout.js";
 import { Random } from "./random.js";
+import { addRecord, recordRoom } from "./record.js";
 
 /** Makes rings over a memory. */
 export type RingMaker = (memory: WebAssembly.Memory, kind: RingKind) => Rings;
@@ -19,6 +20,8 @@ interface Place {
   rings: Rings;
 }
 
+/** What makes the seed of what a case records. */
+const RECORDS = 0x1ec0_4d00;
 /** One case in so many has a large ring. */
 const LARGE_ONCE_IN = 256;
 
@@ -49,8 +52,12 @@ export class CaseRunner {
   #runOne(seed: number, kind: RingKind): { field: Field; answers: number[] } {
     const random = new Random(seed);
     const bytes = random.once(LARGE_ONCE_IN) ? LARGE_BYTES : SMALL_BYTES;
-    const { field, rings } = this.#place(kind, bytes);
     const layout = makeLayout(random, random.once(3) ? "driver" : "device", bytes);
+    const records = new Random(seed ^ RECORDS); // so that what a seed is else stays as it was
+    const isRecording = layout.side === "device" && records.once(2);
+    if (isRecording) addRecord(layout, records, bytes);
+    const room = isRecording ? recordRoom(bytes) : 0;
+    const { field, rings } = this.#place(kind, bytes + room);
     field.setUp(layout, random);
     const answers =
       layout.side === "device"
