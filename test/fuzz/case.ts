@@ -20,8 +20,6 @@ interface Place {
   rings: Rings;
 }
 
-/** What makes the seed of what a case records. */
-const RECORDS = 0x1ec0_4d00;
 /** One case in so many has a large ring. */
 const LARGE_ONCE_IN = 256;
 
@@ -53,10 +51,7 @@ export class CaseRunner {
     const random = new Random(seed);
     const bytes = random.once(LARGE_ONCE_IN) ? LARGE_BYTES : SMALL_BYTES;
     const layout = makeLayout(random, random.once(3) ? "driver" : "device", bytes);
-    const records = new Random(seed ^ RECORDS); // so that what a seed is else stays as it was
-    const isRecording = layout.side === "device" && records.once(2);
-    if (isRecording) addRecord(layout, records, bytes);
-    const room = isRecording ? recordRoom(bytes) : 0;
+    const room = addRecord(layout, seed, bytes) ? recordRoom(bytes) : 0;
     const { field, rings } = this.#place(kind, bytes + room);
     field.setUp(layout, random);
     const answers =

@@ -5,7 +5,7 @@ import * as s from "#dist/spec/ring-state.js";
 import { VIRTQ_DESC_BYTES } from "#dist/spec/virtio-ring.js";
 import { type Field, must } from "./field.js";
 import type { Extent, Layout } from "./layout.js";
-import type { Random } from "./random.js";
+import { Random } from "./random.js";
 
 /** Where a device records. */
 export interface RecordLayout {
@@ -32,8 +32,16 @@ const INDIRECT = 4;
 /** Available, with wrap counter 1. */
 const AVAIL = 0x80;
 
-/** Lets a device's layout record: behind `from`, where the memory has room for it. */
-export function addRecord(layout: Layout, random: Random, from: number): void {
+/** What makes the seed of what a case records: all else that its seed means stays as it was. */
+const RECORDS = 0x1ec0_4d00;
+
+/**
+ * Lets the device's layout of a seed record, or not: behind `from`, where the memory has room for
+ * it. @returns whether it does.
+ */
+export function addRecord(layout: Layout, seed: number, from: number): boolean {
+  const random = new Random(seed ^ RECORDS);
+  if (layout.side !== "device" || random.once(2)) return false;
   const { num, isPacked, isLinux, regions, desc, deviceArea } = layout;
   const isInflight = !isLinux && !random.once(3);
   layout.flags |=
@@ -65,6 +73,7 @@ export function addRecord(layout: Layout, random: Random, from: number): void {
     descAt: addressOf(desc),
   };
   layout.end = top + 64;
+  return true;
 }
 
 /** The chains in flight of one case, as they should be recorded. */
@@ -90,15 +99,18 @@ export class RecordModel {
     return this.#isInflight ? this.#field.word(s.VQ_RESUBMIT_NEXT) : 0;
   }
 
-  /** Host: sets up a table of nothing in flight, or of something to be resubmitted. */
-  prepare(random: Random): void {
+  /**
+   * Host: sets up a table of nothing in flight, or of something to be resubmitted, `limit` heads or
+   * descriptors at most.
+   */
+  prepare(random: Random, limit = 12): void {
     if (!this.#isInflight) return;
     const { isPacked, num, record } = this.#field.layout;
     const { table, inflight } = record as RecordLayout;
     const { bytes, view } = this.#field;
     bytes.fill(0, table.start, table.start + table.bytes);
     bytes.fill(random.pick([0, 0xff]), inflight.start, inflight.start + inflight.bytes);
-    const most = random.once(2) ? Math.min(num, 12) : 0;
+    const most = random.once(2) ? Math.min(num, limit) : 0;
     const count = isPacked ? this.#makeLists(random, most) : this.#makeHeads(random, most);
     this.#field.setWord(s.VQ_RESUBMIT_COUNT, count);
     this.#field.setWord(s.VQ_RESUBMIT_NEXT, 0);
