@@ -2,12 +2,9 @@
 // allocator, no waiting; any number of instances may work on one memory.
 // The contract of every function is in src/ring/ring.ts, the layouts in src/spec/ring-state.ts.
 
+export { packedAddBufs } from "./packed-add";
 export {
-  packedAddUsed,
-  packedAddUsedN,
   packedAvailLen,
-  packedCallNeeded,
-  packedDevicePublish,
   packedDeviceStart,
   packedDisableKick,
   packedEnableKick,
@@ -15,7 +12,6 @@ export {
   packedKicked,
 } from "./packed-device";
 export {
-  packedAddBufs,
   packedDisableCall,
   packedDriverPublish,
   packedDriverReset,
@@ -23,6 +19,12 @@ export {
   packedGetBufs,
   packedKickNeeded,
 } from "./packed-driver";
+export {
+  packedAddUsed,
+  packedAddUsedN,
+  packedCallNeeded,
+  packedDevicePublish,
+} from "./packed-used";
 export {
   addUsed,
   addUsedN,

@@ -1,31 +1,20 @@
 import {
   CHAIN_BYTES,
   CHAIN_HEAD,
-  CHAIN_IN_BYTES,
   CHAIN_IN_COUNT,
-  CHAIN_IOV_START,
-  CHAIN_OUT_BYTES,
   CHAIN_OUT_COUNT,
   CHAIN_USED_BYTES,
-  IOV_BYTES,
-  IOV_LENGTH,
   VQ_AVAIL_SEEN,
   VQ_CHAIN_CAPACITY,
   VQ_CHAINS,
   VQ_DEVICE,
-  VQ_DRIVER,
   VQ_ERROR,
   VQ_F_EVENT_IDX,
-  VQ_F_IN_ORDER,
   VQ_F_INFLIGHT,
-  VQ_F_LOG,
   VQ_F_LOG_USED,
   VQ_FLAGS,
   VQ_IN_FLIGHT,
-  VQ_IOV,
-  VQ_IOV_CAPACITY,
   VQ_LAST_AVAIL,
-  VQ_LOG_DESC,
   VQ_NOTIFY_DISABLED,
   VQ_NUM,
   VQ_RESUBMIT_NEXT,
@@ -35,40 +24,23 @@ import {
   VQ_USED_NEXT,
   VQ_USED_PUBLISHED,
   VQ_WALK_MAX,
-  VRING_E_COMPLETION,
   VRING_E_IOV,
   VRING_E_KICK,
   VRING_E_POSITION,
 } from "../src/spec/ring-state";
 import {
-  PVIRTQ_DESC_FLAGS,
-  PVIRTQ_DESC_ID,
   PVIRTQ_EVENT_BYTES,
   RING_EVENT_FLAGS_DESC,
   RING_EVENT_FLAGS_DISABLE,
-  VIRTQ_DESC_BYTES,
   VIRTQ_DESC_F_INDIRECT,
-  VIRTQ_DESC_F_NEXT,
-  VIRTQ_DESC_F_WRITE,
-  VIRTQ_DESC_LEN,
 } from "../src/spec/virtio-ring";
-import { firstRegion, isWithin } from "./chain";
 import { consumeAgain } from "./inflight";
-import { markChains, markDeviceArea, markEntries } from "./log";
-import { announceUsed, finishLists, followAgain, recordList, releaseList } from "./packed-inflight";
+import { markDeviceArea } from "./log";
+import { followAgain, recordList } from "./packed-inflight";
 import { followList, isListRefusal } from "./packed-list";
-import {
-  countOn,
-  descAt,
-  distance,
-  isAskedFor,
-  isAvail,
-  isPosition,
-  loadFlags,
-  moved,
-  usedFlags,
-} from "./position";
-import { linear } from "./region";
+import { takePlain } from "./packed-plain";
+import { packedAddUsed, packedDevicePublish } from "./packed-used";
+import { descAt, distance, isAvail, isPosition, loadFlags, moved } from "./position";
 import { countError, has, mustWait, refuse, resubmitLeft } from "./state";
 
 /** Writes what the device wants to be told of, as one word. */
@@ -102,41 +74,11 @@ export function packedDeviceStart(vq: usize, position: u32): i32 {
   return 0;
 }
 
-/**
- * Writes the record of a list of one plain buffer, whole in `region`, at `desc`; `isWrite`: 1 when
- * it is writable. False when it is not such a one, and then nothing that holds.
- */
-function takeSingle(
-  vq: usize,
-  chain: usize,
-  iovNext: u32,
-  region: usize,
-  desc: usize,
-  isWrite: u32,
-): bool {
-  const addr = load<u64>(desc);
-  const len = load<u32>(desc, VIRTQ_DESC_LEN);
-  if (len == 0 || iovNext >= load<u32>(vq, VQ_IOV_CAPACITY)) return false;
-  if (!isWithin(region, addr, len)) return false;
-  const iov = load<usize>(vq, VQ_IOV) + <usize>iovNext * IOV_BYTES;
-  store<u32>(iov, linear(region, addr));
-  store<u32>(iov, len, IOV_LENGTH);
-  store<u32>(chain, iovNext, CHAIN_IOV_START);
-  store<u32>(chain, 1 - isWrite, CHAIN_OUT_COUNT);
-  store<u32>(chain, isWrite, CHAIN_IN_COUNT);
-  store<u32>(chain, isWrite ? 0 : len, CHAIN_OUT_BYTES);
-  store<u32>(chain, isWrite ? len : 0, CHAIN_IN_BYTES);
-  store<u32>(chain, <u32>load<u16>(desc, PVIRTQ_DESC_ID) | (1 << 16), CHAIN_HEAD);
-  return true;
-}
-
-/** Moves past the list that a record describes: it is in flight now, and no refusal stands. */
-function consume(vq: usize, head: u32): void {
-  const num = load<u32>(vq, VQ_NUM);
-  const count = head >> 16;
+/** Moves past `count` descriptors, up to `last`: they are in flight now, and no refusal stands. */
+function pass(vq: usize, last: u32, count: u32): void {
+  if (count == 0) return;
   const old = load<u32>(vq, VQ_LAST_AVAIL);
-  const last = moved(old, count, num);
-  if (distance(old, load<u32>(vq, VQ_AVAIL_SEEN), num) < count) {
+  if (distance(old, load<u32>(vq, VQ_AVAIL_SEEN), load<u32>(vq, VQ_NUM)) < count) {
     store<u32>(vq, last, VQ_AVAIL_SEEN);
   }
   store<u32>(vq, last, VQ_LAST_AVAIL);
@@ -144,171 +86,96 @@ function consume(vq: usize, head: u32): void {
   store<u32>(vq, 0, VQ_ERROR);
 }
 
-/** Moves past a list, to be resubmitted or (at `position`) of the ring, and records that. */
-function take(vq: usize, position: u32, head: u32, isAgain: bool, isRecorded: bool): void {
-  if (isAgain) {
-    consumeAgain(vq, head >> 16);
-    return;
-  }
-  consume(vq, head);
-  if (!isRecorded) return;
+/** Records the list at `position`, which was passed; `head`: as CHAIN_HEAD. */
+function recordNext(vq: usize, position: u32, head: u32): void {
   packedDevicePublish(vq); // what is staged must be finished before the entries of a list are taken
   recordList(vq, position, head);
 }
 
-/** DeviceRing.getDescs */
+/** Counts what is wrong with a list that was passed, and stages it with length 0. */
+function putBack(vq: usize, head: u32, code: u32): void {
+  countError(vq, code);
+  packedAddUsed(vq, head, 0);
+}
+
+/** DeviceRing.getDescs. What a burst moves past is written to the state block when it ends. */
 export function packedGetDescs(vq: usize, max: u32): i32 {
   const num = load<u32>(vq, VQ_NUM);
-  const region = firstRegion(vq);
   const isRecorded = has(vq, VQ_F_INFLIGHT);
-  let chain = load<usize>(vq, VQ_CHAINS);
-  let got: i32 = 0;
+  const chains = load<usize>(vq, VQ_CHAINS);
+  let chain = chains;
+  let at = load<u32>(vq, VQ_LAST_AVAIL);
+  let room = num - load<u32>(vq, VQ_IN_FLIGHT);
+  let passed: u32 = 0;
   let iovNext: u32 = 0;
   let walked: u32 = 0;
-  for (let left = min(max, load<u32>(vq, VQ_CHAIN_CAPACITY)); left > 0; left--) {
+  let refusal: u32 = 0;
+  let isEmpty = false;
+  let left = min(max, load<u32>(vq, VQ_CHAIN_CAPACITY));
+  for (; left > 0 && walked < <u32>VQ_WALK_MAX; left--) {
     const isAgain = isRecorded && resubmitLeft(vq) != 0;
-    const room = num - load<u32>(vq, VQ_IN_FLIGHT);
-    const at = load<u32>(vq, VQ_LAST_AVAIL);
-    const desc = descAt(vq, at);
-    const flags: u32 = room != 0 ? loadFlags(desc) : 0;
+    const flags: u32 = room != 0 ? loadFlags(descAt(vq, at)) : 0;
     if (!isAgain && (room == 0 || !isAvail(flags, at))) {
-      if (room != 0) store<u32>(vq, at, VQ_AVAIL_SEEN);
-      store<u32>(vq, 0, VQ_ERROR);
+      isEmpty = true;
       break;
     }
-    let code: u32 = 0;
-    const isPlain = !isAgain && (flags & (VIRTQ_DESC_F_NEXT | VIRTQ_DESC_F_INDIRECT)) == 0;
-    const isWrite = (flags & VIRTQ_DESC_F_WRITE) >> 1;
-    if (isPlain && takeSingle(vq, chain, iovNext, region, desc, isWrite)) {
-      walked++;
-    } else {
-      const outcome = isAgain
-        ? followAgain(vq, chain, iovNext)
-        : followList(vq, chain, iovNext, at, flags, room);
-      code = outcome & 0xff;
-      walked += outcome >> 8;
+    if (!isRecorded && (flags & VIRTQ_DESC_F_INDIRECT) == 0) {
+      const enough = <u32>VQ_WALK_MAX - walked;
+      const taken = takePlain(vq, chain, iovNext, at, flags, left, room, enough);
+      const lists = taken >> 16;
+      if (lists != 0) {
+        const descs = taken & 0xffff;
+        at = moved(at, descs, num);
+        room -= descs;
+        passed += descs;
+        walked += descs;
+        iovNext += descs;
+        chain += <usize>lists * CHAIN_BYTES;
+        left -= lists - 1;
+        continue;
+      }
     }
+    const outcome = isAgain
+      ? followAgain(vq, chain, iovNext)
+      : followList(vq, chain, iovNext, at, flags, room);
+    const code = outcome & 0xff;
+    walked += outcome >> 8;
     if (isListRefusal(code)) {
-      refuse(vq, code);
+      refusal = code;
       break;
     }
     if (code == VRING_E_IOV && iovNext > 0) break;
-    if (code != 0 && mustWait(vq)) break;
+    if (code != 0 && mustWait(vq, num - room)) break;
     const head = load<u32>(chain, CHAIN_HEAD);
-    take(vq, at, head, isAgain, isRecorded);
-    if (code == 0) {
-      store<u32>(chain, 0, CHAIN_USED_BYTES);
-      iovNext += load<u32>(chain, CHAIN_OUT_COUNT) + load<u32>(chain, CHAIN_IN_COUNT);
-      chain += CHAIN_BYTES;
-      got++;
+    const count = head >> 16;
+    const first = at;
+    if (isAgain) {
+      consumeAgain(vq, count);
     } else {
-      countError(vq, code);
-      packedAddUsed(vq, head, 0);
+      at = moved(at, count, num);
+      room -= count;
+      passed += count;
     }
-    if (walked >= <u32>VQ_WALK_MAX) break;
+    if (isRecorded || code != 0) {
+      pass(vq, at, passed);
+      passed = 0;
+      if (isRecorded && !isAgain) recordNext(vq, first, head);
+      if (code != 0) putBack(vq, head, code);
+      room = num - load<u32>(vq, VQ_IN_FLIGHT);
+    }
+    if (code != 0) continue;
+    store<u32>(chain, 0, CHAIN_USED_BYTES);
+    iovNext += load<u32>(chain, CHAIN_OUT_COUNT) + load<u32>(chain, CHAIN_IN_COUNT);
+    chain += CHAIN_BYTES;
   }
+  pass(vq, at, passed);
+  if (refusal != 0) refuse(vq, refusal);
+  if (isEmpty) {
+    if (room != 0) store<u32>(vq, at, VQ_AVAIL_SEEN);
+    store<u32>(vq, 0, VQ_ERROR);
+  }
+  const got = <i32>((chain - chains) / CHAIN_BYTES);
   return got > 0 ? got : -(<i32>load<u32>(vq, VQ_ERROR));
-}
-
-/** Stages a used descriptor for `count` of the ring's, all of them in flight. */
-function stage(vq: usize, id: u32, count: u32, usedBytes: u32): void {
-  const next = load<u32>(vq, VQ_USED_NEXT);
-  const desc = descAt(vq, next);
-  const flags = usedFlags(next) | (usedBytes != 0 ? VIRTQ_DESC_F_WRITE : 0);
-  store<u32>(desc, usedBytes, VIRTQ_DESC_LEN);
-  store<u16>(desc, <u16>id, PVIRTQ_DESC_ID);
-  if (next == load<u32>(vq, VQ_USED_PUBLISHED)) store<u32>(vq, flags, VQ_STAGED_FLAGS);
-  else store<u16>(desc, <u16>flags, PVIRTQ_DESC_FLAGS);
-  store<u32>(vq, moved(next, count, load<u32>(vq, VQ_NUM)), VQ_USED_NEXT);
-  store<u32>(vq, load<u32>(vq, VQ_IN_FLIGHT) - count, VQ_IN_FLIGHT);
-}
-
-/**
- * Whether a list with CHAIN_HEAD `head` may be used as the last of a run of `count` descriptors:
- * refused, it is counted. `isRecorded`: and gives back its entries.
- */
-function mayUse(vq: usize, head: u32, count: u32, isRecorded: bool): bool {
-  const isInFlight = head >> 16 != 0 && count <= load<u32>(vq, VQ_IN_FLIGHT);
-  if (isInFlight && (!isRecorded || releaseList(vq, head))) return true;
-  countError(vq, VRING_E_COMPLETION);
-  return false;
-}
-
-/** DeviceRing.addUsed */
-export function packedAddUsed(vq: usize, head: u32, usedBytes: u32): i32 {
-  const count = head >> 16;
-  if (!mayUse(vq, head, count, has(vq, VQ_F_INFLIGHT))) return -VRING_E_COMPLETION;
-  stage(vq, head & 0xffff, count, usedBytes);
-  return 0;
-}
-
-/** DeviceRing.addUsedN, with IN_ORDER: a used descriptor for a run of records. */
-function addRuns(vq: usize, chain: usize, left: u32, isRecorded: bool): i32 {
-  let count: u32 = 0; // descriptors of the run, up to the record we are at
-  for (; left > 0; left--) {
-    const head = load<u32>(chain, CHAIN_HEAD);
-    const usedBytes = load<u32>(chain, CHAIN_USED_BYTES);
-    count += head >> 16;
-    if (!mayUse(vq, head, count, isRecorded)) return -VRING_E_COMPLETION;
-    if (left == 1 || usedBytes != load<u32>(chain, CHAIN_IN_BYTES)) {
-      stage(vq, head & 0xffff, count, usedBytes);
-      count = 0;
-    }
-    chain += CHAIN_BYTES;
-  }
-  return 0;
-}
-
-/** DeviceRing.addUsedN */
-export function packedAddUsedN(vq: usize, count: u32): i32 {
-  const limit = min(count, load<u32>(vq, VQ_CHAIN_CAPACITY));
-  let chain = load<usize>(vq, VQ_CHAINS);
-  const flags = load<u32>(vq, VQ_FLAGS);
-  const isRecorded = (flags & VQ_F_INFLIGHT) != 0;
-  if (flags & VQ_F_LOG) markChains(vq, limit);
-  if (flags & VQ_F_IN_ORDER) return addRuns(vq, chain, limit, isRecorded);
-  for (let left = limit; left > 0; left--) {
-    const head = load<u32>(chain, CHAIN_HEAD);
-    const descs = head >> 16;
-    if (!mayUse(vq, head, descs, isRecorded)) return -VRING_E_COMPLETION;
-    stage(vq, head & 0xffff, descs, load<u32>(chain, CHAIN_USED_BYTES));
-    chain += CHAIN_BYTES;
-  }
-  return 0;
-}
-
-/** DeviceRing.publish. Release U1: the flags come last. Pairs with U1 in packed-driver.ts. */
-export function packedDevicePublish(vq: usize): void {
-  const next = load<u32>(vq, VQ_USED_NEXT);
-  const published = load<u32>(vq, VQ_USED_PUBLISHED);
-  if (next == published) return;
-  const num = load<u32>(vq, VQ_NUM);
-  const isRecorded = has(vq, VQ_F_INFLIGHT);
-  if (isRecorded) announceUsed(vq, next);
-  const flags = <u16>load<u32>(vq, VQ_STAGED_FLAGS);
-  atomic.store<u16>(descAt(vq, published), flags, PVIRTQ_DESC_FLAGS);
-  store<u32>(vq, next, VQ_USED_PUBLISHED);
-  const count = distance(published, next, num);
-  store<u32>(vq, countOn(load<u32>(vq, VQ_SIGNALLED), count), VQ_SIGNALLED);
-  if (isRecorded) finishLists(vq, next);
-  if (!has(vq, VQ_F_LOG_USED)) return;
-  markEntries(vq, load<u64>(vq, VQ_LOG_DESC), VIRTQ_DESC_BYTES, published & 0x7fff, count);
-}
-
-/**
- * DeviceRing.callNeeded. Order U2: `packedDevicePublish` stored flags, then we load the driver's
- * wish; the driver's `enableCall` stores its wish, then loads flags. One of the two sees the other.
- */
-export function packedCallNeeded(vq: usize): bool {
-  const count = load<u32>(vq, VQ_SIGNALLED);
-  if (count == 0) return false;
-  const isFirst = load<u32>(vq, VQ_SIGNALLED_VALID) == 0;
-  store<u32>(vq, 0, VQ_SIGNALLED);
-  store<u32>(vq, 1, VQ_SIGNALLED_VALID);
-  const hasEventIdx = (load<u32>(vq, VQ_FLAGS) & VQ_F_EVENT_IDX) != 0;
-  const area = load<usize>(vq, VQ_DRIVER);
-  const position = load<u32>(vq, VQ_USED_PUBLISHED);
-  return isAskedFor(area, position, count, load<u32>(vq, VQ_NUM), hasEventIdx, isFirst);
 }
 
 /** DeviceRing.enableKick. Order A2: mirror of `packedCallNeeded`, with `packedKickNeeded`. */

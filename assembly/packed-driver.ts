@@ -1,12 +1,7 @@
 import {
   CHAIN_BYTES,
   CHAIN_HEAD,
-  CHAIN_IN_COUNT,
-  CHAIN_IOV_START,
-  CHAIN_OUT_COUNT,
   CHAIN_USED_BYTES,
-  IOV_BYTES,
-  IOV_LENGTH,
   SHADOW_BYTES,
   SHADOW_COUNT,
   SHADOW_IN_BYTES,
@@ -25,12 +20,7 @@ import {
   VQ_F_IN_ORDER,
   VQ_FLAGS,
   VQ_FREE_HEAD,
-  VQ_GUEST_DELTA,
   VQ_IN_FLIGHT,
-  VQ_INDIRECT,
-  VQ_INDIRECT_CAPACITY,
-  VQ_IOV,
-  VQ_IOV_CAPACITY,
   VQ_KICKED,
   VQ_LAST_USED,
   VQ_NOTIFY_DISABLED,
@@ -39,7 +29,6 @@ import {
   VQ_OLDEST,
   VQ_SHADOW,
   VQ_STAGED_FLAGS,
-  VRING_E_CHAIN,
   VRING_E_USED_ID,
   VRING_E_USED_LENGTH,
 } from "../src/spec/ring-state";
@@ -49,22 +38,21 @@ import {
   RING_EVENT_FLAGS_DESC,
   RING_EVENT_FLAGS_DISABLE,
   VIRTQ_DESC_BYTES,
-  VIRTQ_DESC_F_INDIRECT,
-  VIRTQ_DESC_F_NEXT,
   VIRTQ_DESC_F_WRITE,
   VIRTQ_DESC_LEN,
 } from "../src/spec/virtio-ring";
-import { bytesOf, resetShadow, shadow, tableCapacity, writeTable } from "./driver-descs";
+import { resetShadow, shadow } from "./driver-descs";
 import {
-  availFlags,
   countOn,
   descAt,
   distance,
+  INDEX,
   isAskedFor,
   isUsed,
   loadFlags,
   moved,
   POSITION_FIRST,
+  WRAP,
 } from "./position";
 import { countError, refuse } from "./state";
 
@@ -83,129 +71,6 @@ export function packedDriverReset(vq: usize): void {
   memory.fill(load<usize>(vq, VQ_DESC), 0, <usize>num * VIRTQ_DESC_BYTES);
   atomic.store<u32>(load<usize>(vq, VQ_DRIVER), 0);
   atomic.store<u32>(load<usize>(vq, VQ_DEVICE), 0);
-}
-
-/** Writes the descriptor at `position`; flags of the first that is staged wait for `publish`. */
-function writeAt(
-  vq: usize,
-  position: u32,
-  published: u32,
-  addr: u64,
-  len: u32,
-  id: u32,
-  kind: u32,
-): void {
-  const desc = descAt(vq, position);
-  const flags = kind | availFlags(position);
-  store<u64>(desc, addr);
-  store<u32>(desc, len, VIRTQ_DESC_LEN);
-  if (position == published) {
-    store<u16>(desc, <u16>id, PVIRTQ_DESC_ID);
-    store<u32>(vq, flags, VQ_STAGED_FLAGS);
-  } else {
-    store<u32>(desc, id | (flags << 16), PVIRTQ_DESC_ID);
-  }
-}
-
-/** Writes the pieces from position `first` on, one descriptor each; the first of them last. */
-function writeList(
-  vq: usize,
-  first: u32,
-  published: u32,
-  id: u32,
-  iov: usize,
-  outCount: u32,
-  total: u32,
-): void {
-  const num = load<u32>(vq, VQ_NUM);
-  const delta = load<u64>(vq, VQ_GUEST_DELTA);
-  let position = first;
-  let piece = iov;
-  for (let i: u32 = 2; i <= total; i++) {
-    position = moved(position, 1, num);
-    piece += IOV_BYTES;
-    const write: u32 = i <= outCount ? 0 : VIRTQ_DESC_F_WRITE;
-    const kind = i < total ? write | VIRTQ_DESC_F_NEXT : write;
-    const addr = <u64>load<u32>(piece) + delta;
-    writeAt(vq, position, published, addr, load<u32>(piece, IOV_LENGTH), id, kind);
-  }
-  const write: u32 = outCount > 0 ? 0 : VIRTQ_DESC_F_WRITE;
-  const kind = total > 1 ? write | VIRTQ_DESC_F_NEXT : write;
-  const addr = <u64>load<u32>(iov) + delta;
-  writeAt(vq, first, published, addr, load<u32>(iov, IOV_LENGTH), id, kind);
-}
-
-/** Writes the pieces to the id's table, and the descriptor for it at `position`. */
-function writeIndirect(
-  vq: usize,
-  position: u32,
-  published: u32,
-  id: u32,
-  iov: usize,
-  outCount: u32,
-  total: u32,
-): void {
-  const tableBytes = load<u32>(vq, VQ_INDIRECT_CAPACITY) * VIRTQ_DESC_BYTES;
-  const table = load<u32>(vq, VQ_INDIRECT) + id * tableBytes;
-  const delta = load<u64>(vq, VQ_GUEST_DELTA);
-  writeTable(table, delta, iov, outCount, total);
-  const len = total * VIRTQ_DESC_BYTES;
-  writeAt(vq, position, published, <u64>table + delta, len, id, VIRTQ_DESC_F_INDIRECT);
-}
-
-/** DriverRing.addBufs */
-export function packedAddBufs(vq: usize, count: u32): i32 {
-  const limit = min(count, load<u32>(vq, VQ_CHAIN_CAPACITY));
-  const num = load<u32>(vq, VQ_NUM);
-  const isInOrder = (load<u32>(vq, VQ_FLAGS) & VQ_F_IN_ORDER) != 0;
-  const iovCapacity = load<u32>(vq, VQ_IOV_CAPACITY);
-  const iovs = load<usize>(vq, VQ_IOV);
-  const shadows = load<usize>(vq, VQ_SHADOW);
-  const tableMax = tableCapacity(vq);
-  let next = load<u32>(vq, VQ_AVAIL_NEXT);
-  const published = load<u32>(vq, VQ_AVAIL_PUBLISHED);
-  let free = load<u32>(vq, VQ_NUM_FREE);
-  let id = load<u32>(vq, VQ_FREE_HEAD);
-  let chain = load<usize>(vq, VQ_CHAINS);
-  let added: u32 = 0;
-  let error = 0;
-  for (; added < limit; added++) {
-    const iovStart = load<u32>(chain, CHAIN_IOV_START);
-    const outCount = load<u32>(chain, CHAIN_OUT_COUNT);
-    const inCount = load<u32>(chain, CHAIN_IN_COUNT);
-    const pieces = <u64>outCount + <u64>inCount;
-    const total = <u32>pieces;
-    const isIndirect = total > 1 && total <= tableMax;
-    const need: u32 = isIndirect ? 1 : total;
-    error = VRING_E_CHAIN;
-    if (pieces == 0 || <u64>iovStart + pieces > iovCapacity) break;
-    const iov = iovs + <usize>iovStart * IOV_BYTES;
-    const inBytes = bytesOf(iov + <usize>outCount * IOV_BYTES, inCount);
-    if ((inBytes + bytesOf(iov, outCount)) >> 32) break;
-    if (total > num) break;
-    error = 0;
-    if (need > free) break;
-    if (isIndirect) writeIndirect(vq, next, published, id, iov, outCount, total);
-    else writeList(vq, next, published, id, iov, outCount, total);
-    next = moved(next, need, num);
-    free -= need;
-    const mine = shadows + <usize>id * SHADOW_BYTES;
-    store<u16>(mine, <u16>need, SHADOW_COUNT);
-    store<u32>(mine, <u32>inBytes, SHADOW_IN_BYTES);
-    store<u32>(chain, id, CHAIN_HEAD);
-    if (!isInOrder) id = <u32>load<u16>(mine, SHADOW_NEXT);
-    else id = id + 1 < num ? id + 1 : 0;
-    chain += CHAIN_BYTES;
-  }
-  store<u32>(vq, next, VQ_AVAIL_NEXT);
-  store<u32>(vq, free, VQ_NUM_FREE);
-  store<u32>(vq, id, VQ_FREE_HEAD);
-  store<u32>(vq, load<u32>(vq, VQ_IN_FLIGHT) + added, VQ_IN_FLIGHT);
-  if (error != 0) {
-    countError(vq, VRING_E_CHAIN);
-    if (added == 0) return -VRING_E_CHAIN;
-  }
-  return <i32>added;
 }
 
 /** DriverRing.publish. Release A1: the flags come last. Pairs with A1 in packed-device.ts. */
@@ -320,39 +185,55 @@ export function packedGetBufs(vq: usize, max: u32): i32 {
   const limit = min(max, load<u32>(vq, VQ_CHAIN_CAPACITY));
   if (load<u32>(vq, VQ_FLAGS) & VQ_F_IN_ORDER) return getBatches(vq, limit);
   const num = load<u32>(vq, VQ_NUM);
-  let inFlight = load<u32>(vq, VQ_IN_FLIGHT);
-  let at = load<u32>(vq, VQ_LAST_USED);
+  const ring = load<usize>(vq, VQ_DESC);
+  const shadows = load<usize>(vq, VQ_SHADOW);
+  const last = load<u32>(vq, VQ_LAST_USED);
+  const inFlight = load<u32>(vq, VQ_IN_FLIGHT);
+  const chains = load<usize>(vq, VQ_CHAINS);
+  const end = chains + <usize>min(limit, inFlight) * CHAIN_BYTES;
+  let chain = chains;
+  let index = last & INDEX;
+  let wrap = last & WRAP;
   let freeHead = load<u32>(vq, VQ_FREE_HEAD);
   let free = load<u32>(vq, VQ_NUM_FREE);
-  let chain = load<usize>(vq, VQ_CHAINS);
-  let got: u32 = 0;
+  let step: u32 = 1; // COUNT of the one before: where the next is need not wait for this one's
+  let tooLong: u32 = 0; // lengths that were cut
   let isRefused = false;
-  for (; got < limit && inFlight > 0; got++) {
-    const desc = descAt(vq, at);
+  for (; chain != end; chain += CHAIN_BYTES) {
+    const desc = ring + <usize>index * VIRTQ_DESC_BYTES;
     const flags = loadFlags(desc);
-    if (!isUsed(flags, at)) break;
+    if (!isUsed(flags, wrap)) break;
+    isRefused = true;
     const id = <u32>load<u16>(desc, PVIRTQ_DESC_ID);
-    const mine = shadow(vq, id);
-    const count: u32 = id < num ? <u32>load<u16>(mine, SHADOW_COUNT) : 0;
-    if (count == 0) {
-      isRefused = true;
-      break;
-    }
-    const bytes = usedBytesOf(vq, desc, flags, load<u32>(mine, SHADOW_IN_BYTES));
+    if (id >= num) break;
+    const mine = shadows + <usize>id * SHADOW_BYTES;
+    const count = <u32>load<u16>(mine, SHADOW_COUNT);
+    if (count == 0) break;
+    isRefused = false;
+    const inBytes = load<u32>(mine, SHADOW_IN_BYTES);
+    const len: u32 = flags & VIRTQ_DESC_F_WRITE ? load<u32>(desc, VIRTQ_DESC_LEN) : 0;
+    if (len > inBytes) tooLong++;
     store<u32>(chain, id, CHAIN_HEAD);
-    store<u32>(chain, bytes, CHAIN_USED_BYTES);
-    store<u16>(mine, <u16>freeHead, SHADOW_NEXT);
-    store<u16>(mine, 0, SHADOW_COUNT);
+    store<u32>(chain, min(len, inBytes), CHAIN_USED_BYTES);
+    store<u32>(mine, freeHead, SHADOW_NEXT); // and COUNT, the upper half: 0
     freeHead = id;
-    free += count;
-    inFlight--;
-    at = moved(at, count, num);
-    chain += CHAIN_BYTES;
+    free += step;
+    index += step;
+    if (count != step) {
+      free += count - step;
+      index += count - step;
+      step = count;
+    }
+    if (index < num) continue;
+    index -= num;
+    wrap ^= WRAP;
   }
-  store<u32>(vq, at, VQ_LAST_USED);
-  store<u32>(vq, inFlight, VQ_IN_FLIGHT);
+  const got = <u32>(chain - chains) / CHAIN_BYTES;
+  store<u32>(vq, index | wrap, VQ_LAST_USED);
+  store<u32>(vq, inFlight - got, VQ_IN_FLIGHT);
   store<u32>(vq, free, VQ_NUM_FREE);
   store<u32>(vq, freeHead, VQ_FREE_HEAD);
+  for (; tooLong > 0; tooLong--) countError(vq, VRING_E_USED_LENGTH);
   const error = isRefused ? refuse(vq, VRING_E_USED_ID) : 0;
   if (error == 0) store<u32>(vq, 0, VQ_ERROR);
   return got > 0 ? <i32>got : error;

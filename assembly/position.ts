@@ -13,8 +13,9 @@ import { needEvent } from "./event";
 /** The first position of a ring: index 0, wrap counter 1. */
 export const POSITION_FIRST: u32 = 0x8000;
 /** The wrap counter of a position. */
-const WRAP: u32 = 0x8000;
-const INDEX: u32 = 0x7fff;
+export const WRAP: u32 = 0x8000;
+/** The index of a position. */
+export const INDEX: u32 = 0x7fff;
 /** VQ_KICKED and VQ_SIGNALLED count no further: more than a lap of the largest ring. */
 const COUNT_MAX: u32 = 0xffff;
 
@@ -35,9 +36,14 @@ export function distance(from: u32, to: u32, num: u32): u32 {
   return <i32>gap < 0 ? gap + num + num : gap;
 }
 
+/** Address of the descriptor at `position` of the ring at `ring`. */
+export function descOf(ring: usize, position: u32): usize {
+  return ring + <usize>(position & INDEX) * VIRTQ_DESC_BYTES;
+}
+
 /** Address of the descriptor at `position`. */
 export function descAt(vq: usize, position: u32): usize {
-  return load<usize>(vq, VQ_DESC) + <usize>(position & INDEX) * VIRTQ_DESC_BYTES;
+  return descOf(load<usize>(vq, VQ_DESC), position);
 }
 
 /** AVAIL and USED of a descriptor that becomes available at `position`. */

@@ -132,7 +132,7 @@ export function getDescs(vq: usize, max: u32): i32 {
     const outcome = followChain(vq, chain, iovNext, <u32>head);
     const code = outcome & 0xff;
     if (code == VRING_E_IOV && iovNext > 0) break;
-    if (code != 0 && mustWait(vq)) break;
+    if (code != 0 && mustWait(vq, load<u32>(vq, VQ_IN_FLIGHT))) break;
     if (again != NONE) {
       consumeAgain(vq, 1);
     } else {

@@ -4,7 +4,6 @@ import {
   VQ_F_IN_ORDER,
   VQ_F_INFLIGHT,
   VQ_FLAGS,
-  VQ_IN_FLIGHT,
   VQ_RESUBMIT_COUNT,
   VQ_RESUBMIT_NEXT,
 } from "../src/spec/ring-state";
@@ -41,9 +40,9 @@ export function resubmitLeft(vq: usize): u32 {
 }
 
 /** IN_ORDER: a malformed chain can't go back before those in flight do. */
-export function mustWait(vq: usize): bool {
+export function mustWait(vq: usize, inFlight: u32): bool {
   const flags = load<u32>(vq, VQ_FLAGS);
   if ((flags & VQ_F_IN_ORDER) == 0) return false;
   const waiting: u32 = flags & VQ_F_INFLIGHT ? resubmitLeft(vq) : 0;
-  return load<u32>(vq, VQ_IN_FLIGHT) != waiting;
+  return inFlight != waiting;
 }

@@ -70,6 +70,8 @@ export class FrontEnd implements Disposable {
   readonly socket: FdSocket;
   readonly #readiness: Readiness;
   readonly #fds: number[] = [];
+  /** Descriptors that came with messages, in order: whoever takes one out closes it. */
+  readonly received: number[] = [];
   #isOpen = true;
   features = 0n;
   protocolFeatures = 0n;
@@ -120,7 +122,9 @@ export class FrontEnd implements Disposable {
   /** What came, 0 when the other end is gone. */
   #receive(into: Uint8Array): number | undefined {
     try {
-      return this.socket.receive(into)?.bytes;
+      const got = this.socket.receive(into);
+      this.received.push(...(got?.fds ?? []));
+      return got?.bytes;
     } catch {
       return 0; // reset, with something of ours unread
     }
@@ -158,6 +162,8 @@ export class FrontEnd implements Disposable {
   async negotiate(wanted: bigint, optIn = 0n): Promise<void> {
     const offered = (await this.ask("GET_FEATURES")).getBigUint64(0, true);
     const known = [
+      wire.VHOST_USER_PROTOCOL_F_LOG_SHMFD,
+      wire.VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD,
       wire.VHOST_USER_PROTOCOL_F_MQ,
       wire.VHOST_USER_PROTOCOL_F_REPLY_ACK,
       wire.VHOST_USER_PROTOCOL_F_CONFIG,
@@ -231,11 +237,12 @@ export class FrontEnd implements Disposable {
     await this.must("SET_VRING_ENABLE", u32s(index, 1));
   }
 
-  /** The payload of SET_VRING_ADDR. */
-  vringAddress({ index, areas }: Pick<FrontQueue, "index" | "areas">): Uint8Array {
+  /** The payload of SET_VRING_ADDR. `log`: where writes to the used ring are to be marked. */
+  vringAddress({ index, areas }: Pick<FrontQueue, "index" | "areas">, log?: bigint): Uint8Array {
     const { desc, device, driver } = areas;
     const [d, u, a] = [desc, device, driver].map((address) => this.toUser(address));
-    return joined(u32s(index, 0), u64s(d as bigint, u as bigint, a as bigint, 0));
+    const flags = log === undefined ? 0 : wire.VHOST_VRING_F_LOG;
+    return joined(u32s(index, flags), u64s(d as bigint, u as bigint, a as bigint, log ?? 0n));
   }
 
   /** An eventfd of ours, closed with the rest. */
@@ -257,7 +264,7 @@ export class FrontEnd implements Disposable {
     this.#readiness.close();
     this.socket.close();
     void unmapFile(this.shared.memory, this.shared.guestStart, this.shared.guestBytes);
-    for (const fd of [...this.#fds, this.memfd]) closeFd(fd);
+    for (const fd of [...this.#fds, ...this.received, this.memfd]) closeFd(fd);
   }
 
   [Symbol.dispose](): void {

@@ -57,7 +57,7 @@ const PAGES_IN_4_GIB = TWO_32 / PAGE_BYTES;
 const AREA_HEAD_BYTES = 4;
 const AVAIL_EVENT_BYTES = 2;
 
-/** Marks what a device's half writes. Views only: all state is in the state block. Worker thread. */
+/** Marks what a device's half writes. All state is in the state block. Worker thread. */
 export class TsLog {
   private readonly u8: Uint8Array;
   private readonly u32: Uint32Array;

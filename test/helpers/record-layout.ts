@@ -1,6 +1,6 @@
-// Where a device records, in a fixture's memory: the dirty log and what belongs to the in-flight area.
+// Where a device records, in a fixture's memory: the dirty log, and what is of the in-flight area.
 
-import { inflightRegionBytes } from "#dist/ring/inflight.js";
+import { inflightRegionBytes } from "#dist/memory/vring.js";
 import * as s from "#dist/spec/ring-state.js";
 import { VIRTQ_DESC_BYTES } from "#dist/spec/virtio-ring.js";
 import type { RingFixture, RingShape } from "./ring-fixture.js";

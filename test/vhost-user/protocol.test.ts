@@ -12,7 +12,7 @@ const bytesOf = (view: DataView) => [...new Uint8Array(view.buffer)];
 const VERSION = wire.VHOST_USER_VERSION;
 const NEED_REPLY = VERSION | wire.VHOST_USER_NEED_REPLY;
 const ACK = bit(wire.VHOST_USER_PROTOCOL_F_REPLY_ACK);
-const PROTOCOL = bits(0, 3, 9, 13, 15, 16);
+const PROTOCOL = bits(0, 1, 3, 9, 12, 13, 15, 16);
 const none = new Uint8Array(0);
 
 /** A payload of GET_CONFIG or SET_CONFIG. */
@@ -75,6 +75,7 @@ describeVhostUser("vhost-user protocol", () => {
           virtio.VIRTIO_F_RING_PACKED,
           virtio.VIRTIO_F_IN_ORDER,
           wire.VHOST_USER_F_PROTOCOL_FEATURES,
+          wire.VHOST_F_LOG_ALL,
         ),
       );
       expect(u64Of(await front.ask("GET_PROTOCOL_FEATURES"))).toBe(PROTOCOL);

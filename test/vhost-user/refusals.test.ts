@@ -25,7 +25,9 @@ describeVhostUser("vhost-user: refusals", () => {
   describe("refused with an error as the reply, told once; the connection goes on", () => {
     const KNOWN = new Set<number>(Object.values(REQUESTS));
     const ANSWERED = new Set<number>(
-      Object.entries(REQUESTS).flatMap(([name, number]) => (/^GET_/.test(name) ? [number] : [])),
+      Object.entries(REQUESTS).flatMap(([name, number]) =>
+        /^(GET_|SET_LOG_BASE)/.test(name) ? [number] : [],
+      ),
     );
 
     test("requests that are not known here", async () => {
@@ -84,7 +86,7 @@ describeVhostUser("vhost-user: refusals", () => {
       for (const value of [2, 256, U32_MAX]) {
         expect(await tried.refused(front, "SET_VRING_ENABLE", u32s(0, value))).toBe("EINVAL");
       }
-      for (const flags of [1, 2, U32_MAX]) {
+      for (const flags of [2, 3, U32_MAX]) {
         const address = joined(u32s(0, flags), u64s(0, 0, 0, 0));
         expect(await tried.refused(front, "SET_VRING_ADDR", address)).toBe("EINVAL");
       }
@@ -134,6 +136,10 @@ describeVhostUser("vhost-user: refusals", () => {
       ["GET_QUEUE_NUM", u64s(0)],
       ["GET_STATUS", u64s(0)],
       ["GET_MAX_MEM_SLOTS", u64s(0)],
+      ["SET_LOG_BASE", u64s(0)],
+      ["SET_LOG_BASE", u64s(4096, 0)],
+      ["GET_INFLIGHT_FD", u64s(0)],
+      ["GET_INFLIGHT_FD", u64s(0, 0, 0)],
     ] as [RequestName, Uint8Array][]) {
       using front = await connect();
       const before = tried.served.events.length;
