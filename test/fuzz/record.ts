@@ -1,6 +1,6 @@
 // What a device records besides: where, what the host sets up before it starts, and what must hold.
 
-import { inflightRegionBytes } from "#dist/ring/inflight.js";
+import { inflightRegionBytes } from "#dist/memory/vring.js";
 import * as s from "#dist/spec/ring-state.js";
 import { VIRTQ_DESC_BYTES } from "#dist/spec/virtio-ring.js";
 import { type Field, must } from "./field.js";

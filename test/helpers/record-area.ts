@@ -1,6 +1,6 @@
 // The memory in which a device records: what the host does with it before a ring starts.
 
-import { recoverPacked } from "#dist/ring/packed-recovery.js";
+import { type DescFlags, recoverPacked } from "#dist/ring/packed-recovery.js";
 import { recoverSplit } from "#dist/ring/split-recovery.js";
 import * as n from "#dist/spec/inflight.js";
 import * as s from "#dist/spec/ring-state.js";
@@ -40,10 +40,13 @@ function install(
   region: DataView = regionOf(fixture),
 ): number {
   const { num, shape, view, bytes, areas, device } = fixture;
-  const flagsAt = (index: number) =>
-    view.getUint16(fixture.desc + index * VIRTQ_DESC_BYTES + PVIRTQ_DESC_FLAGS, true);
+  const at = (index: number) => fixture.desc + index * VIRTQ_DESC_BYTES + PVIRTQ_DESC_FLAGS;
+  const flags: DescFlags = {
+    get: (index) => view.getUint16(at(index), true),
+    set: (index, value) => view.setUint16(at(index), value, true),
+  };
   const found = shape.packed
-    ? recoverPacked(region, num, flagsAt, position)
+    ? recoverPacked(region, num, flags, position)
     : recoverSplit(region, num, fixture.usedIdx, position);
   bytes.set(found.table, areas.table);
   bytes.set(found.resubmit, areas.resubmit);
