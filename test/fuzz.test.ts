@@ -142,6 +142,16 @@ describe("a fault is found", () => {
         return got;
       }),
     ],
+    [
+      "an entry that is lost",
+      /^free entries: /,
+      faulty("device", "publish", (view, vq, got) => {
+        const isPacked = (view.getUint32(vq + s.VQ_FLAGS, true) & s.VQ_F_PACKED) !== 0;
+        const num = view.getUint32(vq + s.VQ_NUM, true);
+        if (isPacked) view.setUint32(vq + s.VQ_INFLIGHT_HEAD, num, true);
+        return got;
+      }),
+    ],
     ["an answer out of range", /^more chains than /, faulty("device", "getDescs", () => 4096)],
     [
       "work without end",

@@ -41,11 +41,17 @@ import {
   signRegion,
   snapshot,
 } from "./inflight.js";
-import { indexOf, isAvailable, moved } from "./ts-position.js";
+import { availableMarks, indexOf, isAvailable, moved } from "./ts-position.js";
 
 /** An id is any u16: our table has a word for each. */
 const IDS = 65536;
 const WRAP = 0x8000;
+
+/** The flags of the ring's descriptors, by index. */
+export interface DescFlags {
+  get(index: number): number;
+  set(index: number, flags: number): void;
+}
 
 /** A list in flight: its entries, the first one first. */
 interface List {
@@ -75,11 +81,7 @@ function writePosition(region: DataView, position: number): void {
 }
 
 /** Where used descriptors and free entries are: what was under way is finished or taken back. */
-function settle(
-  region: DataView,
-  num: number,
-  flagsAt: (index: number) => number,
-): { used: number; free: number } {
+function settle(region: DataView, num: number, flags: DescFlags): { used: number; free: number } {
   const old = readPosition(
     region,
     num,
@@ -87,9 +89,22 @@ function settle(
     INFLIGHT_PACKED_OLD_USED_WRAP,
   );
   const next = readPosition(region, num, INFLIGHT_PACKED_USED_IDX, INFLIGHT_PACKED_USED_WRAP);
-  const isPublished = next !== old && !isAvailable(flagsAt(indexOf(old)), old);
+  const isPublished = next !== old && !isAvailable(flags.get(indexOf(old)), old);
   const at = isPublished ? INFLIGHT_PACKED_FREE_HEAD : INFLIGHT_PACKED_OLD_FREE_HEAD;
   return { used: isPublished ? next : old, free: region.getUint16(at, true) };
+}
+
+/**
+ * Descriptors in flight are available again: one that the last back-end had staged, and never
+ * published, looks used to the driver as soon as it comes to it.
+ */
+function takeBack(flags: DescFlags, num: number, used: number, count: number): void {
+  for (let i = 0; i < count; i++) {
+    const position = moved(used, i, num);
+    const index = indexOf(position);
+    const others = flags.get(index) & ~(VIRTQ_DESC_F_AVAIL | VIRTQ_DESC_F_USED);
+    flags.set(index, others | availableMarks(position));
+  }
 }
 
 /** Which entries are free, by the list from `first` on. Throws EINVAL for one that has a loop. */
@@ -192,24 +207,24 @@ function linkLists(region: DataView, table: DataView, num: number, lists: readon
 
 /**
  * Where a packed ring goes on, by its region of the in-flight area, which may hold anything, and by
- * the flags of the ring's descriptors. Side effect: the region is mended, in an order that may end
- * anywhere; or begun when it was never written: then the ring goes on at `position`. Throws EINVAL
- * with nothing changed: the region says what can't be. vhost-user, section "Inflight I/O tracking".
+ * the flags of the ring's descriptors. Side effects: descriptors in flight are marked available,
+ * and the region is mended, in an order that may end anywhere; or begun when it was never written:
+ * then the ring goes on at `position`. Throws EINVAL with nothing changed: the region says what
+ * can't be. vhost-user, section "Inflight I/O tracking".
  */
 export function recoverPacked(
   shared: DataView,
   num: number,
-  flagsAt: (index: number) => number,
+  flags: DescFlags,
   position: number,
 ): Recovery {
   const region = snapshot(shared);
   const isOld = isWritten(region, num);
-  const { used, free } = isOld
-    ? settle(region, num, flagsAt)
-    : { used: position >>> 16, free: num };
+  const { used, free } = isOld ? settle(region, num, flags) : { used: position >>> 16, free: num };
   const lists = isOld ? listsInFlight(region, num, free) : [];
   const resubmit = descriptorsOf(region, lists);
   const resubmitCount = resubmit.length / VIRTQ_DESC_BYTES;
+  takeBack(flags, num, used, resubmitCount);
   const table = new DataView(new ArrayBuffer(num * INFLIGHT_ENTRY_BYTES + IDS * 2));
   const head = linkFree(shared, table, num, lists);
   linkLists(region, table, num, lists);

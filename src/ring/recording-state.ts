@@ -21,7 +21,7 @@ import {
 import { VIRTIO_F_RING_PACKED } from "../spec/virtio-config.js";
 import { PVIRTQ_DESC_FLAGS, VIRTQ_DESC_BYTES, VIRTQ_RING_IDX } from "../spec/virtio-ring.js";
 import type { Recovery } from "./inflight.js";
-import { recoverPacked } from "./packed-recovery.js";
+import { type DescFlags, recoverPacked } from "./packed-recovery.js";
 import { recoverSplit } from "./split-recovery.js";
 import type { RingSetup } from "./state-block.js";
 
@@ -37,7 +37,8 @@ export interface DirtyLog {
 /**
  * Where the ring goes on: `position`, or what its region of the in-flight area says, at the linear
  * address `region`, which is aligned to 8. Side effect: the region is mended or begun. Throws
- * EINVAL for one that can't be gone on from. The ring must not run.
+ * EINVAL for one that can't be gone on from. The ring must not run. Of a packed ring, descriptors in
+ * flight are marked available.
  */
 export function recover(
   shared: SharedMemory,
@@ -52,9 +53,12 @@ export function recover(
   if (!isPacked) {
     return recoverSplit(area, num, view.getUint16(device + VIRTQ_RING_IDX, true), position);
   }
-  const flagsAt = (index: number) =>
-    view.getUint16(desc + index * VIRTQ_DESC_BYTES + PVIRTQ_DESC_FLAGS, true);
-  return recoverPacked(area, num, flagsAt, position);
+  const at = (index: number) => desc + index * VIRTQ_DESC_BYTES + PVIRTQ_DESC_FLAGS;
+  const flags: DescFlags = {
+    get: (index) => view.getUint16(at(index), true),
+    set: (index, value) => view.setUint16(at(index), value, true),
+  };
+  return recoverPacked(area, num, flags, position);
 }
 
 function addFlags({ view }: SharedMemory, vq: number, flags: number): void {

@@ -7,6 +7,7 @@ import { runDriver } from "./driver-case.js";
 import { Field, must } from "./field.js";
 import { LARGE_BYTES, makeLayout, SMALL_BYTES } from "./layout.js";
 import { Random } from "./random.js";
+import { addRecord, recordRoom } from "./record.js";
 
 /** Makes rings over a memory. */
 export type RingMaker = (memory: WebAssembly.Memory, kind: RingKind) => Rings;
@@ -49,8 +50,9 @@ export class CaseRunner {
   #runOne(seed: number, kind: RingKind): { field: Field; answers: number[] } {
     const random = new Random(seed);
     const bytes = random.once(LARGE_ONCE_IN) ? LARGE_BYTES : SMALL_BYTES;
-    const { field, rings } = this.#place(kind, bytes);
     const layout = makeLayout(random, random.once(3) ? "driver" : "device", bytes);
+    const room = addRecord(layout, seed, bytes) ? recordRoom(bytes) : 0;
+    const { field, rings } = this.#place(kind, bytes + room);
     field.setUp(layout, random);
     const answers =
       layout.side === "device"

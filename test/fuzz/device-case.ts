@@ -7,6 +7,7 @@ import { type Field, must } from "./field.js";
 import { Grammar, movedOn } from "./grammar.js";
 import { type Layout, overlaps } from "./layout.js";
 import type { Random } from "./random.js";
+import { RecordModel } from "./record.js";
 
 /** Refusals that `getDescs` may answer with. Policy linux: any error that is the driver's. */
 const REFUSALS = {
@@ -43,30 +44,39 @@ export class DeviceCase {
   /** Chains of the last burst, while their records hold. */
   #burst: Popped[] = [];
   #inFlight = 0;
+  readonly #record: RecordModel;
 
   constructor(field: Field, ring: DeviceRing) {
     this.#field = field;
     this.#layout = field.layout;
     this.#ring = ring;
+    this.#record = new RecordModel(field);
   }
 
   /** Starts at a random position, at times at one that a ring can't have. */
   start(random: Random): void {
     const { num, isPacked, deviceArea } = this.#layout;
     const { view } = this.#field;
+    this.#record.prepare(random);
+    const { left } = this.#record;
     if (!isPacked) {
       view.setUint16(deviceArea.start + 2, random.pick([0, 0xffff, 0xfffe, random.u32()]), true);
       const position = random.pick([0, 0xffff, 0xfff0, random.u32() & 0xffff]);
       must(this.#ring.start(position) === 0, "start refused a position of a split ring");
+      this.#inFlight = left;
       return;
     }
     if (random.once(6)) this.#startWild(random);
     const used = random.below(num) | (random.once(2) ? 0x8000 : 0);
-    const behind = random.once(3) ? random.between(0, num) : 0;
+    const behind = random.once(3) && !this.#isInflight ? random.between(0, num) : left;
     const position = (used * 0x1_0000 + movedOn(used, behind, num)) >>> 0;
     must(this.#ring.start(position) === 0, "start refused a position", position);
     this.#inFlight = behind;
     this.#checkCounts();
+  }
+
+  get #isInflight(): boolean {
+    return (this.#layout.flags & s.VQ_F_INFLIGHT) !== 0;
   }
 
   #startWild(random: Random): void {
@@ -87,6 +97,7 @@ export class DeviceCase {
     must(inFlight === this.#inFlight, "in flight", inFlight, this.#inFlight);
     must(isLinux || inFlight <= num, "more in flight than the ring holds", inFlight);
     this.#field.checkErrors();
+    this.#record.check();
     if (!isPacked) return;
     for (const word of [s.VQ_LAST_AVAIL, s.VQ_AVAIL_SEEN, s.VQ_USED_NEXT, s.VQ_USED_PUBLISHED]) {
       const position = this.#field.word(word);
@@ -97,6 +108,7 @@ export class DeviceCase {
   /** Pops. @returns what `getDescs` says. */
   pop(max: number): number {
     const { isLinux, isPacked, chainCapacity } = this.#layout;
+    const before = this.#record.resubmitted;
     const got = this.#ring.getDescs(max);
     this.answers.push(got);
     must(got <= Math.min(max, chainCapacity), "more chains than asked for", got, max);
@@ -109,7 +121,11 @@ export class DeviceCase {
     }
     if (got === 0) must(refused === 0, "a refusal stands, the answer is 0", refused);
     this.#burst = this.checkBurst(Math.max(got, 0));
-    for (const { head } of this.#burst) this.#inFlight += isPacked ? head >>> 16 : 1;
+    const resubmitted = this.#record.resubmitted - before;
+    const heads = this.#burst.map(({ head }) => head);
+    this.#record.burst(resubmitted, heads);
+    for (const head of heads) this.#inFlight += isPacked ? head >>> 16 : 1;
+    this.#inFlight -= resubmitted; // it was in flight already, or is used
     this.#popped.push(...this.#burst);
     this.#checkCounts();
     return got;
@@ -163,14 +179,22 @@ export class DeviceCase {
     const count = this.#burst.length;
     const burst = this.#burst;
     this.#burst = [];
-    for (const [i, { inBytes }] of burst.entries()) {
+    let isGood = true;
+    let run = 0;
+    for (const [i, { head, inBytes }] of burst.entries()) {
       const bytes = random.once(3) ? random.u32() : inBytes;
       this.#field.setRecord(i, s.CHAIN_USED_BYTES, bytes);
+      isGood = isGood && this.#record.uses(head);
+      if (!isGood) continue;
+      run += this.#layout.isPacked ? head >>> 16 : 1;
+      if (this.#layout.isInOrder && i + 1 < count && bytes === inBytes) continue;
+      this.#inFlight -= run;
+      run = 0;
     }
     const answer = this.#ring.addUsedN(count);
-    must(answer === 0, "addUsedN", answer, count);
+    this.answers.push(answer);
+    must(answer === (isGood ? 0 : -s.VRING_E_COMPLETION), "addUsedN", answer, count);
     this.#popped = this.#popped.filter((one) => !burst.includes(one));
-    for (const { head } of burst) this.#inFlight -= this.#layout.isPacked ? head >>> 16 : 1;
     this.#checkCounts();
   }
 
@@ -178,13 +202,14 @@ export class DeviceCase {
   giveBackOne(random: Random): void {
     const { isPacked, isInOrder, num } = this.#layout;
     const isWild = this.#popped.length === 0 || random.once(16);
+    if (isWild && this.#record.left > 0) return; // it may be what was not popped yet
     const place = isInOrder ? 0 : random.below(Math.max(this.#popped.length, 1));
     const head = isWild ? random.pick([num, random.u32(), 0xffff_ffff, 0]) : undefined;
     const popped = head === undefined ? this.#popped[place] : { head, inBytes: 0 };
     if (!popped) return;
     const descs = isPacked ? popped.head >>> 16 : 1;
     const isGood = isPacked
-      ? descs > 0 && descs <= this.#inFlight
+      ? descs > 0 && descs <= this.#inFlight && this.#record.uses(popped.head)
       : popped.head < num && this.#inFlight > 0;
     const answer = this.#ring.addUsed(popped.head, random.once(2) ? popped.inBytes : random.u32());
     this.answers.push(answer);
@@ -238,7 +263,8 @@ export class DeviceCase {
   available(): number {
     const available = this.#ring.availLen();
     const { num, isPacked } = this.#layout;
-    const most = isPacked ? num - this.#field.word(s.VQ_IN_FLIGHT) : 0xffff;
+    const room = isPacked ? num - this.#field.word(s.VQ_IN_FLIGHT) : 0xffff;
+    const most = room + this.#record.left;
     must(available >= 0 && available <= most, "availLen", available, most);
     return available;
   }
@@ -254,7 +280,8 @@ export class DeviceCase {
     const mayWait = this.#layout.isInOrder && this.#inFlight > 0;
     const isBounded = !feedsItself(this.#layout) && !mayWait;
     const seen = (this.#field.word(s.VQ_AVAIL_SEEN) - this.#field.word(s.VQ_LAST_AVAIL)) & 0xffff;
-    const before = isPacked ? num : Math.max(this.available(), seen);
+    const { left } = this.#record;
+    const before = isPacked ? num + left : Math.max(this.available(), seen + left);
     const limit = isBounded ? before + 1 : 64;
     let calls = 0;
     for (; calls < limit; calls++) {
@@ -269,8 +296,10 @@ export class DeviceCase {
   #giveBackAll(): void {
     for (const { head } of this.#popped) {
       const descs = this.#layout.isPacked ? head >>> 16 : 1;
-      must(this.#ring.addUsed(head, 0) === 0, "addUsed of what was popped", head);
-      this.#inFlight -= descs;
+      const isGood = this.#record.uses(head);
+      const answer = this.#ring.addUsed(head, 0);
+      must(answer === (isGood ? 0 : -s.VRING_E_COMPLETION), "addUsed of what was popped", head);
+      if (isGood) this.#inFlight -= descs;
     }
     this.#popped = [];
     this.#burst = [];

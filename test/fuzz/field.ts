@@ -28,10 +28,17 @@ const OWN_WORDS: Record<Layout["side"], [number, number][]> = {
   ],
 };
 
+/** Likewise, when the device records what is in flight. */
+const INFLIGHT_WORDS: [number, number][] = [
+  [s.VQ_INFLIGHT_COUNTER, s.VQ_INFLIGHT_OLD + 4],
+  [s.VQ_RESUBMIT_NEXT, s.VQ_RESUBMIT_NEXT + 4],
+];
+
 /** What a side may write, ever. */
 function writable(layout: Layout): Extent[] {
-  const { side, vq, num, isPacked } = layout;
-  const own = OWN_WORDS[side].map(([from, to]) => ({ start: vq + from, bytes: to - from }));
+  const { side, vq, num, isPacked, flags, record } = layout;
+  const words = [...OWN_WORDS[side], ...(flags & s.VQ_F_INFLIGHT ? INFLIGHT_WORDS : [])];
+  const own = words.map(([from, to]) => ({ start: vq + from, bytes: to - from }));
   const chains = { start: layout.chains, bytes: layout.chainCapacity * s.CHAIN_BYTES };
   if (side === "driver") {
     const shadow = { start: layout.table, bytes: num * s.SHADOW_BYTES };
@@ -39,7 +46,8 @@ function writable(layout: Layout): Extent[] {
   }
   const iov = { start: layout.iov, bytes: layout.iovCapacity * s.IOV_BYTES };
   const guest = isPacked ? [layout.desc, layout.deviceArea] : [layout.deviceArea];
-  return [...own, chains, iov, ...guest];
+  const records = record ? [record.log, record.inflight, record.table] : [];
+  return [...own, chains, iov, ...guest, ...records];
 }
 
 /** What lies between `extents` and around them. */
@@ -109,6 +117,7 @@ export class Field {
       this.view.setBigUint64(layout.vq + s.VQ_GUEST_DELTA, layout.delta, true);
     }
     for (const [offset, value] of words) this.setWord(offset, value);
+    this.#writeRecord(layout);
     this.guard();
   }
 
@@ -120,6 +129,19 @@ export class Field {
       this.view.setUint32(at + s.REGION_LINEAR, linear, true);
       this.view.setUint32(at + s.REGION_LINEAR + 4, 0, true);
     }
+  }
+
+  #writeRecord({ vq, record }: Layout): void {
+    if (!record) return;
+    this.setWord(s.VQ_LOG, record.log.start);
+    this.setWord(s.VQ_LOG_BYTES, record.log.bytes);
+    this.setWord(s.VQ_INFLIGHT, record.inflight.start);
+    this.setWord(s.VQ_INFLIGHT_TABLE, record.table.start);
+    this.setWord(s.VQ_RESUBMIT, record.resubmit.start);
+    this.view.setBigUint64(vq + s.VQ_LOG_USED, record.usedAt, true);
+    this.view.setBigUint64(vq + s.VQ_LOG_DESC, record.descAt, true);
+    const { start, bytes } = record.log;
+    this.bytes.fill(0, start, start + bytes);
   }
 
   // ── canaries ──────────────────────────────────────────────────────────────────────────────────

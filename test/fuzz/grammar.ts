@@ -44,7 +44,8 @@ export class Grammar {
     this.#field = field;
     this.#layout = field.layout;
     this.#random = random;
-    this.#hot = [field.layout.desc, field.layout.driver, field.layout.deviceArea];
+    const { desc, driver, deviceArea, record } = field.layout;
+    this.#hot = [desc, driver, deviceArea, ...(record ? [record.log, record.inflight] : [])];
   }
 
   /** What damage is done to: areas, and the tables written so far. */

@@ -3,6 +3,7 @@
 import { vringAreas } from "#dist/memory/vring.js";
 import * as s from "#dist/spec/ring-state.js";
 import type { Random } from "./random.js";
+import type { RecordLayout } from "./record.js";
 
 /** A range of linear memory. */
 export interface Extent {
@@ -44,6 +45,8 @@ export interface Layout {
   indirectCapacity: number;
   /** Driver: guest address minus linear address. */
   delta: bigint;
+  /** Device: where it records, when it does. */
+  record?: RecordLayout;
   /** End of all that is laid out, and a little more. */
   end: number;
 }

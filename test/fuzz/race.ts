@@ -10,6 +10,7 @@ import { Field } from "./field.js";
 import { Grammar } from "./grammar.js";
 import { makeLayout, SMALL_BYTES } from "./layout.js";
 import { Random } from "./random.js";
+import { addRecord, RecordModel, recordRoom } from "./record.js";
 
 /** Words of the cell that both threads see. */
 export const CELL = { phase: 0, seed: 1, writes: 2 } as const;
@@ -29,6 +30,7 @@ const POPS = 400;
 export function setUpRace(field: Field, seed: number): { random: Random; grammar: Grammar } {
   const random = new Random(seed);
   const layout = makeLayout(random, "device", SMALL_BYTES);
+  addRecord(layout, seed, SMALL_BYTES);
   field.setUp(layout, random);
   const grammar = new Grammar(field, random);
   return { random, grammar };
@@ -36,7 +38,7 @@ export function setUpRace(field: Field, seed: number): { random: Random; grammar
 
 /** Races, one case after another. */
 export class Race {
-  readonly #field = new Field(SMALL_BYTES);
+  readonly #field = new Field(SMALL_BYTES + recordRoom(SMALL_BYTES));
   readonly #rings = new Map<RingKind, Rings>();
   readonly #kinds: readonly RingKind[];
   readonly #cell = new Int32Array(new SharedArrayBuffer(12));
@@ -75,6 +77,7 @@ export class Race {
     const { random, grammar } = setUpRace(field, seed);
     const { vq, isPacked, regions } = field.layout;
     const ring = (this.#rings.get(kind) as Rings).device(vq);
+    new RecordModel(field).prepare(random, 0);
     if (isPacked) ring.start(0x8000_8000);
     else ring.start(0);
     grammar.offer();

@@ -1,6 +1,6 @@
 // The memory in which a device records: what the host does with it before a ring starts.
 
-import { recoverPacked } from "#dist/ring/packed-recovery.js";
+import { type DescFlags, recoverPacked } from "#dist/ring/packed-recovery.js";
 import { recoverSplit } from "#dist/ring/split-recovery.js";
 import * as n from "#dist/spec/inflight.js";
 import * as s from "#dist/spec/ring-state.js";
@@ -13,14 +13,41 @@ export function regionOf({ memory, areas }: RingFixture): DataView {
   return new DataView(memory.buffer, areas.inflight, areas.inflightBytes);
 }
 
+/** The in-flight region, of a process that ends after so many writes to it. */
+export class DyingRegion {
+  readonly view: DataView;
+  isDead = false;
+
+  constructor(fixture: RingFixture, writes: number) {
+    this.view = regionOf(fixture);
+    let left = writes;
+    const { setUint8, setUint16 } = DataView.prototype;
+    const wrap =
+      <T extends unknown[]>(set: (this: DataView, ...args: T) => void) =>
+      (...args: T): void => {
+        this.isDead = left-- <= 0;
+        if (this.isDead) throw new Error("the end");
+        set.apply(this.view, args);
+      };
+    Object.assign(this.view, { setUint8: wrap(setUint8), setUint16: wrap(setUint16) });
+  }
+}
+
 /** Writes what recovery says for a device that starts. @returns the position to start at. */
-function install(fixture: RingFixture, position: number): number {
+function install(
+  fixture: RingFixture,
+  position: number,
+  region: DataView = regionOf(fixture),
+): number {
   const { num, shape, view, bytes, areas, device } = fixture;
-  const flagsAt = (index: number) =>
-    view.getUint16(fixture.desc + index * VIRTQ_DESC_BYTES + PVIRTQ_DESC_FLAGS, true);
+  const at = (index: number) => fixture.desc + index * VIRTQ_DESC_BYTES + PVIRTQ_DESC_FLAGS;
+  const flags: DescFlags = {
+    get: (index) => view.getUint16(at(index), true),
+    set: (index, value) => view.setUint16(at(index), value, true),
+  };
   const found = shape.packed
-    ? recoverPacked(regionOf(fixture), num, flagsAt, position)
-    : recoverSplit(regionOf(fixture), num, fixture.usedIdx, position);
+    ? recoverPacked(region, num, flags, position)
+    : recoverSplit(region, num, fixture.usedIdx, position);
   bytes.set(found.table, areas.table);
   bytes.set(found.resubmit, areas.resubmit);
   fixture.setWord("device", s.VQ_RESUBMIT_COUNT, found.resubmitCount);
@@ -40,8 +67,8 @@ export function forget(fixture: RingFixture, position: number): void {
 }
 
 /** Where a ring goes on by its region as it is. Throws what recovery throws. */
-export function goOn(fixture: RingFixture): number {
-  return install(fixture, fixture.word("device", s.VQ_LAST_AVAIL));
+export function goOn(fixture: RingFixture, region?: DataView): number {
+  return install(fixture, fixture.word("device", s.VQ_LAST_AVAIL), region);
 }
 
 /** Whether something is to be resubmitted still. */
