@@ -118,6 +118,24 @@ function placeBuffer(vq: usize, region: usize, iovNext: u32, addr: u64, len: u32
   return pushBuffer(vq, home, iovNext, addr, len);
 }
 
+/** `followList`, of one whose first descriptor refers to an indirect table. */
+function followIndirect(
+  vq: usize,
+  chain: usize,
+  iovStart: u32,
+  first: u32,
+  flags: u32,
+  limit: u32,
+): u32 {
+  const desc = descAt(vq, first);
+  const addr = load<u64>(desc);
+  const table = followTable(vq, chain, iovStart, addr, load<u32>(desc, VIRTQ_DESC_LEN), flags);
+  const error = table & 0xff;
+  if (error != 0) return skipList(vq, chain, first, flags, 1, limit, error);
+  setHead(chain, desc, 1);
+  return table + outcome(1, 0);
+}
+
 /**
  * Follows the list at position `first`, whose flags are known to be `firstFlags` and available, for
  * `limit` descriptors at most; writes its pieces to the iovec table from entry `iovStart` on, and
@@ -132,6 +150,9 @@ export function followList(
   firstFlags: u32,
   limit: u32,
 ): u32 {
+  if (firstFlags & VIRTQ_DESC_F_INDIRECT) {
+    return followIndirect(vq, chain, iovStart, first, firstFlags, limit);
+  }
   const num = load<u32>(vq, VQ_NUM);
   const region = firstRegion(vq);
   let iovNext = iovStart;
@@ -148,12 +169,8 @@ export function followList(
     const addr = load<u64>(desc);
     const len = load<u32>(desc, VIRTQ_DESC_LEN);
     if (flags & VIRTQ_DESC_F_INDIRECT) {
-      const alone: u32 = count > 1 ? VIRTQ_DESC_F_NEXT : 0; // else refused like one with NEXT
-      const table = followTable(vq, chain, iovStart, addr, len, flags | alone);
-      error = table & 0xff;
-      if (error != 0) break;
-      setHead(chain, desc, 1);
-      return table + outcome(1, 0);
+      error = indirectError(vq, region, addr, len, flags | VIRTQ_DESC_F_NEXT); // it is not alone
+      break;
     }
     const isWrite = (flags & VIRTQ_DESC_F_WRITE) != 0;
     if (isWrite && !isWriting) {
