@@ -1,8 +1,5 @@
 import {
   CHAIN_HEAD,
-  IOV_BYTES,
-  IOV_LENGTH,
-  VQ_IOV,
   VQ_IOV_CAPACITY,
   VQ_NUM,
   VRING_E_ADDRESS_WRAP,
@@ -31,20 +28,9 @@ import {
   pushBuffer,
   writeCounts,
 } from "./chain";
+import { takeTable } from "./packed-plain";
 import { descAt, isAvail, moved } from "./position";
 import { findRegion, linear, wraps } from "./region";
-
-/** Whether a buffer is one piece of `region`, and `bytes`, it included, are not too many. */
-function isPlain(region: usize, addr: u64, len: u32, bytes: u64): bool {
-  return len != 0 && isWithin(region, addr, len) && bytes >> 32 == 0;
-}
-
-/** Writes such a buffer to the iovec table. */
-function pushOne(iovs: usize, iovNext: u32, region: usize, addr: u64, len: u32): void {
-  const iov = iovs + <usize>iovNext * IOV_BYTES;
-  store<u32>(iov, linear(region, addr));
-  store<u32>(iov, len, IOV_LENGTH);
-}
 
 /** Writes CHAIN_HEAD: the id in the last descriptor of a list, and their number. */
 function setHead(chain: usize, last: usize, count: u32): void {
@@ -83,9 +69,10 @@ function followTable(vq: usize, chain: usize, iovStart: u32, addr: u64, len: u32
   if (error != 0) return outcome(0, error);
   if (!isWithin(region, addr, len)) region = findRegion(vq, addr);
   const table = isWithin(region, addr, len) ? <usize>linear(region, addr) : 0;
+  const plain = table != 0 ? takeTable(vq, chain, iovStart, table, len) : 0;
+  if (plain != 0) return outcome(plain, 0);
   const entries = len / VIRTQ_DESC_BYTES;
   const capacity = load<u32>(vq, VQ_IOV_CAPACITY);
-  const iovs = load<usize>(vq, VQ_IOV);
   let iovNext = iovStart;
   let iovWritable = iovStart;
   let outBytes: u64 = 0;
@@ -106,11 +93,6 @@ function followTable(vq: usize, chain: usize, iovStart: u32, addr: u64, len: u32
     const start = load<u64>(desc);
     const length = load<u32>(desc, VIRTQ_DESC_LEN);
     bytes += length;
-    if (isPlain(region, start, length, bytes) && iovNext < capacity) {
-      pushOne(iovs, iovNext, region, start, length);
-      iovNext++;
-      continue;
-    }
     const pieces = placeBuffer(vq, region, iovNext, start, length, bytes);
     if (pieces < 0) return outcome(index + 1, -pieces);
     iovNext += pieces;
@@ -136,6 +118,24 @@ function placeBuffer(vq: usize, region: usize, iovNext: u32, addr: u64, len: u32
   return pushBuffer(vq, home, iovNext, addr, len);
 }
 
+/** `followList`, of one whose first descriptor refers to an indirect table. */
+function followIndirect(
+  vq: usize,
+  chain: usize,
+  iovStart: u32,
+  first: u32,
+  flags: u32,
+  limit: u32,
+): u32 {
+  const desc = descAt(vq, first);
+  const addr = load<u64>(desc);
+  const table = followTable(vq, chain, iovStart, addr, load<u32>(desc, VIRTQ_DESC_LEN), flags);
+  const error = table & 0xff;
+  if (error != 0) return skipList(vq, chain, first, flags, 1, limit, error);
+  setHead(chain, desc, 1);
+  return table + outcome(1, 0);
+}
+
 /**
  * Follows the list at position `first`, whose flags are known to be `firstFlags` and available, for
  * `limit` descriptors at most; writes its pieces to the iovec table from entry `iovStart` on, and
@@ -150,10 +150,11 @@ export function followList(
   firstFlags: u32,
   limit: u32,
 ): u32 {
+  if (firstFlags & VIRTQ_DESC_F_INDIRECT) {
+    return followIndirect(vq, chain, iovStart, first, firstFlags, limit);
+  }
   const num = load<u32>(vq, VQ_NUM);
   const region = firstRegion(vq);
-  const capacity = load<u32>(vq, VQ_IOV_CAPACITY);
-  const iovs = load<usize>(vq, VQ_IOV);
   let iovNext = iovStart;
   let iovWritable = iovStart;
   let outBytes: u64 = 0;
@@ -168,12 +169,8 @@ export function followList(
     const addr = load<u64>(desc);
     const len = load<u32>(desc, VIRTQ_DESC_LEN);
     if (flags & VIRTQ_DESC_F_INDIRECT) {
-      const alone: u32 = count > 1 ? VIRTQ_DESC_F_NEXT : 0; // else refused like one with NEXT
-      const table = followTable(vq, chain, iovStart, addr, len, flags | alone);
-      error = table & 0xff;
-      if (error != 0) break;
-      setHead(chain, desc, 1);
-      return table + outcome(1, 0);
+      error = indirectError(vq, region, addr, len, flags | VIRTQ_DESC_F_NEXT); // it is not alone
+      break;
     }
     const isWrite = (flags & VIRTQ_DESC_F_WRITE) != 0;
     if (isWrite && !isWriting) {
@@ -186,17 +183,12 @@ export function followList(
       break;
     }
     bytes += len;
-    if (isPlain(region, addr, len, bytes) && iovNext < capacity) {
-      pushOne(iovs, iovNext, region, addr, len);
-      iovNext++;
-    } else {
-      const pieces = placeBuffer(vq, region, iovNext, addr, len, bytes);
-      if (pieces < 0) {
-        error = -pieces;
-        break;
-      }
-      iovNext += pieces;
+    const pieces = placeBuffer(vq, region, iovNext, addr, len, bytes);
+    if (pieces < 0) {
+      error = -pieces;
+      break;
     }
+    iovNext += pieces;
     if ((flags & VIRTQ_DESC_F_NEXT) == 0) break;
     if (count == limit) return outcome(count, VRING_E_LOOP);
     position = moved(position, 1, num);

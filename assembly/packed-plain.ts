@@ -27,7 +27,7 @@ import {
   VIRTQ_DESC_F_WRITE,
   VIRTQ_DESC_LEN,
 } from "../src/spec/virtio-ring";
-import { firstRegion } from "./chain";
+import { firstRegion, writeCounts } from "./chain";
 import { availFlags, INDEX, loadFlags } from "./position";
 
 /** AVAIL and USED, as a descriptor has them, say that it is the driver's; INDIRECT is not ours. */
@@ -164,4 +164,41 @@ export function takePlain(
     chain += CHAIN_BYTES;
     flags = loadFlags(ring + <usize>index * VIRTQ_DESC_BYTES);
   }
+}
+
+/**
+ * Writes the counts of an indirect table of `bytes` bytes at linear `table` to `chain`, and its
+ * pieces from iovec `iovStart` on, when each of its buffers is whole in the first region. Returns
+ * how many pieces, which is how many entries; 0, and nothing written holds, when it is not so.
+ */
+export function takeTable(vq: usize, chain: usize, iovStart: u32, table: usize, bytes: u32): u32 {
+  const region = firstRegion(vq);
+  const iovs = load<usize>(vq, VQ_IOV);
+  const iovEnd = load<u32>(vq, VQ_IOV_CAPACITY);
+  const guest = load<u64>(region, REGION_GUEST);
+  const size = load<u64>(region, REGION_SIZE);
+  const linear = load<u32>(region, REGION_LINEAR);
+  const end = table + bytes;
+  let iov = iovStart;
+  let writable = iovStart; // the first writable piece: after the last readable one
+  let outBytes: u64 = 0;
+  let inBytes: u64 = 0;
+  for (let entry = table; entry != end; entry += VIRTQ_DESC_BYTES) {
+    const offset = load<u64>(entry) - guest;
+    const len = load<u32>(entry, VIRTQ_DESC_LEN);
+    if (iov >= iovEnd || len == 0) return 0;
+    if (offset >= size || <u64>len > size - offset) return 0;
+    store<u64>(iovs + <usize>iov * IOV_BYTES, <u64>(linear + <u32>offset) | ((<u64>len) << 32));
+    if (load<u16>(entry, PVIRTQ_DESC_FLAGS) & VIRTQ_DESC_F_WRITE) {
+      inBytes += len;
+      iov++;
+    } else {
+      if (iov != writable) return 0;
+      outBytes += len;
+      writable = ++iov;
+    }
+  }
+  if ((outBytes | inBytes) >> 32) return 0;
+  writeCounts(chain, iovStart, writable, iov, outBytes, inBytes);
+  return iov - iovStart;
 }

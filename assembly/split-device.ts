@@ -179,18 +179,14 @@ export function addUsed(vq: usize, head: u32, usedBytes: u32): i32 {
   return error;
 }
 
-/** Stages a run of records, the last of them at `chain`, by one used entry; or refuses it. */
-function stageRun(vq: usize, chain: usize, chains: u32): i32 {
-  const usedBytes = load<u32>(chain, CHAIN_USED_BYTES);
-  const error = stage(vq, load<u32>(chain, CHAIN_HEAD), usedBytes, chains);
-  if (error != 0 || !has(vq, VQ_F_INFLIGHT)) return error;
+/** Records that a run of records, the last of them at `chain`, was staged. */
+function recordRun(vq: usize, chain: usize, chains: u32): void {
   let record = chain - <usize>(chains - 1) * CHAIN_BYTES;
   for (; record <= chain; record += CHAIN_BYTES) recordUsed(vq, load<u32>(record, CHAIN_HEAD));
-  return 0;
 }
 
 /** DeviceRing.addUsedN, with IN_ORDER: one used entry for a run of records. */
-function addRuns(vq: usize, chain: usize, left: u32): i32 {
+function addRuns(vq: usize, chain: usize, left: u32, isRecorded: bool): i32 {
   let chains: u32 = 0; // of the run, up to the record we are at
   for (; left > 0; left--) {
     const head = load<u32>(chain, CHAIN_HEAD);
@@ -200,9 +196,20 @@ function addRuns(vq: usize, chain: usize, left: u32): i32 {
       return stage(vq, head, usedBytes, chains); // which refuses it
     }
     if (left == 1 || usedBytes != load<u32>(chain, CHAIN_IN_BYTES)) {
-      stageRun(vq, chain, chains);
+      stage(vq, head, usedBytes, chains);
+      if (isRecorded) recordRun(vq, chain, chains);
       chains = 0;
     }
+    chain += CHAIN_BYTES;
+  }
+  return 0;
+}
+
+/** DeviceRing.addUsedN, where chains in flight are recorded. */
+function addRecorded(vq: usize, chain: usize, left: u32): i32 {
+  for (; left > 0; left--) {
+    const error = addUsed(vq, load<u32>(chain, CHAIN_HEAD), load<u32>(chain, CHAIN_USED_BYTES));
+    if (error != 0) return error;
     chain += CHAIN_BYTES;
   }
   return 0;
@@ -214,13 +221,12 @@ export function addUsedN(vq: usize, count: u32): i32 {
   const limit = min(count, load<u32>(vq, VQ_CHAIN_CAPACITY));
   const flags = load<u32>(vq, VQ_FLAGS);
   if (flags & VQ_F_LOG) markChains(vq, limit);
-  if (flags & VQ_F_IN_ORDER) return addRuns(vq, chain, limit);
   const isRecorded = (flags & VQ_F_INFLIGHT) != 0;
+  if (flags & VQ_F_IN_ORDER) return addRuns(vq, chain, limit, isRecorded);
+  if (isRecorded) return addRecorded(vq, chain, limit);
   for (let left = limit; left > 0; left--) {
-    const head = load<u32>(chain, CHAIN_HEAD);
-    const error = stage(vq, head, load<u32>(chain, CHAIN_USED_BYTES), 1);
+    const error = stage(vq, load<u32>(chain, CHAIN_HEAD), load<u32>(chain, CHAIN_USED_BYTES), 1);
     if (error != 0) return error;
-    if (isRecorded) recordUsed(vq, head);
     chain += CHAIN_BYTES;
   }
   return 0;

@@ -1,5 +1,6 @@
 import type { RingKind } from "#dist/ring/load.js";
 import { type Amount, type Case, compare, type Work } from "./harness.js";
+import { RingLink } from "./link.js";
 import { BenchMemory, type PairShape, RingPair } from "./pair.js";
 
 type Cycles = typeof import("./cycle.js");
@@ -11,6 +12,11 @@ TypeScript; a ring of 512, EVENT_IDX on, one region.`;
 
 const NUM = 512;
 const BURSTS = [1, 8, 32, 128];
+
+/** The same of two threads. */
+export const FORMATS_THREADS_NOTE = `The same rings between two threads, as in the bench "threads": \
+both spin, as many in flight as the ring holds, added, popped, used and taken in bursts of so many \
+at most. Needs two cores for itself.`;
 
 interface Contender {
   name: string;
@@ -82,6 +88,29 @@ export async function benchFormats(amount: Amount): Promise<Case[]> {
         const one = await runCase(memory, cycles, chain, burst, much);
         if (!isWarmup) results.push(one);
       }
+    }
+  }
+  return results;
+}
+
+/** Chains a second through each of the rings, two threads. The other threads are gone after it. */
+export async function benchFormatsThreads({ rounds, items }: Amount): Promise<Case[]> {
+  const results: Case[] = [];
+  for (const pieces of [1, 3] as const) {
+    const links: RingLink[] = [];
+    try {
+      for (const one of CONTENDERS) links.push(await RingLink.make({ ...one, pieces }, NUM));
+      for (const burst of BURSTS) {
+        const count = burst === 1 ? items >> 2 : items; // slow, so it gets fewer
+        const depth = Math.floor(NUM / pieces); // what is described is added
+        const works = links.map((link) => link.work({ count, depth, burst }));
+        const measured = await compare(works, { rounds, samples: 1, items: count });
+        const name = `chains of ${pieces}, bursts of ${burst}`;
+        const sameWork = CONTENDERS.map((one) => one.name);
+        results.push({ bench: "formats-threads", name, facts: { burst }, sameWork, measured });
+      }
+    } finally {
+      for (const link of links) await link[Symbol.asyncDispose]();
     }
   }
   return results;

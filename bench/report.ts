@@ -103,6 +103,13 @@ const TARGETS: readonly Target[] = [
     ratio: ratioTo("split", (one) => one.bench === "formats" && Number(one.facts.burst) >= 8),
   },
   {
+    text: "two threads, bursts of 8 and more: packed ≥ 1.3 × split",
+    least: 1.3,
+    ratio: ratioTo("split", (one) => {
+      return one.bench === "formats-threads" && Number(one.facts.burst) >= 8;
+    }),
+  },
+  {
     text: "two threads: ring of wasm ≥ 10 × MessagePort",
     least: 10,
     ratio: ratioTo("MessagePort", ({ bench, facts }) => bench === "threads" && facts.depth !== 1),

@@ -6,7 +6,12 @@ import {
   benchFileOverVhostUser,
   benchNullOverVhostUser,
 } from "./blk-vhost-user.js";
-import { benchFormats, FORMATS_NOTE } from "./formats.js";
+import {
+  benchFormats,
+  benchFormatsThreads,
+  FORMATS_NOTE,
+  FORMATS_THREADS_NOTE,
+} from "./formats.js";
 import type { Case } from "./harness.js";
 import { header, outcomeLine, outcomes, table } from "./report.js";
 import { benchRing, RING_NOTE } from "./ring.js";
@@ -29,6 +34,12 @@ const FORMATS: BenchEntry = {
   note: FORMATS_NOTE,
   full: () => benchFormats({ rounds: 21, samples: 5, items: 4096 }),
   smoke: () => benchFormats({ rounds: 1, samples: 1, items: 128 }),
+};
+
+const FORMATS_THREADS: BenchEntry = {
+  note: FORMATS_THREADS_NOTE,
+  full: () => benchFormatsThreads({ rounds: 15, samples: 1, items: 200_000 }),
+  smoke: () => benchFormatsThreads({ rounds: 1, samples: 1, items: 1_024 }),
 };
 
 const THREADS: BenchEntry = {
@@ -73,7 +84,7 @@ const OVER_VHOST_USER = canServe() ? [NULL_OVER_VHOST_USER, FILE_OVER_VHOST_USER
 
 const BENCHES: Record<string, BenchEntry[]> = {
   ring: [RING],
-  formats: [FORMATS],
+  formats: [FORMATS, FORMATS_THREADS],
   threads: [THREADS],
   blk: [BLK, ...OVER_VHOST_USER],
 };

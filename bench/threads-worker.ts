@@ -1,4 +1,4 @@
-// The other thread of bench/threads.ts: the device of a ring, or the receiver of a MessagePort.
+// The other thread of bench/link.ts: the device of a ring, or the receiver of a MessagePort.
 
 import { type MessagePort, workerData } from "node:worker_threads";
 import { loadRings, type RingKind } from "#dist/ring/load.js";
@@ -14,9 +14,13 @@ export interface PeerSetup {
   ring?: { memory: WebAssembly.Memory; vq: number; kind: RingKind };
 }
 
-/** What the owner asks for: to take so many items, answering each at once or not. */
+/**
+ * What the owner asks for: to take so many items, chains in bursts of so many at most; messages: to
+ * answer each at once or not.
+ */
 export interface PeerOrder {
   count: number;
+  burst: number;
   isPingPong: boolean;
 }
 
@@ -26,12 +30,17 @@ export interface BufferMessage {
   len: number;
 }
 
-/** Serves `count` chains; spins in between. Returns the sum of addresses and lengths. */
-function serveRing(ring: DeviceRing, tables: RingTables, count: number, gate: Int32Array): number {
+/** Serves the chains; spins in between. Returns the sum of addresses and lengths. */
+function serveRing(
+  ring: DeviceRing,
+  tables: RingTables,
+  { count, burst }: PeerOrder,
+  gate: Int32Array,
+): number {
   let sum = 0;
   let idle = 0;
   for (let done = 0; done < count; ) {
-    const got = ring.getDescs(128);
+    const got = ring.getDescs(burst);
     if (got <= 0) {
       if (++idle % SPINS_PER_LOOK === 0 && Atomics.load(gate, GATE_ABORT) !== 0) return sum;
       continue;
@@ -49,13 +58,13 @@ const { port, gate, ring } = workerData as PeerSetup;
 if (ring) {
   const device = loadRings(ring.memory, ring.kind).device(ring.vq);
   const tables = new RingTables(ring.memory, ring.vq);
-  device.start(0);
-  port.on("message", ({ count }: PeerOrder) => {
+  device.start(tables.position); // where the owner has started it
+  port.on("message", (order: PeerOrder) => {
     Atomics.store(gate, GATE_READY, 1);
-    port.postMessage(serveRing(device, tables, count, gate));
+    port.postMessage(serveRing(device, tables, order, gate));
   });
 } else {
-  let order: PeerOrder = { count: 0, isPingPong: false };
+  let order: PeerOrder = { count: 0, burst: 1, isPingPong: false };
   let done = 0;
   let sum = 0;
   port.on("message", (message: PeerOrder | BufferMessage) => {

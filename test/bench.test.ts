@@ -36,6 +36,16 @@ describe("npm run bench -- --smoke --json", () => {
     expect(new Set(names("ring").map(String))).toEqual(new Set(["wasm,ts,host"]));
     expect(names("ring")).toHaveLength(48);
     expect(names("threads").map(String)).toEqual(Array(2).fill("wasm,ts,MessagePort"));
+    const formats = [
+      "packed",
+      "split",
+      "packed in order",
+      "split in order",
+      "ts packed",
+      "ts split",
+    ];
+    expect(names("formats").map(String)).toEqual(Array(12).fill(String(formats)));
+    expect(names("formats-threads").map(String)).toEqual(Array(8).fill(String(formats)));
     const [inProcess, overVhostUser] = [names("blk").slice(0, 6), names("blk").slice(6)];
     expect(inProcess.map(String)).toEqual(Array(6).fill("wasm,ts,fs.promises"));
     expect(overVhostUser).toHaveLength(canServe() ? 4 : 0);
@@ -72,6 +82,7 @@ describe("npm run bench -- --smoke --json", () => {
       [1.3, 18],
       [2, 12],
       [1.3, 9],
+      [1.3, 6],
       [10, 1],
       [4, 2 * compared],
       [3, compared],
@@ -84,5 +95,5 @@ test("prints where it was measured, the table, and each target", async () => {
   const text = await bench("threads");
   expect(text).toContain(`Node ${process.version}`);
   expect(text).toMatch(/wasm \/ MessagePort/);
-  expect(text.match(/not measured in this run/g)).toHaveLength(6);
+  expect(text.match(/not measured in this run/g)).toHaveLength(7);
 }, 90_000);
