@@ -1,0 +1,207 @@
+import { GuestMemory } from "#dist/memory/guest-memory.js";
+import { GUEST_BASE, type SharedMemory } from "#dist/memory/shared-memory.js";
+import type { QueueAddresses } from "#dist/driver/transport.js";
+import type { RingStart } from "#dist/vhost/control.js";
+import { Vring } from "#dist/vhost/vring.js";
+import type { VhostWorker } from "#dist/vhost/worker.js";
+import type { Recovery, StartedRing } from "./recovery.js";
+import type { Wires } from "./wires.js";
+import { Killed, must, type World } from "./world.js";
+
+/** The largest queue that the device offers. */
+export const QUEUE_SIZE_MAX = 64;
+
+interface Operation {
+  name: string;
+  run(worker: VhostWorker): Promise<void>;
+  done(): void;
+}
+
+/** What the owner needs of the worker's task. */
+export interface WorkerTask {
+  /** Wakes it, for a message. */
+  wake(): void;
+  /** Before a stop: what the device does by itself is ended. */
+  settle(): void;
+  /** The rings are not the worker's any more. */
+  forgetRings(): void;
+}
+
+/** The control side of the device, as `VhostDev`: its queues, and messages to the worker. */
+export class Owner {
+  readonly #world: World;
+  readonly #wires: Wires;
+  readonly #shared: SharedMemory;
+  readonly #recovery: Recovery;
+  readonly #memory: GuestMemory;
+  readonly #operations: Operation[] = [];
+  readonly #vrings: Vring[];
+  #features = 0n;
+  #regionTable = 0;
+  /** Counts resets: what was begun before one is void after it. */
+  #life = 0;
+  task!: WorkerTask;
+  /** Queues that run, or ran when their worker was killed. */
+  started: StartedRing[] = [];
+  /** A killed worker left the rings so that nothing but a reset helps. */
+  needsReset = false;
+
+  constructor(world: World, wires: Wires, shared: SharedMemory, recovery: Recovery) {
+    this.#world = world;
+    this.#wires = wires;
+    this.#shared = shared;
+    this.#recovery = recovery;
+    const { guestStart, guestBytes } = shared;
+    const region = {
+      guestAddress: GUEST_BASE,
+      sizeBytes: BigInt(guestBytes),
+      linearAddress: guestStart,
+    };
+    this.#memory = new GuestMemory([region], guestStart, guestStart + guestBytes);
+    this.#vrings = Array.from(
+      { length: world.config.queueCount },
+      () => new Vring(QUEUE_SIZE_MAX),
+    );
+  }
+
+  /** The driver accepts features. */
+  setFeatures(features: bigint): void {
+    this.#features = features;
+  }
+
+  /** The driver tells of a queue. */
+  setupQueue(index: number, { num, ...addresses }: QueueAddresses): void {
+    const vring = this.#vrings[index] as Vring;
+    vring.setNum(num, this.#features);
+    vring.addresses = addresses;
+  }
+
+  #post(name: string, run: Operation["run"], done = () => {}): void {
+    this.#operations.push({ name, run, done });
+    this.#wires.doorbell.ringControl();
+    this.task.wake();
+  }
+
+  /** The worker's thread: answers all messages. Throws `Killed`. */
+  async serve(worker: VhostWorker): Promise<void> {
+    for (let next = this.#operations[0]; next; next = this.#operations[0]) {
+      this.#world.say(`worker: ${next.name}`);
+      this.#operations.shift();
+      try {
+        await next.run(worker);
+      } finally {
+        next.done(); // also when it was killed: what is started is started by the next one
+      }
+    }
+  }
+
+  /** Whether messages wait. */
+  get isBusy(): boolean {
+    return this.#operations.length > 0;
+  }
+
+  /** Starts all queues. */
+  start(done: () => void): void {
+    this.#post("start", (worker) => this.#start(worker), done);
+  }
+
+  #start(worker: VhostWorker): Promise<void> {
+    return this.#startAt(worker, (vring) => vring.base(this.#features));
+  }
+
+  /** Lays out state blocks and starts the queues, each at `positionOf`. */
+  async #startAt(
+    worker: VhostWorker,
+    positionOf: (vring: Vring, index: number) => number,
+  ): Promise<void> {
+    const { config, say } = this.#toStart();
+    const rings: RingStart[] = [];
+    for (const [index, vring] of this.#vrings.entries()) {
+      const setup = { ...vring.translate(this.#memory, this.#features), features: this.#features };
+      const vq = vring.layOut(this.#shared, this.#memory, this.#regionTable, this.#features);
+      const ring = { index, setup, vq };
+      this.started.push(ring);
+      const saved = positionOf(vring, index);
+      const position = this.#recovery.install(ring, saved);
+      say(`queue ${index} of ${setup.num} starts at ${position.toString(16)}`);
+      rings.push({ index, vq, position, awaitsKick: config.awaitsKick });
+    }
+    await worker.start(this.#features, rings);
+    if (config.awaitsKick) for (const { index } of rings) this.#wires.kick(index);
+  }
+
+  #toStart() {
+    const world = this.#world;
+    must(this.started.length === 0, "started twice");
+    this.#regionTable = this.#shared.allocHost(this.#memory.tableBytes);
+    this.#memory.writeTo(this.#shared.view, this.#regionTable);
+    return { config: world.config, say: (text: string) => world.say(text) };
+  }
+
+  /** Stops all queues and, after some time, starts them where they were. */
+  pause(): void {
+    if (this.started.length === 0 || this.isBusy) return;
+    const life = this.#life;
+    this.#post("stop", async (worker) => {
+      this.task.settle();
+      const positions = await worker.stop();
+      for (const { index, position } of positions) {
+        this.#vrings[index]?.setBase(position, this.#features);
+      }
+      this.#release();
+      const ms = this.#world.random.pick([0, 0.1, 20]);
+      this.#world.after(ms, "queues start again", () => {
+        if (life === this.#life) this.#post("start", (next) => this.#start(next));
+      });
+    });
+  }
+
+  /** Resets the device. `done`: no queue runs any more. */
+  reset(done: () => void): void {
+    const run = async (worker: VhostWorker) => {
+      await worker.reset();
+      this.#life++;
+      this.#release();
+      this.#recovery.forget();
+      for (const vring of this.#vrings) vring.reset();
+      this.#features = 0n;
+      this.needsReset = false;
+    };
+    this.#post("reset", run, done);
+  }
+
+  /** A new worker goes on where the killed one was. */
+  async revive(worker: VhostWorker): Promise<void> {
+    if (this.#operations.length > 0) this.#wires.doorbell.ringControl();
+    if (this.started.length === 0) return;
+    const positions = this.started.map((ring) => this.#recovery.position(ring));
+    this.#release();
+    if (positions.includes(undefined)) {
+      this.#world.say("the device needs a reset");
+      this.needsReset = true;
+      return;
+    }
+    // `layOut` is for positions without anything in flight: the recovery knows better.
+    for (const [index, position] of positions.entries()) {
+      this.#vrings[index]?.setBase(position as number, this.#features);
+    }
+    await this.#startAt(worker, (vring) => vring.base(this.#features)).catch((error) => {
+      if (!(error instanceof Killed)) throw error;
+    });
+  }
+
+  #release(): void {
+    if (this.started.length === 0) return;
+    this.task.forgetRings();
+    for (const vring of this.#vrings) vring.release();
+    this.#shared.host.free(this.#regionTable);
+    this.started = [];
+  }
+
+  /** Ring errors that the worker met, by name. */
+  errorCounts(): Record<string, number> {
+    const all: Record<string, number> = {};
+    for (const vring of this.#vrings) Object.assign(all, vring.errorCounts());
+    return all;
+  }
+}
