@@ -98,16 +98,19 @@ function chooseFaults(random: Random): Faults {
 /** The run's configuration. */
 export function chooseConfig(random: Random): SimConfig {
   const notifier = random.pick<NotifierKind>(["doorbell", "doorbell", "eventfd", "kickless"]);
+  const workerRing = random.pick<RingKind>(["wasm", "wasm", "ts"]);
+  // The TypeScript ring does not record what is in flight.
+  const recoveries: SimConfig["recovery"][] = workerRing === "ts" ? ["redo"] : ["redo", "inflight"];
   return {
     queueCount: random.between(1, 3),
-    workerRing: random.pick<RingKind>(["wasm", "wasm", "ts"]),
+    workerRing,
     driverRing: random.pick<RingKind>(["wasm", "wasm", "ts"]),
     notifier,
     awaitsKick: notifier === "eventfd" && random.once(2),
     pollMs: random.pick([0, 0.02, 0.2]),
     driverSleepMs: random.pick([SLEEP_MS, Number.POSITIVE_INFINITY]),
     isInline: !random.once(3),
-    recovery: random.pick(["redo", "inflight"]),
+    recovery: random.pick(recoveries),
     isOutOfOrder: random.once(3),
     callMicroseconds: random.pick([0, 1, 20]),
     nestedOnceIn: random.pick([2, 5, 20]),

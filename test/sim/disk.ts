@@ -25,12 +25,7 @@ export class FaultyBackend implements BlkBackend {
   /** Operations that failed. */
   failures = 0;
 
-  constructor(
-    disk: SharedArrayBuffer,
-    memory: WebAssembly.Memory,
-    world: World,
-    journal: Journal,
-  ) {
+  constructor(disk: SharedArrayBuffer, memory: WebAssembly.Memory, world: World, journal: Journal) {
     this.sizeBytes = disk.byteLength;
     this.#inner = new MemoryBackend(disk, false, memory);
     this.#world = world;

@@ -3,7 +3,6 @@ import { Completions } from "#dist/driver/completions.js";
 import { Queue } from "#dist/driver/queue.js";
 import type { QueueAddresses, Transport } from "#dist/driver/transport.js";
 import type { SharedMemory } from "#dist/memory/shared-memory.js";
-import type { Rings } from "#dist/ring/load.js";
 import { VhostError } from "#dist/spec/errno.js";
 import { chooseRings, type RingConfig } from "./config.js";
 import type { Owner } from "./owner.js";
@@ -33,6 +32,8 @@ interface Life {
   /** The sequence of calls as it was before the last look. */
   seen: number;
   sleepsUntil: number;
+  /** It was killed. */
+  isDead: boolean;
 }
 
 /** The driver's thread: the product's queues, and a program that sends requests. */
@@ -43,7 +44,7 @@ export class SimDriver implements Actor {
   readonly #owner: Owner;
   readonly #shared: SharedMemory;
   readonly #requests: Requests;
-  readonly #rings: Rings;
+  readonly #parts: Parts;
   #life: Life | undefined;
   #state: "absent" | "starting" | "live" | "going" = "absent";
   #nextAt = 0;
@@ -67,7 +68,7 @@ export class SimDriver implements Actor {
     this.#owner = owner;
     this.#shared = shared;
     this.#requests = requests;
-    this.#rings = simRings(shared.memory, world.config.driverRing, { world, actor: this, parts });
+    this.#parts = parts;
   }
 
   get diesOnceIn(): number {
@@ -113,7 +114,7 @@ export class SimDriver implements Actor {
     this.#owner.setFeatures(features);
     this.#requests.isInOrder = isInOrder;
     const vqs: number[] = [];
-    const transport = this.#transport(vqs);
+    const transport = this.#transport(vqs, () => life.isDead);
     const completions = new Completions(transport, () => world.now);
     const life: Life = {
       rings,
@@ -123,6 +124,7 @@ export class SimDriver implements Actor {
       looks: "no",
       seen: 0,
       sleepsUntil: 0,
+      isDead: false,
     };
     const onSubmit = () => {
       if (life.looks !== "no") return;
@@ -141,16 +143,19 @@ export class SimDriver implements Actor {
     });
   }
 
-  #transport(vqs: number[]): Transport {
+  #transport(vqs: number[], isDead: () => boolean): Transport {
+    const world = this.#world;
+    const wrapping = { world, actor: this, parts: this.#parts, isDead };
+    const rings = simRings(this.#shared.memory, world.config.driverRing, wrapping);
     const transport: Partial<Transport> = {
       shared: this.#shared,
-      isInline: this.#world.config.isInline,
+      isInline: world.config.isInline,
       setupQueue: (index: number, at: QueueAddresses) => this.#owner.setupQueue(index, at),
       driverRing: (vq: number) => {
         vqs.push(vq);
-        return this.#rings.driver(vq);
+        return rings.driver(vq);
       },
-      kick: (index: number) => this.#wires.kick(index, () => this.#world.between(this)),
+      kick: (index: number) => this.#wires.kick(index, () => world.between(this)),
       callSequence: () => this.#wires.doorbell.callSequence(),
     };
     return transport as Transport;
@@ -223,7 +228,7 @@ export class SimDriver implements Actor {
     this.#nextAt = now + random.below(config.thinkMs * 1000 + 1) / 1000;
     const queue = random.pick(queues);
     const count = random.pick([1, 1, 2, 5, 16]);
-    for (let i = 0; i < count && this.#room(queue) > 0; i++) this.send(queue);
+    for (let i = 0; this.isLive && i < count && this.#room(queue) > 0; i++) this.send(queue);
   }
 
   /** Sends a request on a queue. */
@@ -259,6 +264,7 @@ export class SimDriver implements Actor {
   }
 
   died(): void {
+    (this.#life as Life).isDead = true;
     this.#state = "going";
     const { random } = this.#world;
     this.#world.after(

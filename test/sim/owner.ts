@@ -1,6 +1,6 @@
+import type { QueueAddresses } from "#dist/driver/transport.js";
 import { GuestMemory } from "#dist/memory/guest-memory.js";
 import { GUEST_BASE, type SharedMemory } from "#dist/memory/shared-memory.js";
-import type { QueueAddresses } from "#dist/driver/transport.js";
 import type { RingStart } from "#dist/vhost/control.js";
 import { Vring } from "#dist/vhost/vring.js";
 import type { VhostWorker } from "#dist/vhost/worker.js";
@@ -58,10 +58,7 @@ export class Owner {
       linearAddress: guestStart,
     };
     this.#memory = new GuestMemory([region], guestStart, guestStart + guestBytes);
-    this.#vrings = Array.from(
-      { length: world.config.queueCount },
-      () => new Vring(QUEUE_SIZE_MAX),
-    );
+    this.#vrings = Array.from({ length: world.config.queueCount }, () => new Vring(QUEUE_SIZE_MAX));
   }
 
   /** The driver accepts features. */

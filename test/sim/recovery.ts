@@ -147,7 +147,9 @@ export class InflightRecovery implements Recovery {
     const region = new DataView(this.#shared.view.buffer, area.address, area.bytes);
     const position = isPacked(ring) ? 0x8000_8000 : 0;
     // The same that a restart would do; it must find nothing to do again.
-    const copy = new DataView(new Uint8Array(region.buffer, area.address, area.bytes).slice().buffer);
+    const copy = new DataView(
+      new Uint8Array(region.buffer, area.address, area.bytes).slice().buffer,
+    );
     const { setup } = ring;
     const flagsAt = (index: number) =>
       this.#shared.view.getUint16(setup.desc + index * VIRTQ_DESC_BYTES + PVIRTQ_DESC_FLAGS, true);

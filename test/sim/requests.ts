@@ -73,7 +73,8 @@ export class Requests implements Journal {
     if (!isDone && offset < 0) this.#flushFailures++;
     const sector = offset / SECTOR_BYTES;
     for (const request of this.#open) {
-      if (offset < 0 || sector < request.sector || sector >= request.sector + request.count) continue;
+      if (offset < 0 || sector < request.sector || sector >= request.sector + request.count)
+        continue;
       if (isDone) request.done++;
       else request.failed++;
     }

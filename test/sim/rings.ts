@@ -14,17 +14,21 @@ export interface Wrapping {
   world: World;
   actor: Actor;
   parts: Parts;
+  /** Its owner is dead: what of it still runs, in a microtask, does nothing. */
+  isDead?: () => boolean;
   /** Device: takes over completions, where these come later and in another order. */
   defer?: (ring: DeviceRing) => DeviceRing;
 }
 
 /** The ring, with the world going on before and after each call. */
-function observed<R extends Ring>(ring: R, name: string, { world, actor }: Wrapping): R {
+function observed<R extends Ring>(ring: R, name: string, wrapping: Wrapping): R {
+  const { world, actor, isDead } = wrapping;
   return new Proxy(ring, {
     get(target, method: string) {
       const call = Reflect.get(target, method);
       if (typeof call !== "function") return call;
       return (...args: number[]) => {
+        if (isDead?.()) return 0;
         world.between(actor);
         const answer = call.apply(target, args);
         if (!UNTOLD.has(method)) {

@@ -28,7 +28,7 @@ export interface Actor {
   readonly wakesAt: number;
   /** Once in so many calls it dies; 0: never. */
   readonly diesOnceIn: number;
-  /** It was killed. */
+  /** It is killed here and now: what is left of its step only unwinds. */
   died(): void;
 }
 
@@ -57,7 +57,6 @@ export class World {
   readonly actors: Actor[] = [];
   readonly #stack: Actor[] = [];
   readonly #events: Event[] = [];
-  #dying: Actor | undefined;
 
   constructor(random: Random, trace: Trace, config: SimConfig) {
     this.random = random;
@@ -130,7 +129,7 @@ export class World {
     }
     if (isGuest || !this.fault(actor.diesOnceIn)) return;
     this.say(`${actor.name} is killed`);
-    this.#dying = actor;
+    actor.died();
     throw new Killed();
   }
 
@@ -148,20 +147,18 @@ export class World {
     }
   }
 
-  /** One step of an actor. When it dies of it, it is told. */
+  /** One step of an actor, which may die of it. */
   step(actor: Actor): void | Promise<void> {
     const isNested = this.#stack.length > 0;
     this.#stack.push(actor);
-    let more: void | Promise<void>;
     try {
-      more = actor.step(isNested);
+      const more = actor.step(isNested);
+      if (more) return this.#finish(actor, more);
     } catch (error) {
       if (!(error instanceof Killed)) throw error;
     } finally {
       this.#stack.pop();
     }
-    if (more) return this.#finish(actor, more);
-    this.#bury(actor);
   }
 
   async #finish(actor: Actor, more: Promise<void>): Promise<void> {
@@ -173,13 +170,5 @@ export class World {
     } finally {
       this.#stack.pop();
     }
-    this.#bury(actor);
-  }
-
-  /** A promise may have taken the exception: so it is remembered who died. */
-  #bury(actor: Actor): void {
-    if (this.#dying !== actor) return;
-    this.#dying = undefined;
-    actor.died();
   }
 }
