@@ -15,12 +15,11 @@ import {
   VIRTIO_CONFIG_S_FAILED,
   VIRTIO_F_VERSION_1,
 } from "./spec/virtio-config.js";
-import { VhostDev } from "./vhost/dev.js";
+import { type DevOptions, VhostDev } from "./vhost/dev.js";
 import type { DeviceSpec } from "./vhost/device.js";
-import type { WorkerOptions } from "./vhost/worker-handle.js";
 
 /** How to open a device. */
-export interface OpenOptions extends WorkerOptions {
+export interface OpenOptions extends DevOptions {
   /** Gives up opening; what was made so far is given back. */
   signal?: AbortSignal;
 }

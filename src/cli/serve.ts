@@ -1,5 +1,6 @@
 import { Command, Option } from "commander";
 import { type BlkOptions, type BlkSource, blk } from "../devices/blk.js";
+import type { Policy } from "../ring/state-block.js";
 import { VIRTIO_BLK_SECTOR_BYTES } from "../spec/virtio-blk.js";
 import type { DeviceSpec } from "../vhost/device.js";
 import { DOORBELL_QUEUES_MAX } from "../vhost/notify.js";
@@ -25,6 +26,7 @@ interface ServeBlkOptions {
   pollUs: number;
   asOwner?: true;
   trustMemory?: true;
+  policy: Policy;
   log: "text" | "json";
 }
 
@@ -62,6 +64,11 @@ function blkCommand(): Command {
     )
     .option("--as-owner", "open the image as the VM's user (needs root)")
     .option("--trust-memory", "take memory that can be truncated: that would end this program")
+    .addOption(
+      new Option("--policy <name>", "with a broken ring, do what the specification or Linux says")
+        .choices(["strict", "linux"])
+        .default("strict"),
+    )
     .addOption(
       new Option("--log <form>", "what to print").choices(["text", "json"]).default("text"),
     )
@@ -123,6 +130,7 @@ async function serveBlk(options: ServeBlkOptions, command: Command): Promise<voi
     signal: stop.signal,
     pollMicroseconds: options.pollUs,
     asOwner: options.asOwner ?? false,
+    policy: options.policy,
     memory: options.trustMemory ? "any" : "sealed",
     onEvent: (event) => log.event(event),
   });

@@ -1,5 +1,12 @@
 import { VhostError } from "../spec/errno.js";
 import {
+  INFLIGHT_PACKED_DESC_BYTES,
+  INFLIGHT_PACKED_DESCS,
+  INFLIGHT_REGION_ALIGN,
+  INFLIGHT_SPLIT_DESC_BYTES,
+  INFLIGHT_SPLIT_DESCS,
+} from "../spec/inflight.js";
+import {
   PVIRTQ_EVENT_ALIGN,
   PVIRTQ_EVENT_BYTES,
   VIRTQ_AVAIL_ALIGN,
@@ -59,4 +66,12 @@ export function driverAreaBytes(num: number): number {
 /** Bytes of a split ring's device area with its event word. virtio 1.3, 2.7 Split Virtqueues. */
 export function deviceAreaBytes(num: number): number {
   return VIRTQ_RING_ELEMENTS + num * VIRTQ_USED_ELEM_BYTES + EVENT_BYTES;
+}
+
+/** Bytes of a queue's region, for rings of `num` entries. vhost-user, "Inflight I/O tracking". */
+export function inflightRegionBytes(num: number, isPacked: boolean): number {
+  const bytes = isPacked
+    ? INFLIGHT_PACKED_DESCS + num * INFLIGHT_PACKED_DESC_BYTES
+    : INFLIGHT_SPLIT_DESCS + num * INFLIGHT_SPLIT_DESC_BYTES;
+  return Math.ceil(bytes / INFLIGHT_REGION_ALIGN) * INFLIGHT_REGION_ALIGN;
 }

@@ -1,12 +1,7 @@
 import { VhostError } from "../spec/errno.js";
 import {
-  INFLIGHT_PACKED_DESC_BYTES,
-  INFLIGHT_PACKED_DESCS,
-  INFLIGHT_REGION_ALIGN,
   INFLIGHT_REGION_NUM,
   INFLIGHT_REGION_VERSION,
-  INFLIGHT_SPLIT_DESC_BYTES,
-  INFLIGHT_SPLIT_DESCS,
   INFLIGHT_VERSION,
 } from "../spec/inflight.js";
 
@@ -24,14 +19,6 @@ export interface Recovery {
   counter: bigint;
   /** For VQ_INFLIGHT_HEAD and VQ_INFLIGHT_OLD. */
   head: number;
-}
-
-/** Bytes of a queue's region, for rings of `num` entries. vhost-user, "Inflight I/O tracking". */
-export function inflightRegionBytes(num: number, isPacked: boolean): number {
-  const bytes = isPacked
-    ? INFLIGHT_PACKED_DESCS + num * INFLIGHT_PACKED_DESC_BYTES
-    : INFLIGHT_SPLIT_DESCS + num * INFLIGHT_SPLIT_DESC_BYTES;
-  return Math.ceil(bytes / INFLIGHT_REGION_ALIGN) * INFLIGHT_REGION_ALIGN;
 }
 
 /** Throws EINVAL: the region can't be gone on from, for it says what can't be. */

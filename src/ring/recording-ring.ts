@@ -5,8 +5,8 @@
  * the front-end shares: it is written, and never read while the ring runs.
  *
  * **Marking** `bytes` bytes (0: nothing) from a guest address: for each page that they touch, from
- * the first to the last, its bit in the log is set by an atomic OR of its byte (always, also when it
- * is set: the OR is what orders the write before it against who clears the bit). A page beyond
+ * the first to the last, its bit in the log is set by an atomic OR of its byte (always, also when
+ * it is set: the OR is what orders the write before it against who clears the bit). A page beyond
  * VQ_LOG_BYTES: VRING_E_LOG is counted, and that marking ends.
  *
  * **In flight** by the vhost-user document, section "Inflight I/O tracking"; `spec/inflight.ts` has
@@ -33,8 +33,8 @@ export interface RecordingDeviceRing extends DeviceRing {
    * VQ_F_INFLIGHT. While there is something to be resubmitted, a burst's next entry is that:
    *
    * - Split: the head at VQ_RESUBMIT + 2 × VQ_RESUBMIT_NEXT; steps 1 to 3 are left out.
-   * - Packed: the list that begins at descriptor VQ_RESUBMIT_NEXT of the table at VQ_RESUBMIT, as in
-   *   a ring of VQ_RESUBMIT_COUNT with wrap counter 1; steps 1 and 2 are left out.
+   * - Packed: the list that begins at descriptor VQ_RESUBMIT_NEXT of the table at VQ_RESUBMIT, as
+   *   in a ring of VQ_RESUBMIT_COUNT with wrap counter 1; steps 1 and 2 are left out.
    *
    * Step 4 is as for others, but VQ_RESUBMIT_NEXT goes up (by one, or by the list's count) instead
    * of VQ_LAST_AVAIL, VQ_AVAIL_SEEN and VQ_IN_FLIGHT, and nothing is recorded. For VQ_F_IN_ORDER
@@ -46,10 +46,10 @@ export interface RecordingDeviceRing extends DeviceRing {
    *   = 1.
    * - Packed: of the entry e = VQ_INFLIGHT_HEAD num = 0, counter = VQ_INFLIGHT_COUNTER, which goes
    *   up by one, inflight = 1. Then, from e on by NEXT of our table, each descriptor of the list is
-   *   copied to an entry: addr, len, flags, id (read once more, for nothing but this). Then LAST and
-   *   COUNT of e in our table, desc[e].last and desc[e].num; OLDER of e = the word of the list's id
-   *   in our table, which becomes e + 1. VQ_INFLIGHT_HEAD = VQ_INFLIGHT_OLD = NEXT of the last;
-   *   free_head, old_free_head.
+   *   copied to an entry: addr, len, flags, id (read once more, for nothing but this). Then LAST
+   *   and COUNT of e in our table, desc[e].last and desc[e].num; OLDER of e = the word of the
+   *   list's id in our table, which becomes e + 1. VQ_INFLIGHT_HEAD = VQ_INFLIGHT_OLD = NEXT of the
+   *   last; free_head, old_free_head.
    *
    * Packed: when something is staged where a list would be recorded, `publish` comes first.
    */
@@ -71,8 +71,8 @@ export interface RecordingDeviceRing extends DeviceRing {
    * by each region, in order, in which it begins: as far as it lies in it, at its guest address.
    * (All of them, for a device may have written more than it says.)
    *
-   * VQ_F_INFLIGHT: as `addUsed` for each record. With VQ_F_IN_ORDER: split, all records of a run, in
-   * order, when it is staged; packed, each record when it is judged.
+   * VQ_F_INFLIGHT: as `addUsed` for each record. With VQ_F_IN_ORDER: split, all records of a run,
+   * in order, when it is staged; packed, each record when it is judged.
    */
   addUsedN(count: number): number;
 
@@ -84,9 +84,9 @@ export interface RecordingDeviceRing extends DeviceRing {
    *   table, inflight = 0; used_idx. Packed: of the entries from VQ_INFLIGHT_HEAD up to
    *   VQ_INFLIGHT_OLD, each followed by NEXT of its LAST, at most VQ_NUM, inflight = 0;
    *   VQ_INFLIGHT_OLD = VQ_INFLIGHT_HEAD; old_free_head, old_used_idx, old_used_wrap_counter.
-   * - VQ_F_LOG_USED, then: split: the elements from the old used.idx to the new one (VQ_NUM at most;
-   *   those up to the ring's end, then those from its beginning), then the area's first 4 bytes, at
-   *   VQ_LOG_USED. Packed: likewise the descriptors, at VQ_LOG_DESC, and nothing more.
+   * - VQ_F_LOG_USED, then: split: the elements from the old used.idx to the new one (VQ_NUM at
+   *   most; those up to the ring's end, then those from its beginning), then the area's first 4
+   *   bytes, at VQ_LOG_USED. Packed: likewise the descriptors, at VQ_LOG_DESC, and nothing more.
    */
   publish(): void;
 

@@ -13,9 +13,10 @@
  * 0.
  *
  * What is said here holds for split virtqueues; `packed-ring.ts` says what is different for packed
- * ones, `recording-ring.ts` what a device's half records besides. With VQ_F_IN_ORDER, buffers come back in the order in which they were made available, and a
- * batch of them may be used by one used entry, the last one's; the others were used completely.
- * virtio 1.3, 2.7.9 In-order use of descriptors.
+ * ones, `recording-ring.ts` what a device's half records besides. With VQ_F_IN_ORDER, buffers come
+ * back in the order in which they were made available, and a batch of them may be used by one used
+ * entry, the last one's; the others were used completely. virtio 1.3, 2.7.9 In-order use of
+ * descriptors.
  */
 
 /** The driver's half of a virtqueue. One thread at a time. Linux: virtio_ring.c. */
@@ -46,10 +47,10 @@ export interface DriverRing {
    *
    * @returns how many were added: fewer than `count` when descriptors run out (0 is not an error);
    * or, when the first one is a mistake (no piece, pieces past VQ_IOV_CAPACITY, bytes in and out
-   * together of 2^32 or more, more pieces than VQ_NUM, in a table too), -VRING_E_CHAIN. A later mistake ends
-   * the burst before it. Each mistake met is counted. A chain not added changes nothing else.
-   * `count` is cut to VQ_CHAIN_CAPACITY. virtio 1.3, 2.7.13 Supplying Buffers to The Device. Linux:
-   * virtqueue_add_sgs().
+   * together of 2^32 or more, more pieces than VQ_NUM, in a table too), -VRING_E_CHAIN. A later
+   * mistake ends the burst before it. Each mistake met is counted. A chain not added changes
+   * nothing else. `count` is cut to VQ_CHAIN_CAPACITY. virtio 1.3, 2.7.13 Supplying Buffers to The
+   * Device. Linux: virtqueue_add_sgs().
    */
   addBufs(count: number): number;
 

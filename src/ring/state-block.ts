@@ -32,6 +32,8 @@ import {
   VIRTIO_F_INDIRECT_DESC,
   VIRTIO_F_RING_PACKED,
 } from "../spec/virtio-config.js";
+import type { Recovery } from "./inflight.js";
+import { type DirtyLog, setInflight, setLog } from "./recording-state.js";
 
 /** Largest burst of `getDescs`, `addBufs` and `getBufs`. */
 export const BURST_MAX = 128;
@@ -46,9 +48,16 @@ export interface RingSetup {
   device: number;
   /** Negotiated feature bits, as a mask. */
   features: bigint;
-  /** See `DeviceRing`; "strict" when left out, and always when the ring is packed. */
-  policy?: "strict" | "linux";
+  /** "strict" when left out, and always when the ring is packed. */
+  policy?: Policy;
+  /** Where to mark the pages that the device writes; only a device's. */
+  log?: DirtyLog | undefined;
+  /** Where to record what is in flight, and what to do again first; only a device's. */
+  inflight?: { region: number; recovery: Recovery } | undefined;
 }
+
+/** How a device's ring takes what the specification does not allow: see `DeviceRing`. */
+export type Policy = "strict" | "linux";
 
 /** A state block with its tables in host memory. */
 export interface StateBlock {
@@ -113,6 +122,14 @@ export function allocDeviceState(
   shared.view.setUint32(vq + VQ_FLAGS, ringFlags(setup.features) | policy, true);
   shared.view.setUint32(vq + VQ_REGIONS, regions, true);
   shared.view.setUint32(vq + VQ_REGION_COUNT, regionCount, true);
+  const { log, inflight } = setup;
+  if (log) setLog(shared, vq, log);
+  try {
+    if (inflight) setInflight(shared, vq, inflight.region, inflight.recovery, parts);
+  } catch (error) {
+    releaseAll(shared, parts);
+    throw error;
+  }
   return { vq, release: () => releaseAll(shared, parts) };
 }
 

@@ -28,6 +28,7 @@ import {
   VIRTQ_USED_ELEM_BYTES,
 } from "../spec/virtio-ring.js";
 import { TsLinuxChain } from "./ts-linux-chain.js";
+import type { TsLog } from "./ts-log.js";
 import { countError } from "./ts-words.js";
 
 // Word indices in the state block: byte offsets over four.
@@ -50,13 +51,15 @@ export class TsLinuxDevice {
   private readonly u32: Uint32Array;
   private readonly w: number;
   private readonly chain: TsLinuxChain;
+  private readonly log: TsLog;
 
-  /** As for `TsSplitDevice`. */
-  constructor(memory: WebAssembly.Memory, vq: number) {
+  /** As for `TsSplitDevice`, whose log it shares. */
+  constructor(memory: WebAssembly.Memory, vq: number, log: TsLog) {
     this.u16 = new Uint16Array(memory.buffer);
     this.u32 = new Uint32Array(memory.buffer);
     this.w = vq >>> 2;
     this.chain = new TsLinuxChain(memory, vq);
+    this.log = log;
   }
 
   /** See `DeviceRing.getDescs`. Linux: vhost_get_vq_desc(), once for each chain. */
@@ -108,8 +111,10 @@ export class TsLinuxDevice {
     if ((u32[w + FLAGS] & VQ_F_EVENT_IDX) !== 0) {
       const availEvent = used + VIRTQ_RING_ELEMENTS + u32[w + NUM] * VIRTQ_USED_ELEM_BYTES;
       Atomics.store(u16, availEvent >>> 1, u32[w + AVAIL_SEEN]);
+      this.log.availEvent();
     } else {
       Atomics.store(u16, (used + VIRTQ_RING_FLAGS) >>> 1, 0);
+      this.log.deviceAreaHead();
     }
     return this.takeIndex() > 0;
   }

@@ -8,6 +8,9 @@ import {
   VQ_IN_FLIGHT,
   VQ_IOV_CAPACITY,
   VQ_NUM,
+  VQ_RESUBMIT,
+  VQ_RESUBMIT_COUNT,
+  VQ_RESUBMIT_NEXT,
   VRING_E_INDIRECT_ADDRESS,
   VRING_E_INDIRECT_NEXT,
   VRING_E_INDIRECT_UNNEGOTIATED,
@@ -25,13 +28,16 @@ import {
   VIRTQ_DESC_LEN,
 } from "../spec/virtio-ring.js";
 import { TsBuffers } from "./ts-buffers.js";
-import { indexOf, isAvailable, moved } from "./ts-position.js";
+import { indexOf, isAvailable, moved, POSITION_FIRST } from "./ts-position.js";
 
 // Word indices: byte offsets of the layouts over four.
 const NUM = VQ_NUM >>> 2;
 const FLAGS = VQ_FLAGS >>> 2;
 const DESC = VQ_DESC >>> 2;
 const IN_FLIGHT = VQ_IN_FLIGHT >>> 2;
+const RESUBMIT = VQ_RESUBMIT >>> 2;
+const RESUBMIT_COUNT = VQ_RESUBMIT_COUNT >>> 2;
+const RESUBMIT_NEXT = VQ_RESUBMIT_NEXT >>> 2;
 const IOV_CAPACITY = VQ_IOV_CAPACITY >>> 2;
 const DESC_LEN = VIRTQ_DESC_LEN >>> 2;
 /** One word: `id` in the lower half, flags in the upper. */
@@ -43,6 +49,10 @@ export class TsList extends TsBuffers {
   id = 0;
   /** Its descriptors in the ring. */
   count = 0;
+
+  /** Where the list is followed: the descriptors' linear address, and how many there are. */
+  private descs = 0;
+  private size = 0;
 
   /** Linear address of the descriptor at a position. */
   descAt(position: number): number {
@@ -62,21 +72,41 @@ export class TsList extends TsBuffers {
    * with the first buffer that is. virtio 1.3, 2.8.6 Next Flag: Descriptor Chaining.
    */
   follow(position: number, flags: number, iov: number): number {
+    const { u32, w } = this;
+    this.descs = u32[w + DESC];
+    this.size = u32[w + NUM];
+    return this.walk(position, flags, this.size - u32[w + IN_FLIGHT], iov);
+  }
+
+  /**
+   * As `follow`, the list that is to be resubmitted next: descriptor VQ_RESUBMIT_NEXT of the table
+   * at VQ_RESUBMIT. vhost-user, section "Inflight I/O tracking".
+   */
+  followAgain(iov: number): number {
     const { u16, u32, w } = this;
-    const num = u32[w + NUM];
-    const limit = num - u32[w + IN_FLIGHT];
+    const next = u32[w + RESUBMIT_NEXT];
+    this.descs = u32[w + RESUBMIT];
+    this.size = u32[w + RESUBMIT_COUNT];
+    const flags = u16[(this.descs + next * VIRTQ_DESC_BYTES + PVIRTQ_DESC_FLAGS) >>> 1];
+    return this.walk(POSITION_FIRST | next, flags, this.size - next, iov);
+  }
+
+  /** Follows the list at `position` of those, which has `limit` descriptors at most. */
+  private walk(position: number, flags: number, limit: number, iov: number): number {
+    const { u16, u32, descs, size } = this;
     let code = 0;
     this.begin(iov);
     for (this.count = 1; ; this.count++) {
       this.read++;
-      const at = this.descAt(position);
+      const at = descs + indexOf(position) * VIRTQ_DESC_BYTES;
       const desc = at >>> 2;
       this.id = u16[(at + PVIRTQ_DESC_ID) >>> 1];
       if (code === 0) code = this.take(u32[desc], u32[desc + 1], u32[desc + DESC_LEN], flags);
       if ((flags & VIRTQ_DESC_F_NEXT) === 0) return code;
       if (this.count >= limit) return VRING_E_LOOP;
-      position = moved(position, 1, num);
-      flags = u16[(this.descAt(position) + PVIRTQ_DESC_FLAGS) >>> 1];
+      position = moved(position, 1, size);
+      const next = descs + indexOf(position) * VIRTQ_DESC_BYTES;
+      flags = u16[(next + PVIRTQ_DESC_FLAGS) >>> 1];
       if (!isAvailable(flags, position)) return VRING_E_UNAVAILABLE;
     }
   }

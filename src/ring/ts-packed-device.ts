@@ -11,6 +11,7 @@ import {
   VQ_ERROR,
   VQ_F_EVENT_IDX,
   VQ_F_IN_ORDER,
+  VQ_F_LOG_USED,
   VQ_FLAGS,
   VQ_IN_FLIGHT,
   VQ_LAST_AVAIL,
@@ -36,11 +37,15 @@ import {
   RING_EVENT_FLAGS_DISABLE,
   RING_EVENT_FLAGS_ENABLE,
   RING_EVENT_FLAGS_MASK,
+  VIRTQ_DESC_BYTES,
   VIRTQ_DESC_F_WRITE,
   VIRTQ_DESC_LEN,
 } from "../spec/virtio-ring.js";
 import type { PackedDeviceRing } from "./packed-ring.js";
+import type { RecordingDeviceRing } from "./recording-ring.js";
 import { TsList } from "./ts-list.js";
+import { TsLog } from "./ts-log.js";
+import { TsPackedInflight } from "./ts-packed-inflight.js";
 import { distance, indexOf, isAvailable, moved, passed, usedMarks } from "./ts-position.js";
 import { countError, refuse } from "./ts-words.js";
 
@@ -69,12 +74,14 @@ const U16_MAX = 0xffff;
  * against. It holds views and scratch only: all state is in the state block. Worker thread; never
  * throws, never waits. virtio 1.3, 2.8 Packed Virtqueues.
  */
-export class TsPackedDevice implements PackedDeviceRing {
+export class TsPackedDevice implements PackedDeviceRing, RecordingDeviceRing {
   readonly vq: number;
   private readonly u16: Uint16Array;
   private readonly u32: Uint32Array;
   private readonly w: number;
   private readonly list: TsList;
+  private readonly log: TsLog;
+  private readonly inflight: TsPackedInflight;
 
   /**
    * Over `memory`, shared or not, which does not grow while the ring exists; `vq` is the address of
@@ -86,6 +93,8 @@ export class TsPackedDevice implements PackedDeviceRing {
     this.u32 = new Uint32Array(memory.buffer);
     this.w = vq >>> 2;
     this.list = new TsList(memory, vq);
+    this.log = new TsLog(memory, vq);
+    this.inflight = new TsPackedInflight(memory, vq);
   }
 
   /** See `PackedDeviceRing.start`. virtio 1.3, 2.8.1 Driver and Device Ring Wrap Counters. */
@@ -103,34 +112,39 @@ export class TsPackedDevice implements PackedDeviceRing {
     u32[w + SIGNALLED] = u32[w + SIGNALLED_VALID] = u32[w + STAGED_FLAGS] = u32[w + ERROR] = 0;
     u32[w + IN_FLIGHT] = inFlight;
     u32[w + NOTIFY_DISABLED] = 0;
+    this.inflight.start();
     this.tell(RING_EVENT_FLAGS_ENABLE, 0);
     return 0;
   }
 
   /** See `PackedDeviceRing.getDescs`. virtio 1.3, 2.8.6 Next Flag: Descriptor Chaining. */
   getDescs(max: number): number {
-    const { u32, w, list } = this;
+    const { u32, w, list, inflight } = this;
     const limit = Math.min(max, u32[w + CHAIN_CAPACITY]);
     let good = 0;
     let iov = 0;
     list.read = 0;
     for (let looked = 0; looked < limit && list.read < VQ_WALK_MAX; looked++) {
-      const flags = this.lookForMore();
+      const left = inflight.left;
+      const flags = left > 0 ? 0 : this.lookForMore();
       if (flags < 0) break;
-      const code = list.follow(u32[w + LAST_AVAIL], flags, iov);
+      const last = u32[w + LAST_AVAIL];
+      const code = left > 0 ? list.followAgain(iov) : list.follow(last, flags, iov);
       if (code === VRING_E_LOOP || code === VRING_E_UNAVAILABLE) {
         refuse(u32, w, code);
         break;
       }
       if (code === VRING_E_IOV && iov > 0) break; // it may fit when the table is empty
-      if (code !== 0 && this.mustWait()) break;
-      this.pass(list.count);
+      if (code !== 0 && this.mustWait(left)) break;
+      if (left > 0) inflight.passAgain(list.count);
+      else this.pass(list.count);
+      u32[w + ERROR] = 0;
       if (code === 0) {
         list.record(good++, list.id + list.count * 0x1_0000, iov);
         iov = list.iov;
       } else {
         countError(u32, w, code);
-        this.stage(list.id, list.count, 0);
+        this.addUsed(list.id | (list.count << 16), 0);
       }
     }
     const error = u32[w + ERROR];
@@ -141,7 +155,7 @@ export class TsPackedDevice implements PackedDeviceRing {
   addUsed(head: number, usedBytes: number): number {
     const { u32, w } = this;
     const count = head >>> 16;
-    if (count === 0 || count > u32[w + IN_FLIGHT]) return countError(u32, w, VRING_E_COMPLETION);
+    if (!this.mayUse(head & 0xffff, count, 0)) return countError(u32, w, VRING_E_COMPLETION);
     this.stage(head & 0xffff, count, usedBytes >>> 0);
     return 0;
   }
@@ -152,14 +166,13 @@ export class TsPackedDevice implements PackedDeviceRing {
     const limit = Math.min(count, u32[w + CHAIN_CAPACITY]);
     const inOrder = (u32[w + FLAGS] & VQ_F_IN_ORDER) !== 0;
     let record = u32[w + CHAINS] >>> 2;
+    this.log.buffers(limit);
     let run = 0; // descriptors of the records that are not written, whose run goes on
     for (let i = 1; i <= limit; i++, record += CHAIN_BYTES >>> 2) {
       const head = u32[record + (CHAIN_HEAD >>> 2)];
       const usedBytes = u32[record + (CHAIN_USED_BYTES >>> 2)];
       const descs = head >>> 16;
-      if (descs === 0 || run + descs > u32[w + IN_FLIGHT]) {
-        return countError(u32, w, VRING_E_COMPLETION);
-      }
+      if (!this.mayUse(head & 0xffff, descs, run)) return countError(u32, w, VRING_E_COMPLETION);
       run += descs;
       if (inOrder && i < limit && usedBytes === u32[record + (CHAIN_IN_BYTES >>> 2)]) continue;
       this.stage(head & 0xffff, run, usedBytes);
@@ -170,16 +183,19 @@ export class TsPackedDevice implements PackedDeviceRing {
 
   /** See `PackedDeviceRing.publish`. virtio 1.3, 2.8.2 Polling of descriptors. */
   publish(): void {
-    const { u16, u32, w } = this;
+    const { u16, u32, w, inflight } = this;
     const next = u32[w + USED_NEXT];
     const published = u32[w + USED_PUBLISHED];
     if (next === published) return;
+    if (inflight.isOn) inflight.publishing(next);
     // Publish U1: the descriptors behind must be visible first. Pairs with U1 in TsPackedDriver.
     const flags = (this.list.descAt(published) + PVIRTQ_DESC_FLAGS) >>> 1;
     Atomics.store(u16, flags, u32[w + STAGED_FLAGS]);
-    const count = u32[w + SIGNALLED] + distance(published, next, u32[w + NUM]);
-    u32[w + SIGNALLED] = Math.min(count, U16_MAX);
+    const count = distance(published, next, u32[w + NUM]);
+    u32[w + SIGNALLED] = Math.min(u32[w + SIGNALLED] + count, U16_MAX);
     u32[w + USED_PUBLISHED] = next;
+    if (inflight.isOn) inflight.published(next);
+    if ((u32[w + FLAGS] & VQ_F_LOG_USED) !== 0) this.logUsed(indexOf(published), count);
   }
 
   /** See `PackedDeviceRing.callNeeded`. virtio 1.3, 2.8.10 Event Suppression. */
@@ -230,7 +246,7 @@ export class TsPackedDevice implements PackedDeviceRing {
       count++;
     }
     u32[w + AVAIL_SEEN] = seen;
-    return count;
+    return count + this.inflight.left;
   }
 
   /** See `PackedDeviceRing.kicked`. virtio 1.3, 2.9 Driver Notifications. */
@@ -253,22 +269,47 @@ export class TsPackedDevice implements PackedDeviceRing {
     return -1;
   }
 
-  /** Whether a malformed list has to wait for those in flight: it may not come back before them. */
-  private mustWait(): boolean {
+  /**
+   * Whether a malformed list has to wait for those in flight, of whose descriptors `left` are to be
+   * resubmitted still: it may not come back before them.
+   */
+  private mustWait(left: number): boolean {
     const { u32, w } = this;
-    return (u32[w + FLAGS] & VQ_F_IN_ORDER) !== 0 && u32[w + IN_FLIGHT] > 0;
+    return (u32[w + FLAGS] & VQ_F_IN_ORDER) !== 0 && u32[w + IN_FLIGHT] > left;
   }
 
-  /** Moves past a list of `count` descriptors, which are in flight from now on. */
+  /** Moves past the list just followed, whose descriptors are in flight from now on. */
   private pass(count: number): void {
     const { u32, w } = this;
     const num = u32[w + NUM];
     const last = u32[w + LAST_AVAIL];
+    if (this.inflight.isOn) {
+      this.publish(); // the entries that are free then are the list's
+      this.inflight.record(last, this.list);
+    }
     const next = moved(last, count, num);
     if (distance(last, u32[w + AVAIL_SEEN], num) < count) u32[w + AVAIL_SEEN] = next;
     u32[w + LAST_AVAIL] = next;
     u32[w + IN_FLIGHT] += count;
-    u32[w + ERROR] = 0;
+  }
+
+  /**
+   * Whether `count` descriptors with this id may be used as the last of a run, behind `run` that
+   * are not written. Side effect, when they may: they count as used in the record.
+   */
+  private mayUse(id: number, count: number, run: number): boolean {
+    const { u32, w, inflight } = this;
+    if (count === 0 || run + count > u32[w + IN_FLIGHT]) return false;
+    return !inflight.isOn || inflight.use(id, count);
+  }
+
+  /** Marks `count` used descriptors, from that with this index on. */
+  private logUsed(index: number, count: number): void {
+    const num = this.u32[this.w + NUM];
+    const all = Math.min(count, num);
+    const upToEnd = Math.min(all, num - index);
+    this.log.descs(index * VIRTQ_DESC_BYTES, upToEnd * VIRTQ_DESC_BYTES);
+    this.log.descs(0, (all - upToEnd) * VIRTQ_DESC_BYTES);
   }
 
   /** Writes the next used descriptor, for `count` of the ring; `publish` makes it visible. */
@@ -289,5 +330,6 @@ export class TsPackedDevice implements PackedDeviceRing {
   private tell(flags: number, position: number): void {
     const { u32, w } = this;
     Atomics.store(u32, u32[w + DEVICE] >>> 2, (flags << 16) | position);
+    this.log.deviceAreaHead();
   }
 }

@@ -12,11 +12,13 @@ import {
   VQ_F_EVENT_IDX,
   VQ_F_IN_ORDER,
   VQ_F_LINUX,
+  VQ_F_LOG_USED,
   VQ_FLAGS,
   VQ_IN_FLIGHT,
   VQ_LAST_AVAIL,
   VQ_NOTIFY_DISABLED,
   VQ_NUM,
+  VQ_RESUBMIT_COUNT,
   VQ_SIGNALLED,
   VQ_SIGNALLED_VALID,
   VQ_USED_NEXT,
@@ -39,9 +41,11 @@ import {
   VIRTQ_USED_ELEM_LEN,
   VIRTQ_USED_F_NO_NOTIFY,
 } from "../spec/virtio-ring.js";
-import type { DeviceRing } from "./ring.js";
+import type { RecordingDeviceRing } from "./recording-ring.js";
 import { TsChain } from "./ts-chain.js";
+import { TsInflight } from "./ts-inflight.js";
 import { TsLinuxDevice } from "./ts-linux-device.js";
+import { TsLog } from "./ts-log.js";
 import { countError, needEvent, refuse } from "./ts-words.js";
 
 // Word indices in the state block: byte offsets over four.
@@ -60,19 +64,22 @@ const USED_NEXT = VQ_USED_NEXT >>> 2;
 const USED_PUBLISHED = VQ_USED_PUBLISHED >>> 2;
 const SIGNALLED = VQ_SIGNALLED >>> 2;
 const SIGNALLED_VALID = VQ_SIGNALLED_VALID >>> 2;
+const RESUBMIT_COUNT = VQ_RESUBMIT_COUNT >>> 2;
 
 /**
  * The device's half of a split virtqueue in TypeScript, the twin that the WebAssembly one is held
  * against. It holds views and scratch only: all state is in the state block. Worker thread; never
  * throws, never waits. virtio 1.3, 2.7 Split Virtqueues. Linux: drivers/vhost/vhost.c.
  */
-export class TsSplitDevice implements DeviceRing {
+export class TsSplitDevice implements RecordingDeviceRing {
   readonly vq: number;
   private readonly u16: Uint16Array;
   private readonly u32: Uint32Array;
   private readonly w: number;
   private readonly chain: TsChain;
   private readonly linux: TsLinuxDevice;
+  private readonly log: TsLog;
+  private readonly inflight: TsInflight;
 
   /**
    * Over `memory`, shared or not, which does not grow while the ring exists; `vq` is the address of
@@ -84,7 +91,9 @@ export class TsSplitDevice implements DeviceRing {
     this.u32 = new Uint32Array(memory.buffer);
     this.w = vq >>> 2;
     this.chain = new TsChain(memory, vq);
-    this.linux = new TsLinuxDevice(memory, vq);
+    this.log = new TsLog(memory, vq);
+    this.linux = new TsLinuxDevice(memory, vq, this.log);
+    this.inflight = new TsInflight(memory, vq);
   }
 
   /** See `DeviceRing.start`. Linux: vhost_vq_init_access(). */
@@ -98,6 +107,9 @@ export class TsSplitDevice implements DeviceRing {
     if (!this.isLinux()) u32[w + NOTIFY_DISABLED] = 0;
     const usedFlags = u32[w + NOTIFY_DISABLED] === 0 ? 0 : VIRTQ_USED_F_NO_NOTIFY;
     Atomics.store(u16, used + (VIRTQ_RING_FLAGS >>> 1), usedFlags);
+    this.inflight.start();
+    if (this.inflight.isOn) u32[w + IN_FLIGHT] = u32[w + RESUBMIT_COUNT];
+    this.log.deviceAreaHead();
     return 0;
   }
 
@@ -107,38 +119,35 @@ export class TsSplitDevice implements DeviceRing {
    */
   getDescs(max: number): number {
     if (this.isLinux()) return this.linux.getDescs(max);
-    const { u16, u32, w, chain } = this;
-    const mask = u32[w + NUM] - 1;
-    const ring = (u32[w + DRIVER] + VIRTQ_RING_ELEMENTS) >>> 1;
+    const { u32, w, chain, inflight } = this;
     const limit = Math.min(max, u32[w + CHAIN_CAPACITY]);
+    const isRecorded = inflight.isOn;
     let last = u32[w + LAST_AVAIL];
     let good = 0;
     let iov = 0;
     chain.read = 0;
     for (let looked = 0; looked < limit && chain.read < VQ_WALK_MAX; looked++) {
-      if (last === u32[w + AVAIL_SEEN] && !this.lookForMore(last)) break;
-      if (u32[w + IN_FLIGHT] > mask) {
-        refuse(u32, w, VRING_E_IN_FLIGHT);
-        break;
-      }
-      const head = u16[ring + (last & mask) * (VIRTQ_AVAIL_ELEM_BYTES >>> 1)];
-      if (head > mask) {
-        refuse(u32, w, VRING_E_HEAD);
-        break;
-      }
+      const left = isRecorded ? inflight.left : 0;
+      const head = left > 0 ? inflight.headAgain() : this.nextHead(last);
+      if (head < 0) break;
       const code = chain.follow(head, iov);
       if (code === VRING_E_IOV && iov > 0) break; // it may fit when the table is empty
-      if (code !== 0 && this.mustWait()) break;
+      if (code !== 0 && this.mustWait(left)) break;
+      u32[w + ERROR] = 0;
+      if (left > 0) {
+        inflight.passAgain(1);
+      } else {
+        if (isRecorded) inflight.record(head);
+        last = (last + 1) & 0xffff; // wraps at 65536, not at the queue size: masked on use
+        u32[w + IN_FLIGHT]++;
+      }
       if (code === 0) {
         chain.record(good++, head, iov);
         iov = chain.iov;
-        u32[w + IN_FLIGHT]++;
       } else {
         countError(u32, w, code);
-        this.stage(head, 0, 1);
+        this.use(head, 0);
       }
-      u32[w + ERROR] = 0;
-      last = (last + 1) & 0xffff; // wraps at 65536, not at the queue size: masked where it is used
     }
     u32[w + LAST_AVAIL] = last;
     const error = u32[w + ERROR];
@@ -151,8 +160,7 @@ export class TsSplitDevice implements DeviceRing {
   addUsed(head: number, usedBytes: number): number {
     const { u32, w } = this;
     if (!this.mayUse(head, 1)) return countError(u32, w, VRING_E_COMPLETION);
-    u32[w + IN_FLIGHT]--;
-    this.stage(head, usedBytes, 1);
+    this.use(head, usedBytes);
     return 0;
   }
 
@@ -166,6 +174,7 @@ export class TsSplitDevice implements DeviceRing {
     const inOrder = (u32[w + FLAGS] & VQ_F_IN_ORDER) !== 0;
     let record = u32[w + CHAINS] >>> 2;
     let run = 1; // chains from the first that is not written to the one looked at
+    this.log.buffers(limit);
     for (let i = 1; i <= limit; i++, record += CHAIN_BYTES >>> 2) {
       const head = u32[record + (CHAIN_HEAD >>> 2)];
       const usedBytes = u32[record + (CHAIN_USED_BYTES >>> 2)];
@@ -174,6 +183,7 @@ export class TsSplitDevice implements DeviceRing {
         run++;
         continue;
       }
+      if (this.inflight.isOn) this.recordRun(record, run);
       u32[w + IN_FLIGHT] -= run;
       this.stage(head, usedBytes, run);
       run = 1;
@@ -193,6 +203,9 @@ export class TsSplitDevice implements DeviceRing {
     Atomics.store(u16, (u32[w + DEVICE] + VIRTQ_RING_IDX) >>> 1, next);
     u32[w + USED_PUBLISHED] = next;
     if (this.isLinux()) this.linux.published(before, next);
+    const count = (next - before) & 0xffff;
+    if (this.inflight.isOn) this.inflight.published(count, next);
+    if ((u32[w + FLAGS] & VQ_F_LOG_USED) !== 0) this.logUsed(before, count);
   }
 
   /**
@@ -230,8 +243,10 @@ export class TsSplitDevice implements DeviceRing {
       const elements = u32[w + NUM] * VIRTQ_USED_ELEM_BYTES;
       const availEvent = (u32[w + DEVICE] + VIRTQ_RING_ELEMENTS + elements) >>> 1;
       Atomics.store(u16, availEvent, this.loadAvailIdx());
+      this.log.availEvent();
     } else {
       Atomics.store(u16, (u32[w + DEVICE] + VIRTQ_RING_FLAGS) >>> 1, 0);
+      this.log.deviceAreaHead();
     }
     u32[w + NOTIFY_DISABLED] = 0;
     return this.availLen() !== 0;
@@ -246,6 +261,7 @@ export class TsSplitDevice implements DeviceRing {
     if (this.isLinux() && u32[w + NOTIFY_DISABLED] !== 0) return;
     if ((u32[w + FLAGS] & VQ_F_EVENT_IDX) === 0) {
       Atomics.store(u16, (u32[w + DEVICE] + VIRTQ_RING_FLAGS) >>> 1, VIRTQ_USED_F_NO_NOTIFY);
+      this.log.deviceAreaHead();
     }
     u32[w + NOTIFY_DISABLED] = 1;
   }
@@ -253,7 +269,7 @@ export class TsSplitDevice implements DeviceRing {
   /** See `DeviceRing.availLen`. virtio 1.3, 2.7.6 The Virtqueue Available Ring. */
   availLen(): number {
     const { u32, w } = this;
-    return (this.loadAvailIdx() - u32[w + LAST_AVAIL]) & 0xffff;
+    return ((this.loadAvailIdx() - u32[w + LAST_AVAIL]) & 0xffff) + this.inflight.left;
   }
 
   /** See `DeviceRing.kicked`. virtio 1.3, 2.9 Driver Notifications. */
@@ -289,16 +305,62 @@ export class TsSplitDevice implements DeviceRing {
     return true;
   }
 
-  /** Whether a malformed chain has to wait: it may not come back before those in flight. */
-  private mustWait(): boolean {
+  /** The next head of the available ring, or -1: the burst ends, refused or empty. */
+  private nextHead(last: number): number {
+    const { u16, u32, w } = this;
+    const mask = u32[w + NUM] - 1;
+    if (last === u32[w + AVAIL_SEEN] && !this.lookForMore(last)) return -1;
+    if (u32[w + IN_FLIGHT] > mask) {
+      refuse(u32, w, VRING_E_IN_FLIGHT);
+      return -1;
+    }
+    const ring = (u32[w + DRIVER] + VIRTQ_RING_ELEMENTS) >>> 1;
+    const head = u16[ring + (last & mask) * (VIRTQ_AVAIL_ELEM_BYTES >>> 1)];
+    if (head <= mask) return head;
+    refuse(u32, w, VRING_E_HEAD);
+    return -1;
+  }
+
+  /**
+   * Whether a malformed chain has to wait: it may not come back before those in flight, of which
+   * `left` are to be resubmitted still.
+   */
+  private mustWait(left: number): boolean {
     const { u32, w } = this;
-    return (u32[w + FLAGS] & VQ_F_IN_ORDER) !== 0 && u32[w + IN_FLIGHT] > 0;
+    return (u32[w + FLAGS] & VQ_F_IN_ORDER) !== 0 && u32[w + IN_FLIGHT] > left;
   }
 
   /** Whether `head` may be used as the last of a run of so many chains. */
   private mayUse(head: number, run: number): boolean {
     const { u32, w } = this;
     return run <= u32[w + IN_FLIGHT] && head >= 0 && head < u32[w + NUM];
+  }
+
+  /** Uses one chain that is in flight. */
+  private use(head: number, usedBytes: number): void {
+    if (this.inflight.isOn) this.inflight.use(head);
+    this.u32[this.w + IN_FLIGHT]--;
+    this.stage(head, usedBytes, 1);
+  }
+
+  /** Records that a run of chains is staged, the last of which has its record at word `last`. */
+  private recordRun(last: number, run: number): void {
+    const words = CHAIN_BYTES >>> 2;
+    for (let record = last - (run - 1) * words; record <= last; record += words) {
+      this.inflight.use(this.u32[record + (CHAIN_HEAD >>> 2)]);
+    }
+  }
+
+  /** Marks `count` elements from that of index `before` on, and what published them. */
+  private logUsed(before: number, count: number): void {
+    const num = this.u32[this.w + NUM];
+    const slot = before & (num - 1);
+    const all = Math.min(count, num);
+    const upToEnd = Math.min(all, num - slot);
+    const offset = VIRTQ_RING_ELEMENTS + slot * VIRTQ_USED_ELEM_BYTES;
+    this.log.deviceArea(offset, upToEnd * VIRTQ_USED_ELEM_BYTES);
+    this.log.deviceArea(VIRTQ_RING_ELEMENTS, (all - upToEnd) * VIRTQ_USED_ELEM_BYTES);
+    this.log.deviceAreaHead();
   }
 
   /** Writes the next element of the used ring, for `run` chains, seen after `publish`. */

@@ -26,6 +26,7 @@ export const VHOST_USER_REQUESTS = {
   SET_OWNER: 3,
   RESET_OWNER: 4,
   SET_MEM_TABLE: 5,
+  SET_LOG_BASE: 6,
   SET_VRING_NUM: 8,
   SET_VRING_ADDR: 9,
   SET_VRING_BASE: 10,
@@ -39,6 +40,8 @@ export const VHOST_USER_REQUESTS = {
   SET_VRING_ENABLE: 18,
   GET_CONFIG: 24,
   SET_CONFIG: 25,
+  GET_INFLIGHT_FD: 31,
+  SET_INFLIGHT_FD: 32,
   RESET_DEVICE: 34,
   GET_MAX_MEM_SLOTS: 36,
   ADD_MEM_REG: 37,
@@ -50,12 +53,18 @@ export const VHOST_USER_REQUESTS = {
 // ── features ────────────────────────────────────────────────────────────────────────────────────
 /** Bit of GET_FEATURES: there are protocol features, and rings begin disabled. */
 export const VHOST_USER_F_PROTOCOL_FEATURES = 30;
+/** Bit of GET_FEATURES: what the device writes can be marked in a dirty log. Linux's number. */
+export const VHOST_F_LOG_ALL = 26;
+/** Protocol feature bit: SET_LOG_BASE comes with a descriptor of the log. */
+export const VHOST_USER_PROTOCOL_F_LOG_SHMFD = 1;
 /** Protocol feature bit: several queues, GET_QUEUE_NUM. */
 export const VHOST_USER_PROTOCOL_F_MQ = 0;
 /** Protocol feature bit: a reply to any message, when asked for. */
 export const VHOST_USER_PROTOCOL_F_REPLY_ACK = 3;
 /** Protocol feature bit: GET_CONFIG, SET_CONFIG. */
 export const VHOST_USER_PROTOCOL_F_CONFIG = 9;
+/** Protocol feature bit: GET_INFLIGHT_FD, SET_INFLIGHT_FD. */
+export const VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD = 12;
 /** Protocol feature bit: RESET_DEVICE. */
 export const VHOST_USER_PROTOCOL_F_RESET_DEVICE = 13;
 /** Protocol feature bit: GET_MAX_MEM_SLOTS, ADD_MEM_REG, REM_MEM_REG. */
@@ -70,6 +79,14 @@ export const VHOST_USER_U64_BYTES = 8;
 export const VHOST_USER_VRING_STATE_BYTES = 8;
 /** Bytes of a vring address: u32 index, u32 flags, u64 descriptor, used, available, log. */
 export const VHOST_USER_VRING_ADDR_BYTES = 40;
+/** Flag of a vring address: writes to the used ring are marked at its log address. */
+export const VHOST_VRING_F_LOG = 0x1;
+/** Bytes of a log: u64 size, u64 mmap offset. */
+export const VHOST_USER_LOG_BYTES = 16;
+/** Bytes of an in-flight description: u64 mmap size, u64 mmap offset, u16 queues, u16 queue size. */
+export const VHOST_USER_INFLIGHT_BYTES = 20;
+/** The same with the padding that C puts behind it, as QEMU sends it. */
+export const VHOST_USER_INFLIGHT_BYTES_PADDED = 24;
 /** Bits of a vring descriptor's u64 that are the ring's index. */
 export const VHOST_USER_VRING_IDX_MASK = 0xffn;
 /** Bit of a vring descriptor's u64: no descriptor comes with it. */

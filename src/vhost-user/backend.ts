@@ -2,10 +2,13 @@ import { MEMORY_REGIONS_MAX } from "../memory/guest-memory.js";
 import { VhostError } from "../spec/errno.js";
 import { featureMask, hasFeature } from "../spec/features.js";
 import {
+  VHOST_F_LOG_ALL,
   VHOST_USER_CONFIG_BYTES_MAX,
   VHOST_USER_F_PROTOCOL_FEATURES,
   VHOST_USER_PROTOCOL_F_CONFIG,
   VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS,
+  VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD,
+  VHOST_USER_PROTOCOL_F_LOG_SHMFD,
   VHOST_USER_PROTOCOL_F_MQ,
   VHOST_USER_PROTOCOL_F_REPLY_ACK,
   VHOST_USER_PROTOCOL_F_RESET_DEVICE,
@@ -13,11 +16,13 @@ import {
 } from "../spec/vhost-user.js";
 import type { VhostDev } from "../vhost/dev.js";
 import { MemoryTable, type RegionDescription } from "./memory-table.js";
-import type { MemoryTrust } from "./region-map.js";
+import { type InflightDescription, Records } from "./records.js";
+import type { FilePart, MemoryTrust } from "./region-map.js";
 import { checkEventfd, type UserAddresses, type VringFdKind, VringState } from "./vrings.js";
 
 /** Protocol features on offer: all that is done, and no others. */
 const PROTOCOL_FEATURES = featureMask(
+  VHOST_USER_PROTOCOL_F_LOG_SHMFD,
   VHOST_USER_PROTOCOL_F_MQ,
   VHOST_USER_PROTOCOL_F_REPLY_ACK,
   VHOST_USER_PROTOCOL_F_CONFIG,
@@ -27,6 +32,8 @@ const PROTOCOL_FEATURES = featureMask(
 );
 
 const PROTOCOL_FEATURES_BIT = featureMask(VHOST_USER_F_PROTOCOL_FEATURES);
+/** Features that the protocol has beside the device's. */
+const OWN_FEATURES = PROTOCOL_FEATURES_BIT | featureMask(VHOST_F_LOG_ALL);
 
 /** What the back-end needs beside its device. */
 export interface BackendOptions {
@@ -45,6 +52,7 @@ export class Backend {
   readonly #dev: VhostDev;
   readonly #memory: MemoryTable;
   readonly #vrings: VringState[];
+  readonly #records: Records;
   readonly #onUnusable: BackendOptions["onUnusable"];
   #protocolFeatures = 0n;
   #status = 0;
@@ -53,6 +61,7 @@ export class Backend {
   constructor(dev: VhostDev, { trust, onUnusable }: BackendOptions) {
     this.#dev = dev;
     this.#memory = new MemoryTable(dev, trust);
+    this.#records = new Records(dev, trust);
     this.#vrings = Array.from({ length: dev.info.queueCount }, (_, i) => new VringState(i));
     this.#onUnusable = onUnusable;
   }
@@ -64,21 +73,22 @@ export class Backend {
 
   /** GET_FEATURES. */
   get features(): bigint {
-    return this.#dev.offeredFeatures | PROTOCOL_FEATURES_BIT;
+    return this.#dev.offeredFeatures | OWN_FEATURES;
   }
 
   /** SET_FEATURES. Without protocol features, there is no message that would enable the rings. */
   async setFeatures(features: bigint): Promise<void> {
-    const accepted = features & ~PROTOCOL_FEATURES_BIT;
     await this.#paused(() => {
-      this.#dev.setFeatures(accepted);
-      if (features === accepted) for (const vring of this.#vrings) vring.isEnabled = true;
+      this.#dev.setFeatures(features & ~OWN_FEATURES);
+      this.#records.isLogging = hasFeature(features, VHOST_F_LOG_ALL);
+      if (hasFeature(features, VHOST_USER_F_PROTOCOL_FEATURES)) return;
+      for (const vring of this.#vrings) vring.isEnabled = true;
     });
   }
 
   /** SET_PROTOCOL_FEATURES. */
   setProtocolFeatures(features: bigint): void {
-    const foreign = features & ~PROTOCOL_FEATURES;
+    const foreign = features & ~this.protocolFeatures;
     if (foreign !== 0n) {
       const mask = `0x${foreign.toString(16)}`;
       throw new VhostError("EOPNOTSUPP", `protocol features ${mask} were not offered`);
@@ -86,9 +96,10 @@ export class Backend {
     this.#protocolFeatures = features;
   }
 
-  /** GET_PROTOCOL_FEATURES. */
+  /** GET_PROTOCOL_FEATURES. What is in flight is not recorded as Linux's vhost goes about it. */
   get protocolFeatures(): bigint {
-    return PROTOCOL_FEATURES;
+    if (this.#dev.policy === "linux") return PROTOCOL_FEATURES;
+    return PROTOCOL_FEATURES | featureMask(VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD);
   }
 
   /** GET_MAX_MEM_SLOTS. */
@@ -144,8 +155,9 @@ export class Backend {
   async setVringAddr(index: number, addresses: UserAddresses): Promise<void> {
     await this.#paused(() => {
       const vring = this.#vring(index);
+      const { desc, driver, device } = addresses;
       if (!this.#memory.isEmpty) {
-        for (const address of Object.values(addresses)) this.#memory.toGuest(address);
+        for (const address of [desc, driver, device]) this.#memory.toGuest(address);
       }
       vring.addresses = addresses;
     });
@@ -172,6 +184,25 @@ export class Backend {
     const vring = this.#vring(index);
     for (const fd of fds) checkEventfd(fd);
     await this.#paused(() => vring.setFd(kind, fds.shift()));
+  }
+
+  /** SET_LOG_BASE. Takes the descriptor. */
+  async setLogBase(part: FilePart, fds: number[]): Promise<void> {
+    this.#records.checkLog(part, fds[0] as number);
+    await this.#paused(() => this.#records.replaceLog(part, fds));
+  }
+
+  /** GET_INFLIGHT_FD: a new area, and its descriptor, the caller's to close. */
+  makeInflight(
+    queues: Pick<InflightDescription, "queueCount" | "queueSize">,
+  ): ReturnType<Records["make"]> {
+    return this.#records.make(queues);
+  }
+
+  /** SET_INFLIGHT_FD. Takes the descriptor. */
+  async setInflight(area: InflightDescription, fds: number[]): Promise<void> {
+    this.#records.checkInflight(area, fds[0] as number);
+    await this.#paused(() => this.#records.replaceInflight(area, fds));
   }
 
   /** SET_VRING_ENABLE. */
@@ -228,6 +259,7 @@ export class Backend {
     await this.#paused(async () => {
       for (const vring of this.#vrings) vring.reset();
       this.#status = 0;
+      await this.#records.clear();
       await this.#dev.reset();
       this.#memory.publish();
     });
@@ -248,9 +280,10 @@ export class Backend {
 
   async #resume(): Promise<void> {
     let count = 0;
+    this.#records.applyLog();
     for (const vring of this.#vrings) {
       try {
-        vring.apply(this.#dev, this.#memory);
+        vring.apply(this.#dev, this.#memory, this.#records);
         if (vring.isApplied) count++;
       } catch (error) {
         vring.addresses = undefined; // said once
@@ -269,7 +302,7 @@ export class Backend {
   /** Gives back descriptors and mappings. After the device was closed: nothing may use them. */
   async release(): Promise<void> {
     for (const vring of this.#vrings) vring.reset();
-    await this.#memory.clear();
+    await Promise.all([this.#memory.clear(), this.#records.clear()]);
   }
 }
 

@@ -93,8 +93,8 @@ export class Channel {
     return true;
   }
 
-  /** Answers `request`, unless closed. Throws when the front-end is gone or does not read. */
-  reply(request: number, payload: Uint8Array): void {
+  /** Answers `request`, unless closed, with `fds`, which stay the caller's. Throws when the front-end is gone or does not read. */
+  reply(request: number, payload: Uint8Array, fds: readonly number[] = []): void {
     if (this.#isClosed) return;
     const bytes = new Uint8Array(VHOST_USER_HEADER_BYTES + payload.length);
     const header = new DataView(bytes.buffer);
@@ -102,7 +102,7 @@ export class Channel {
     header.setUint32(4, VHOST_USER_VERSION | VHOST_USER_REPLY, true);
     header.setUint32(8, payload.length, true);
     bytes.set(payload, VHOST_USER_HEADER_BYTES);
-    this.#socket.send(bytes);
+    this.#socket.send(bytes, fds);
   }
 
   /** Ends it: a `receive` that waits resolves. Idempotent. */

@@ -2,8 +2,13 @@ import { VhostError } from "../spec/errno.js";
 import {
   VHOST_USER_CONFIG_BYTES_MAX,
   VHOST_USER_CONFIG_START,
+  VHOST_USER_INFLIGHT_BYTES,
+  VHOST_USER_INFLIGHT_BYTES_PADDED,
+  VHOST_USER_LOG_BYTES,
   VHOST_USER_PROTOCOL_F_CONFIG,
   VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS,
+  VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD,
+  VHOST_USER_PROTOCOL_F_LOG_SHMFD,
   VHOST_USER_PROTOCOL_F_MQ,
   VHOST_USER_PROTOCOL_F_RESET_DEVICE,
   VHOST_USER_PROTOCOL_F_STATUS,
@@ -16,14 +21,22 @@ import {
   VHOST_USER_VRING_IDX_MASK,
   VHOST_USER_VRING_NOFD_MASK,
   VHOST_USER_VRING_STATE_BYTES,
+  VHOST_VRING_F_LOG,
 } from "../spec/vhost-user.js";
 import type { Backend } from "./backend.js";
 import { readRegion } from "./memory-table.js";
 import type { Message } from "./message.js";
+import type { InflightDescription } from "./records.js";
 import type { VringFdKind } from "./vrings.js";
 
+/** A payload, and a descriptor that goes with it and is closed then. */
+export interface Reply {
+  payload: Uint8Array;
+  fd?: number;
+}
+
 /** What a request is answered with; nothing: with an acknowledgement, if one was asked for. */
-export type Answer = Uint8Array | undefined | Promise<Uint8Array | undefined>;
+export type Answer = Reply | undefined | Promise<Reply | undefined>;
 
 /** How a request looks and what it does. */
 export interface RequestType {
@@ -41,8 +54,9 @@ export interface RequestType {
   run(backend: Backend, message: Message): Answer;
 }
 
-const u64 = (value: bigint | number): Uint8Array =>
-  new Uint8Array(BigUint64Array.of(BigInt(value)).buffer);
+const u64 = (value: bigint | number): Reply => ({
+  payload: new Uint8Array(BigUint64Array.of(BigInt(value)).buffer),
+});
 
 const types = new Map<number, RequestType>();
 
@@ -135,6 +149,42 @@ define("REM_MEM_REG", { bytes: ONE_REGION, fds: [0, 1], feature: SLOTS }, (backe
   backend.removeMemoryRegion(readRegion(payload, VHOST_USER_REGIONS_START)),
 );
 
+// ── records ─────────────────────────────────────────────────────────────────────────────────────
+const LOG = VHOST_USER_PROTOCOL_F_LOG_SHMFD;
+const LOG_SHAPE: Shape = { bytes: VHOST_USER_LOG_BYTES, fds: [1, 1], feature: LOG };
+defineGet("SET_LOG_BASE", LOG_SHAPE, async (backend, { payload, fds }) => {
+  const sizeBytes = payload.getBigUint64(0, true);
+  await backend.setLogBase({ sizeBytes, offset: payload.getBigUint64(8, true) }, fds);
+  return u64(0);
+});
+
+const INFLIGHT_SHAPE: Shape = {
+  bytes: [VHOST_USER_INFLIGHT_BYTES, VHOST_USER_INFLIGHT_BYTES_PADDED],
+  feature: VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD,
+};
+
+function readInflight(payload: DataView): InflightDescription {
+  return {
+    sizeBytes: payload.getBigUint64(0, true),
+    offset: payload.getBigUint64(8, true),
+    queueCount: payload.getUint16(16, true),
+    queueSize: payload.getUint16(18, true),
+  };
+}
+
+defineGet("GET_INFLIGHT_FD", INFLIGHT_SHAPE, (backend, { payload }) => {
+  const { description, fd } = backend.makeInflight(readInflight(payload));
+  const answer = new DataView(new ArrayBuffer(payload.byteLength)); // padded as it was asked
+  answer.setBigUint64(0, description.sizeBytes, true);
+  answer.setBigUint64(8, description.offset, true);
+  answer.setUint16(16, description.queueCount, true);
+  answer.setUint16(18, description.queueSize, true);
+  return { payload: new Uint8Array(answer.buffer), fd };
+});
+define("SET_INFLIGHT_FD", { ...INFLIGHT_SHAPE, fds: [1, 1] }, (backend, { payload, fds }) =>
+  backend.setInflight(readInflight(payload), fds),
+);
+
 // ── rings ───────────────────────────────────────────────────────────────────────────────────────
 define("SET_VRING_NUM", STATE, (backend, { payload }) =>
   backend.setVringNum(payload.getUint32(0, true), payload.getUint32(4, true)),
@@ -144,15 +194,19 @@ define("SET_VRING_BASE", STATE, (backend, { payload }) =>
 );
 defineGet("GET_VRING_BASE", STATE, async (backend, { payload }) => {
   const index = payload.getUint32(0, true);
-  return new Uint8Array(Uint32Array.of(index, await backend.getVringBase(index)).buffer);
+  const base = await backend.getVringBase(index);
+  return { payload: new Uint8Array(Uint32Array.of(index, base).buffer) };
 });
 define("SET_VRING_ADDR", { bytes: VHOST_USER_VRING_ADDR_BYTES }, (backend, { payload }) => {
   const flags = payload.getUint32(4, true);
-  if (flags !== 0) throw new VhostError("EINVAL", "a dirty log is not offered", { flags });
+  if ((flags & ~VHOST_VRING_F_LOG) !== 0) {
+    throw new VhostError("EINVAL", "a ring's addresses have no other flag than LOG", { flags });
+  }
   return backend.setVringAddr(payload.getUint32(0, true), {
     desc: payload.getBigUint64(8, true),
     device: payload.getBigUint64(16, true),
     driver: payload.getBigUint64(24, true),
+    log: flags & VHOST_VRING_F_LOG ? payload.getBigUint64(32, true) : undefined,
   });
 });
 define("SET_VRING_ENABLE", STATE, (backend, { payload }) => {
@@ -201,7 +255,7 @@ defineGet("GET_CONFIG", CONFIG_SHAPE, async (backend, message) => {
   const answer = new Uint8Array(payload.byteLength);
   answer.set(new Uint8Array(payload.buffer, payload.byteOffset, CONFIG_START));
   answer.set(await backend.getConfig(offset, contents.length), CONFIG_START);
-  return answer;
+  return { payload: answer };
 });
 define("SET_CONFIG", CONFIG_SHAPE, (backend, message) => {
   const { offset, contents } = configOf(message);

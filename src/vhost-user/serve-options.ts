@@ -1,7 +1,9 @@
 import { Kernel } from "../kernel/kernel.js";
 import { VhostError } from "../spec/errno.js";
+import type { DevOptions } from "../vhost/dev.js";
 import type { DeviceSpec } from "../vhost/device.js";
-import { checkWorkerOptions, type WorkerOptions } from "../vhost/worker-handle.js";
+import { checkPolicy } from "../vhost/policy.js";
+import { checkWorkerOptions } from "../vhost/worker-handle.js";
 
 const isText = (value: unknown) => typeof value === "string" && value !== "";
 const isDevice = (value: unknown) => isText((value as Partial<DeviceSpec> | null)?.module);
@@ -19,11 +21,11 @@ const CHECKS: Record<string, [must: string, check: (value: unknown) => boolean]>
   onEvent: ["a function", (value) => typeof value === "function"],
 };
 const NEEDED = ["socketPath", "device"];
-const OF_WORKERS = ["ring", "pollMicroseconds"];
+const OF_DEVICES = ["ring", "pollMicroseconds", "policy"];
 
 /** Throws EINVAL, naming it, for an option that is missing, wrong or not known. */
 export function checkServeOptions(options: object): void {
-  const names = [...Object.keys(CHECKS), ...OF_WORKERS];
+  const names = [...Object.keys(CHECKS), ...OF_DEVICES];
   const unknown = Object.keys(options ?? {}).find((name) => !names.includes(name));
   if (unknown !== undefined) {
     throw new VhostError("EINVAL", `there is no option ${unknown}; there are ${names.join(", ")}`);
@@ -33,5 +35,6 @@ export function checkServeOptions(options: object): void {
     if (value === undefined && !NEEDED.includes(name)) continue;
     if (!check(value)) throw new VhostError("EINVAL", `${name} must be ${must}`, { value });
   }
-  checkWorkerOptions(options as WorkerOptions);
+  checkWorkerOptions(options as DevOptions);
+  checkPolicy((options as DevOptions).policy);
 }

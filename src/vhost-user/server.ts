@@ -8,8 +8,8 @@ import { acceptUnix } from "../linux/unix-socket.js";
 import { PID_MAX_LIMIT } from "../spec/sched.js";
 import { asVhostError } from "../vhost/control.js";
 import type { QueueCounts } from "../vhost/counters.js";
+import type { DevOptions } from "../vhost/dev.js";
 import type { DeviceSpec } from "../vhost/device.js";
-import type { WorkerOptions } from "../vhost/worker-handle.js";
 import type { VhostUserEvent, VhostUserListener } from "./events.js";
 import type { MemoryTrust } from "./region-map.js";
 import { checkServeOptions } from "./serve-options.js";
@@ -17,7 +17,7 @@ import { Session, type SessionOptions } from "./session.js";
 import { SocketFile } from "./socket-file.js";
 
 /** What to serve, where and how. */
-export interface ServeOptions extends Pick<WorkerOptions, "ring" | "pollMicroseconds"> {
+export interface ServeOptions extends Pick<DevOptions, "ring" | "pollMicroseconds" | "policy"> {
   /** Path of the socket: made here, and removed at the end. */
   socketPath: string;
   /** The device: `blk({ file })` and the like. Each front-end gets it as it was left. */
@@ -137,11 +137,15 @@ export async function serveVhostUser(options: ServeOptions): Promise<VhostUserSe
   device.claims?.(); // what can't be served is said now, not to the first front-end
   sharedKernel ??= new Kernel({ pidMax: PID_MAX_LIMIT });
   const path = resolve(socketPath);
-  const { ring, pollMicroseconds } = options;
+  const { ring, pollMicroseconds, policy } = options;
   const server = new VhostUserServer(await SocketFile.listen(path), {
     kernel: modelOf(options.kernel) ?? sharedKernel,
     device,
-    worker: { ...(ring && { ring }), ...(pollMicroseconds !== undefined && { pollMicroseconds }) },
+    worker: {
+      ...(ring && { ring }),
+      ...(pollMicroseconds !== undefined && { pollMicroseconds }),
+      ...(policy && { policy }),
+    },
     asOwner,
     trust: memory,
     onEvent: (event) => tell(onEvent, event),

@@ -6,10 +6,10 @@ import { VhostError } from "../spec/errno.js";
 import { VHOST_USER_PROTOCOL_F_REPLY_ACK, VHOST_USER_REQUESTS } from "../spec/vhost-user.js";
 import { asVhostError } from "../vhost/control.js";
 import type { QueueCounts } from "../vhost/counters.js";
-import { VhostDev } from "../vhost/dev.js";
+import { type DevOptions, VhostDev } from "../vhost/dev.js";
 import type { DeviceSpec } from "../vhost/device.js";
 import type { NotifierSpec } from "../vhost/notifier.js";
-import type { WorkerHandle, WorkerOptions } from "../vhost/worker-handle.js";
+import type { WorkerHandle } from "../vhost/worker-handle.js";
 import { Backend } from "./backend.js";
 import { ErrorWatch } from "./error-watch.js";
 import type { EventfdNotifierOptions } from "./eventfd-notifier.js";
@@ -17,7 +17,7 @@ import type { VhostUserListener } from "./events.js";
 import { Channel, closeAll, type Message } from "./message.js";
 import { adoptPeer, type Peer } from "./peer.js";
 import type { MemoryTrust } from "./region-map.js";
-import { type RequestType, requestType } from "./requests.js";
+import { type Reply, type RequestType, requestType } from "./requests.js";
 
 /** A worker that does not answer for so long, in milliseconds, is looked after. */
 const BUSY_MS_MAX = 200;
@@ -38,7 +38,7 @@ process.on("exit", () => {
 export interface SessionOptions {
   kernel: Kernel;
   device: DeviceSpec;
-  worker: Pick<WorkerOptions, "ring" | "pollMicroseconds">;
+  worker: Pick<DevOptions, "ring" | "pollMicroseconds" | "policy">;
   /** The worker opens files as the front-end's user. */
   asOwner: boolean;
   trust: MemoryTrust;
@@ -171,7 +171,7 @@ export class Session {
     const { request, needsReply } = message;
     const type = requestType(request);
     let failure: VhostError | undefined;
-    let answer: Uint8Array | undefined;
+    let answer: Reply | undefined;
     try {
       checkShape(backend, type, message);
       answer = await type.run(backend, message);
@@ -180,12 +180,21 @@ export class Session {
       this.#refused(type?.name ?? `request ${request}`, failure);
     }
     const isAcked = needsReply && backend.hasProtocolFeature(VHOST_USER_PROTOCOL_F_REPLY_ACK);
-    if (answer) this.#channel.reply(request, answer);
+    if (answer) this.#reply(request, answer);
     else if (failure && request === VHOST_USER_REQUESTS.GET_CONFIG) {
       this.#channel.reply(request, new Uint8Array(0));
     } else if (isAcked && !type?.hasAnswer) {
       this.#channel.reply(request, new Uint8Array(BigUint64Array.of(failure ? 1n : 0n).buffer));
     } else if (failure) throw failure;
+  }
+
+  #reply(request: number, { payload, fd }: Reply): void {
+    const fds = fd === undefined ? [] : [fd];
+    try {
+      this.#channel.reply(request, payload, fds);
+    } finally {
+      closeAll(fds);
+    }
   }
 
   #refused(request: string, error: VhostError): void {

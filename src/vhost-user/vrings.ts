@@ -3,12 +3,15 @@ import { closeFd } from "../linux/libc.js";
 import { VhostError } from "../spec/errno.js";
 import type { VhostDev } from "../vhost/dev.js";
 import type { MemoryTable } from "./memory-table.js";
+import type { Records } from "./records.js";
 
 /** Addresses of a ring's areas, as the front-end has them. */
 export interface UserAddresses {
   desc: bigint;
   device: bigint;
   driver: bigint;
+  /** Guest address at which writes to the device area are logged, if they are. */
+  log?: bigint | undefined;
 }
 
 /** The eventfds of a ring. */
@@ -64,7 +67,7 @@ export class VringState {
   }
 
   /** Hands the ring to the device, to run with the next start; or takes it away. */
-  apply(dev: VhostDev, memory: MemoryTable): void {
+  apply(dev: VhostDev, memory: MemoryTable, records: Records): void {
     const { index, awaitsKick, addresses } = this;
     this.isApplied = false;
     if (!this.isReady || !addresses || memory.isEmpty) {
@@ -75,6 +78,8 @@ export class VringState {
       (address) => memory.toGuest(address),
     ) as [bigint, bigint, bigint];
     dev.setVringAddr(index, { desc, driver, device });
+    dev.setVringLog(index, addresses.log);
+    records.applyInflight(index);
     dev.checkVring(index);
     const [kickFd, callFd, errFd] = [
       this.#fds.get("kick"),

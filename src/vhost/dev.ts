@@ -2,29 +2,20 @@ import type { Kernel } from "../kernel/kernel.js";
 import { mustLive, type Task } from "../kernel/task.js";
 import { GuestMemory, type MemoryRegion } from "../memory/guest-memory.js";
 import { SharedMemory } from "../memory/shared-memory.js";
+import type { Policy } from "../ring/state-block.js";
 import { VhostError } from "../spec/errno.js";
-import { featureMask } from "../spec/features.js";
-import {
-  VIRTIO_F_EVENT_IDX,
-  VIRTIO_F_IN_ORDER,
-  VIRTIO_F_INDIRECT_DESC,
-  VIRTIO_F_RING_PACKED,
-  VIRTIO_F_VERSION_1,
-} from "../spec/virtio-config.js";
 import { takeClaims } from "./claims.js";
 import { asVhostError, type VringNotify } from "./control.js";
 import type { DeviceInfo, DeviceSpec } from "./device.js";
-import { Vring, type VringAddresses } from "./vring.js";
+import { checkPolicy, RING_FEATURES } from "./policy.js";
+import { type RingsEnvironment, Vring, type VringAddresses } from "./vring.js";
 import { WorkerHandle, type WorkerOptions } from "./worker-handle.js";
 
-/** Features that the rings bring to every device, as a mask. */
-export const RING_FEATURES = featureMask(
-  VIRTIO_F_INDIRECT_DESC,
-  VIRTIO_F_EVENT_IDX,
-  VIRTIO_F_VERSION_1,
-  VIRTIO_F_RING_PACKED,
-  VIRTIO_F_IN_ORDER,
-);
+/** How a device is run. */
+export interface DevOptions extends WorkerOptions {
+  /** What its rings do where the specification allows a driver less than Linux. Default "strict". */
+  policy?: Policy;
+}
 
 /** Who owns the device, in what memory it works, and by which worker; fixed together. */
 interface Owned {
@@ -41,6 +32,8 @@ interface Owned {
 export class VhostDev {
   readonly #kernel: Kernel;
   readonly #options: WorkerOptions;
+  readonly #policy: Policy;
+  #log: RingsEnvironment["log"];
   #owned: Owned | undefined;
   #info: DeviceInfo | undefined;
   #releaseClaims = () => {};
@@ -53,9 +46,10 @@ export class VhostDev {
   #operations = 0;
   #lastOperation = Promise.resolve();
 
-  constructor(kernel: Kernel, options: WorkerOptions = {}) {
+  constructor(kernel: Kernel, options: DevOptions = {}) {
     this.#kernel = kernel;
     this.#options = options;
+    this.#policy = checkPolicy(options.policy);
   }
 
   /**
@@ -132,7 +126,7 @@ export class VhostDev {
 
   /** Features on offer. Linux: VHOST_GET_FEATURES. */
   get offeredFeatures(): bigint {
-    return this.info.features | RING_FEATURES;
+    return this.info.features | RING_FEATURES[this.#policy];
   }
 
   /** Accepts `features`. Throws EOPNOTSUPP for a bit not offered, EBUSY while started. */
@@ -143,6 +137,16 @@ export class VhostDev {
       throw new VhostError("EOPNOTSUPP", `features 0x${foreign.toString(16)} were not offered`);
     }
     this.#features = features;
+  }
+
+  /** Features that were accepted. */
+  get features(): bigint {
+    return this.#features;
+  }
+
+  /** What its rings do where the specification allows a driver less than Linux. */
+  get policy(): Policy {
+    return this.#policy;
   }
 
   /** Throws EBUSY while started, or while an operation that was called before is under way. */
@@ -190,6 +194,11 @@ export class VhostDev {
     this.#vring(index).setNum(num, this.#features);
   }
 
+  /** A queue's size. Throws ENOBUFS. */
+  vringNum(index: number): number {
+    return this.#vring(index).num;
+  }
+
   /**
    * Sets a queue's areas, guest addresses; without any, it is not used. Throws EBUSY, ENOBUFS.
    * Linux: VHOST_SET_VRING_ADDR.
@@ -201,7 +210,36 @@ export class VhostDev {
 
   /** Throws what `start` would for the queue's areas, which are set: EFAULT, EINVAL. */
   checkVring(index: number): void {
-    this.#vring(index).translate(this.#mustHaveMemory, this.#features);
+    this.#vring(index).check(this.sharedMemory, this.#mustHaveMemory, this.#features);
+  }
+
+  /**
+   * Where the queue's chains in flight are recorded: linear address of its region (aligned to 8,
+   * `inflightRegionBytes` long, in no memory table), or nowhere. It begins by what is said there.
+   * Throws EBUSY, ENOBUFS.
+   */
+  setVringInflight(index: number, region: number | undefined): void {
+    this.#mustBeStopped();
+    this.#vring(index).inflightRegion = region;
+  }
+
+  /**
+   * Where the pages that the device writes are marked: linear address of a bitmap that lies in no
+   * memory table, and its bytes; or nowhere. Throws EBUSY. Linux: VHOST_SET_LOG_BASE, and
+   * VHOST_F_LOG_ALL.
+   */
+  setLog(log: RingsEnvironment["log"]): void {
+    this.#mustBeStopped();
+    this.#log = log;
+  }
+
+  /**
+   * The guest address at which what the device writes to the queue's device area is marked, too;
+   * without one, it is not. Throws EBUSY, ENOBUFS. Linux: VHOST_VRING_F_LOG.
+   */
+  setVringLog(index: number, address: bigint | undefined): void {
+    this.#mustBeStopped();
+    this.#vring(index).logAddress = address;
   }
 
   /**
@@ -250,10 +288,17 @@ export class VhostDev {
     try {
       this.#regionTable = shared.allocHost(Math.max(memory.tableBytes, 8));
       memory.writeTo(shared.view, this.#regionTable);
+      const environment = {
+        shared,
+        memory,
+        regions: this.#regionTable,
+        features: this.#features,
+        policy: this.#policy,
+        log: this.#log,
+      };
       const rings = ready.map(([index, vring]) => ({
         index,
-        vq: vring.layOut(shared, memory, this.#regionTable, this.#features),
-        position: vring.base(this.#features),
+        ...vring.layOut(environment),
         ...vring.notify,
         awaitsKick: vring.notify.awaitsKick ?? false,
       }));
@@ -290,6 +335,7 @@ export class VhostDev {
         this.#release(); // also when the device's own reset threw: its queues are stopped first
         this.#features = 0n;
         this.#memory = undefined;
+        this.#log = undefined;
         for (const vring of this.#vrings) vring.reset();
       }
     });

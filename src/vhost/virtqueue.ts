@@ -1,7 +1,7 @@
 import type { DeviceRing } from "../ring/ring.js";
 import { BURST_MAX } from "../ring/state-block.js";
 import { RingTables } from "../ring/tables.js";
-import { VRING_E_REQUEST } from "../spec/ring-state.js";
+import { VQ_F_LINUX, VQ_FLAGS, VRING_E_REQUEST } from "../spec/ring-state.js";
 import { Chain } from "./chain.js";
 
 /** Requests that one turn of a queue may take before others get theirs. Linux: the weight. */
@@ -163,6 +163,16 @@ export class Virtqueue {
   /** Whether the driver's index or head can't be trusted until it is repaired. */
   get isRefused(): boolean {
     return this.#tables.error !== 0;
+  }
+
+  /** Whether it is to be looked at again without a kick. Policy linux: Linux does not. */
+  get awaitsRepair(): boolean {
+    return this.isRefused && (this.#tables.word(VQ_FLAGS) & VQ_F_LINUX) === 0;
+  }
+
+  /** What a kick said, with VIRTIO_F_NOTIFICATION_DATA: see `DeviceRing.kicked`. */
+  kicked(position: number): void {
+    if (this.#ring.kicked(position) < 0) this.#hooks.error(this.index);
   }
 
   /** Asks for kicks, then looks again: true when there is work and the worker must not sleep. */

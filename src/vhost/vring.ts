@@ -1,7 +1,14 @@
 import type { GuestMemory } from "../memory/guest-memory.js";
 import type { SharedMemory } from "../memory/shared-memory.js";
 import { checkQueueSize, type VringArea, vringAreas } from "../memory/vring.js";
-import { allocDeviceState, type RingSetup, type StateBlock } from "../ring/state-block.js";
+import type { Recovery } from "../ring/inflight.js";
+import { type DirtyLog, recover } from "../ring/recording-state.js";
+import {
+  allocDeviceState,
+  type Policy,
+  type RingSetup,
+  type StateBlock,
+} from "../ring/state-block.js";
 import { RingTables } from "../ring/tables.js";
 import { VhostError } from "../spec/errno.js";
 import { hasFeature } from "../spec/features.js";
@@ -13,6 +20,17 @@ export interface VringAddresses {
   desc: bigint;
   driver: bigint;
   device: bigint;
+}
+
+/** Where the rings of a device lie, and what it records of them. */
+export interface RingsEnvironment {
+  shared: SharedMemory;
+  memory: GuestMemory;
+  /** Address of the region table. */
+  regions: number;
+  features: bigint;
+  policy: Policy;
+  log: Pick<DirtyLog, "address" | "bytes"> | undefined;
 }
 
 const isPacked = (features: bigint) => hasFeature(features, VIRTIO_F_RING_PACKED);
@@ -33,11 +51,20 @@ export class Vring {
   addresses: VringAddresses | undefined;
   /** How it notifies, where eventfds do that. */
   notify: VringNotify = {};
+  /** Linear address of its region of an in-flight area, if there is one. */
+  inflightRegion: number | undefined;
+  /** Guest address at which writes to the device area are marked, while there is a dirty log. */
+  logAddress: bigint | undefined;
 
   /** `sizeMax`: the largest size the device takes; also the size until it is set. */
   constructor(sizeMax: number) {
     this.#sizeMax = sizeMax;
     this.#num = sizeMax;
+  }
+
+  /** The size. */
+  get num(): number {
+    return this.#num;
   }
 
   /** Sets the size. Throws EINVAL when no ring under `features` has it, or above the device's. */
@@ -70,7 +97,7 @@ export class Vring {
    * not the same: what lies between them was in flight, and nothing is known of it.
    */
   #checkBase(features: bigint): void {
-    if (!isPacked(features)) return;
+    if (!isPacked(features) || this.inflightRegion !== undefined) return; // it knows better
     const base = this.base(features);
     const [avail, used] = [base & 0xffff, base >>> 16];
     if (avail === used && (avail & INDEX) < this.#num) return;
@@ -97,12 +124,37 @@ export class Vring {
     };
   }
 
-  /** Lays out the state block; returns its address. Throws EFAULT, EINVAL, ENOMEM. */
-  layOut(shared: SharedMemory, memory: GuestMemory, regions: number, features: bigint): number {
-    const setup = { ...this.translate(memory, features), features };
-    this.#state = allocDeviceState(shared, setup, regions, memory.regions.length);
-    this.#tables = new RingTables(shared.memory, this.#state.vq);
-    return this.#state.vq;
+  /** Where it goes on, and what is to be done again. Throws EINVAL. */
+  #recover(shared: SharedMemory, setup: RingSetup): Recovery | undefined {
+    if (this.inflightRegion === undefined) return undefined;
+    return recover(shared, setup, this.inflightRegion, this.base(setup.features));
+  }
+
+  /** Throws what `layOut` throws, but for ENOMEM. Side effect: as `recover`. */
+  check(shared: SharedMemory, memory: GuestMemory, features: bigint): void {
+    this.#recover(shared, { ...this.translate(memory, features), features });
+  }
+
+  #dirtyLog(log: RingsEnvironment["log"]): DirtyLog | undefined {
+    if (!log || this.logAddress === undefined) return log;
+    const { desc } = this.addresses as VringAddresses;
+    return { ...log, ring: { desc, device: this.logAddress } };
+  }
+
+  /**
+   * Lays out the state block; returns its address, and where the ring goes on. Throws EFAULT,
+   * EINVAL, ENOMEM.
+   */
+  layOut(environment: RingsEnvironment): { vq: number; position: number } {
+    const { shared, memory, regions, features, policy, log } = environment;
+    const setup: RingSetup = { ...this.translate(memory, features), features, policy };
+    const recovery = this.#recover(shared, setup);
+    const inflight = recovery && { region: this.inflightRegion as number, recovery };
+    const recorded = { ...setup, log: this.#dirtyLog(log), inflight };
+    this.#state = allocDeviceState(shared, recorded, regions, memory.regions.length);
+    const { vq } = this.#state;
+    this.#tables = new RingTables(shared.memory, vq);
+    return { vq, position: recovery?.position ?? this.base(features) };
   }
 
   /** How often each error happened, by name, since the queue was made. */
@@ -120,6 +172,8 @@ export class Vring {
     this.#base = undefined;
     this.addresses = undefined;
     this.notify = {};
+    this.inflightRegion = undefined;
+    this.logAddress = undefined;
   }
 
   /** Gives the state block back; the queue must not run any more. */

@@ -183,7 +183,7 @@ export class VhostWorker implements WorkerControl {
 
   /** Whether a queue waits for its driver to repair it. */
   get hasRefused(): boolean {
-    return this.#queues.some((queue) => queue.isRefused);
+    return this.#queues.some((queue) => queue.awaitsRepair);
   }
 
   /** The longest that it may sleep, in milliseconds: Infinity unless a queue is refused. */
@@ -195,7 +195,7 @@ export class VhostWorker implements WorkerControl {
   recheckRefused(now: number): void {
     if (now < this.#recheckAt || !this.hasRefused) return;
     this.#recheckAt = now + REFUSED_RECHECK_MS;
-    for (const queue of this.#queues) if (queue.isRefused) this.#enqueue(queue);
+    for (const queue of this.#queues) if (queue.awaitsRepair) this.#enqueue(queue);
   }
 }
 

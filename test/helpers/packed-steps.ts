@@ -5,6 +5,7 @@ import {
   VQ_KICKED,
   VQ_LAST_AVAIL,
   VQ_LAST_USED,
+  VQ_RESUBMIT_COUNT,
   VQ_SIGNALLED,
   VQ_USED_NEXT,
   VQ_USED_PUBLISHED,
@@ -26,6 +27,7 @@ import {
 } from "./packed-fixture.js";
 import { FIRST } from "./packed-pair.js";
 import type { Again, List, PackedStep, Spot } from "./packed-program.js";
+import { forget } from "./record-area.js";
 import type { Buffer, Table } from "./ring-program.js";
 import { applyStep, getDescs, poke, resolve, type Subject } from "./ring-steps.js";
 
@@ -147,13 +149,20 @@ function start(subject: PackedSubject, again: Again): number {
   const [avail, used] = [VQ_LAST_AVAIL, VQ_USED_NEXT].map((word) => fixture.word("device", word));
   const [added, got] = [VQ_AVAIL_PUBLISHED, VQ_LAST_USED].map((w) => fixture.word("driver", w));
   const join = (low = 0, high = 0) => (low | (high << 16)) >>> 0;
-  if (again.how === "same") return device.start(join(avail, used));
+  if (again.how === "same") {
+    if (fixture.isInflight) fixture.setWord("device", VQ_RESUBMIT_COUNT, 0);
+    return device.start(join(avail, used));
+  }
   popped.length = 0;
-  if (again.how === "driver") return device.start(join(again.pop ? got : added, got));
-  if (again.how === "raw") return device.start(again.position);
+  const begin = (position: number) => {
+    forget(fixture, position);
+    return device.start(position);
+  };
+  if (again.how === "driver") return begin(join(again.pop ? got : added, got));
+  if (again.how === "raw") return begin(again.position);
   const { num } = fixture;
   const near = [after(avail ?? 0, again.avail, num), after(used ?? 0, again.used, num)];
-  return device.start(join(...near));
+  return begin(join(...near));
 }
 
 /** Chains of one descriptor all the way, one by one, or made visible now and then only. */
@@ -235,6 +244,7 @@ export function applyPackedStep(subject: PackedSubject, step: PackedStep): unkno
     case "restart":
       driver.reset();
       popped.length = 0;
+      forget(fixture, FIRST);
       return device.start(FIRST);
     case "start":
       return start(subject, step);

@@ -26,6 +26,7 @@ import {
   VQ_F_EVENT_IDX,
   VQ_F_IN_ORDER,
   VQ_F_INDIRECT,
+  VQ_F_INFLIGHT,
   VQ_F_LINUX,
   VQ_F_PACKED,
   VQ_FLAGS,
@@ -46,6 +47,8 @@ import {
   VIRTQ_USED_ELEM_BYTES,
 } from "#dist/spec/virtio-ring.js";
 import { RawRing } from "./raw-ring.js";
+import { type RecordAreas, takeAreas, writeAreas } from "./record-layout.js";
+import type { RecordShape } from "./record-program.js";
 
 /** A region of guest memory: its guest address, and its size in bytes. */
 export interface RegionShape {
@@ -85,6 +88,8 @@ export interface RingShape {
   more: readonly OtherRegion[];
   /** Linear address where everything starts. */
   base: number;
+  /** What the device records besides. */
+  record: RecordShape | undefined;
 }
 
 /** Eight entries, no feature, one region whose guest addresses are the linear ones plus 4 GiB. */
@@ -102,6 +107,7 @@ export const DEFAULT_SHAPE: RingShape = {
   dataBytes: 4096,
   more: [],
   base: 4096,
+  record: undefined,
 };
 
 /** A piece of linear memory, as the iovec table has it. */
@@ -149,6 +155,7 @@ export class RingFixture extends RawRing {
   readonly used: number;
   readonly tables: number;
   readonly data: number;
+  readonly areas: RecordAreas;
   /** The regions as the device knows them; the first holds all of the above. */
   readonly regions: readonly (RegionShape & { linear: number })[];
   /** Linear address of the first byte of guest memory, and of the byte after the last. */
@@ -180,6 +187,7 @@ export class RingFixture extends RawRing {
     this.tables = indirectCapacity === 0 ? 0 : tables;
     this.data = this.take(dataBytes);
     const ringEnd = this.data + dataBytes;
+    this.areas = takeAreas(this.shape, (...of) => this.take(...of));
     this.end = this.take(64) + 64;
     if (this.end > memory.buffer.byteLength) throw new RangeError(`needs ${this.end} bytes`);
 
@@ -193,6 +201,12 @@ export class RingFixture extends RawRing {
     this.writeDriver();
     this.view.setUint32(this.device.vq + VQ_REGIONS, regionTable, true);
     this.view.setUint32(this.device.vq + VQ_REGION_COUNT, this.regions.length, true);
+    writeAreas(this);
+  }
+
+  /** Whether the device records what is in flight. */
+  get isInflight(): boolean {
+    return (this.word("device", VQ_FLAGS) & VQ_F_INFLIGHT) !== 0;
   }
 
   // ── the host's words ──────────────────────────────────────────────────────────────────────────
@@ -249,9 +263,9 @@ export class RingFixture extends RawRing {
     return { linear: this.view.getUint32(at, true), bytes };
   }
 
-  /** Writes entry `index` of the driver's iovec table. */
-  setPiece(index: number, { linear, bytes }: Piece): void {
-    const at = this.driver.iov + index * IOV_BYTES;
+  /** Writes entry `index` of a side's iovec table. */
+  setPiece(index: number, { linear, bytes }: Piece, side: "driver" | "device" = "driver"): void {
+    const at = this[side].iov + index * IOV_BYTES;
     this.view.setUint32(at, linear, true);
     this.view.setUint32(at + IOV_LENGTH, bytes, true);
   }

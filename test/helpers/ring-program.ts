@@ -2,6 +2,7 @@
 // Steps are plain data, so that fast-check can print and shrink them; `ring-steps.ts` runs them.
 
 import fc from "fast-check";
+import { type RecoverStep, recordArb, recoverArb } from "./record-program.js";
 import type { OtherRegion, RingShape } from "./ring-fixture.js";
 
 /** A guest address, relative to the regions of whatever fixture it meets. */
@@ -42,6 +43,7 @@ export interface Chain {
 
 /** A call of a driver or a device, on a ring of either kind. */
 export type WorkStep =
+  | RecoverStep
   | { op: "addBufs"; chains: Chain[]; publish: boolean }
   | { op: "driverPublish" | "kickNeeded" | "enableCall" | "disableCall" | "reset" }
   | { op: "devicePublish" | "callNeeded" | "enableKick" | "disableKick" | "availLen" }
@@ -124,6 +126,7 @@ export function ringArb<T>(num: fc.Arbitrary<number>, start: fc.Arbitrary<T>) {
       burst: fc.constantFrom(1, 2, 4, 16, 64),
       layout: fc.nat(LAYOUTS.length - 1),
       dataBytes: fc.constantFrom(64, 1000, 4096),
+      record: recordArb,
       start,
     })
     .map(({ layout, start, ...rest }): { shape: Partial<RingShape>; start: T } => ({
@@ -239,6 +242,7 @@ export const op = <T extends string>(name: T): fc.Arbitrary<T> => fc.constant(na
 
 /** What a driver and a device at work call, on a ring of either kind. */
 export const workArbs: fc.WeightedArbitrary<WorkStep>[] = [
+  { weight: 2, arbitrary: recoverArb },
   {
     weight: 2,
     arbitrary: fc.record({

@@ -14,6 +14,7 @@ import {
   VIRTQ_DESC_F_NEXT,
   VIRTQ_DESC_F_WRITE,
 } from "#dist/spec/virtio-ring.js";
+import { forget, isResubmitting, recover } from "./record-area.js";
 import type { RingFixture } from "./ring-fixture.js";
 import type { Buffer, Chain, Ending, Place, Step, Table } from "./ring-program.js";
 
@@ -127,24 +128,42 @@ function addBufs({ fixture, driver }: Subject, chains: Chain[], publish: boolean
   return added;
 }
 
+/** Pieces that a record names, in and at the ends of regions: the dirty log shows where. */
+function piecesFor(fixture: RingFixture, { usedBytes }: { usedBytes: number }, record: number) {
+  const { iovCapacity } = fixture.shape;
+  const iovStart = (record * 3) % iovCapacity;
+  const count = Math.min((usedBytes + record) % 4, iovCapacity - iovStart);
+  for (let i = 0; i < count; i++) {
+    const { linear, bytes } = fixture.region((usedBytes + record + i) % fixture.regions.length);
+    const offset = ((usedBytes * 13 + i * 50) % (bytes + 20)) - 10;
+    fixture.setPiece(iovStart + i, { linear: linear + offset, bytes: usedBytes % 9000 }, "device");
+  }
+  const outCount = Math.min(record & 1, count);
+  return { iovStart, outCount, inCount: count - outCount };
+}
+
 function addUsedN(subject: Subject, step: Extract<Step, { op: "addUsedN" }>): number {
   const { fixture, device, popped } = subject;
-  const count = Math.min(step.count, fixture.shape.burst);
+  // What is to be resubmitted counts as in flight: it must not be used before it is popped.
+  const most = isResubmitting(fixture) ? popped.length : fixture.shape.burst;
+  const count = Math.min(step.count, fixture.shape.burst, most);
   let last: number | undefined; // comes again when there is no other
   for (let i = 0; i < count; i++) {
     last = popped.shift() ?? last;
-    const head = i === step.wrongAt ? fixture.num + i : (last ?? i);
+    const isWrong = i === step.wrongAt && !isResubmitting(fixture);
+    const head = isWrong ? fixture.num + i : (last ?? i);
     const usedBytes = step.usedBytes + i;
     const inBytes = usedBytes + (((step.whole >> (i % 8)) & 1) ^ 1);
-    fixture.setRecord("device", i, { head, inBytes, usedBytes });
+    fixture.setRecord("device", i, { head, inBytes, usedBytes, ...piecesFor(fixture, step, i) });
   }
   subject.got = 0; // the records are overwritten
-  const answer = device.addUsedN(step.count);
+  const answer = device.addUsedN(isResubmitting(fixture) ? count : step.count);
   if (step.publish) device.publish();
   return answer;
 }
 
 function addUsed({ fixture, device, popped }: Subject, step: Extract<Step, { op: "addUsed" }>) {
+  if (isResubmitting(fixture) && (step.wrong || popped.length === 0)) return 0;
   const index = fixture.shape.inOrder ? 0 : step.pick % (popped.length || 1);
   const head = step.wrong ? step.head : (popped.splice(index, 1)[0] ?? step.head % fixture.num);
   const answer = device.addUsed(head, step.usedBytes);
@@ -161,6 +180,7 @@ export function getDescs(subject: Subject, max: number): number {
 }
 
 function restart(subject: Subject, lastAvail: number): void {
+  forget(subject.fixture, lastAvail);
   subject.device.start(lastAvail);
   subject.popped.length = 0;
 }
@@ -206,6 +226,7 @@ function pass(subject: Subject, chain: Chain, usedBytes: number): string {
   const { fixture, driver, device } = subject;
   const answers: unknown[] = [addBufs(subject, [chain], true), driver.kickNeeded()];
   const got = getDescs(subject, 1);
+  if (fixture.isInflight) subject.popped.length -= Math.max(got, 0); // what is used is used once
   answers.push(got, got === 1 && device.addUsed(fixture.record("device", 0).head, usedBytes));
   device.publish();
   answers.push(device.callNeeded(), driver.getBufs(1));
@@ -328,6 +349,9 @@ export function applyStep(subject: Subject, step: Step): unknown {
       return storm(subject, step);
     case "catchUp":
       return restart(subject, subject.fixture.availIdx);
+    case "recover":
+      subject.popped.length = 0;
+      return recover(subject.fixture, (position) => device.start(position), step);
     case "batch":
       return batch(subject, step);
     case "pass":

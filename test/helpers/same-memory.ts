@@ -7,8 +7,8 @@ import type { Subject } from "./ring-steps.js";
 
 /** Names the byte at a linear address. */
 function nameOf(fixture: RingFixture, at: number): string {
-  const { driver, device, shadow, guestStart, desc, avail, used, tables, data } = fixture;
-  const areas = Object.entries({
+  const { driver, device, shadow, guestStart, desc, avail, used, tables, data, areas } = fixture;
+  const places = Object.entries({
     driver: driver.vq,
     "driver iov": driver.iov,
     "driver chains": driver.chains,
@@ -22,8 +22,12 @@ function nameOf(fixture: RingFixture, at: number): string {
     used,
     tables: tables || data,
     data,
+    log: areas.log,
+    inflight: areas.inflight,
+    "inflight table": areas.table,
+    resubmit: areas.resubmit,
   });
-  const [name, start] = areas.findLast(([, from]) => at >= from) ?? ["?", 0];
+  const [name, start] = places.findLast(([, from]) => at >= from) ?? ["?", 0];
   return `${name} + ${at - start}`;
 }
 

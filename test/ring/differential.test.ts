@@ -12,13 +12,16 @@ import {
   VQ_KICKED,
   VQ_LAST_USED,
   VRING_E_CHAIN,
+  VRING_E_COUNT,
   VRING_E_IN_FLIGHT,
   VRING_E_INDIRECT,
   VRING_E_INDIRECT_INDEX,
   VRING_E_INDIRECT_NEXT,
   VRING_E_INDIRECT_UNNEGOTIATED,
+  VRING_E_LOG,
   VRING_E_WALK,
 } from "#dist/spec/ring-state.js";
+import { forget, recordedBy } from "../helpers/record-area.js";
 import { makeMemory, RingFixture, type RingShape } from "../helpers/ring-fixture.js";
 import { type Step, shapeArb, stepArb } from "../helpers/ring-program.js";
 import { applyStep, type Subject } from "../helpers/ring-steps.js";
@@ -45,6 +48,7 @@ function begin({ fixture, driver, device }: Subject, start: number): void {
     fixture.setWord("driver", word, start);
   }
   fixture.availIdx = fixture.usedIdx = start;
+  forget(fixture, start);
   device.start(start);
 }
 
@@ -61,9 +65,13 @@ const LINUX_ONLY = [VRING_E_INDIRECT, VRING_E_WALK];
 /** Programs that met each error, by policy. */
 const met = { strict: new Map<number, number>(), linux: new Map<number, number>() };
 
+/** Programs at whose end something was resubmitted, pages were marked, chains were in flight. */
+const recorded = { resubmitted: 0, marked: 0, inFlight: 0 };
+
 function tally({ fixture }: Subject): void {
+  for (const key of recordedBy(fixture)) recorded[key]++;
   const counts = met[fixture.shape.linux ? "linux" : "strict"];
-  for (let code = 1; code <= VRING_E_WALK; code++) {
+  for (let code = 1; code < VRING_E_COUNT; code++) {
     const isMet = fixture.errors("driver", code) + fixture.errors("device", code) > 0;
     counts.set(code, (counts.get(code) ?? 0) + (isMet ? 1 : 0));
   }
@@ -118,8 +126,9 @@ describe.each([
 });
 
 afterAll(() => {
+  for (const count of Object.values(recorded)) expect(count).toBeGreaterThan(10);
   // A generator that misses a check proves nothing about it.
-  const shared = Array.from({ length: SHARED_MAX }, (_, i) => i + 1);
+  const shared = [...Array.from({ length: SHARED_MAX }, (_, i) => i + 1), VRING_E_LOG];
   const linux = [...shared.filter((code) => !STRICT_ONLY.includes(code)), ...LINUX_ONLY];
   const missed = (counts: Map<number, number>, codes: number[]) =>
     codes.filter((code) => counts.get(code) === 0);
