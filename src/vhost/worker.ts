@@ -79,10 +79,15 @@ export class VhostWorker implements WorkerControl {
     return { deviceId, features, queueCount, queueSizeMax };
   }
 
+  /**
+   * Each driver is called, too: a worker before this one may have been killed when it had published
+   * and not called yet, and the driver sleeps.
+   */
   async start(features: bigint, rings: RingStart[]): Promise<void> {
     this.#device?.start?.(features);
     this.#notifier.setQueues(rings);
     for (const ring of rings) {
+      this.#notifier.call(ring.index);
       if (ring.awaitsKick) this.#awaitingKick.set(ring.index, ring);
       else this.#startQueue(ring);
     }

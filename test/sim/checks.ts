@@ -3,6 +3,7 @@
 import type { SharedMemory } from "#dist/memory/shared-memory.js";
 import { RingTables } from "#dist/ring/tables.js";
 import * as s from "#dist/spec/ring-state.js";
+import type { DirtyPages } from "./dirty-log.js";
 import type { FaultyBackend } from "./disk.js";
 import type { SimDriver } from "./driver.js";
 import type { Owner } from "./owner.js";
@@ -23,6 +24,7 @@ export interface Cast {
   requests: Requests;
   recovery: Recovery;
   backend: FaultyBackend;
+  dirty: DirtyPages | undefined;
 }
 
 /** A word of a state block. */

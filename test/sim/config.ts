@@ -55,6 +55,8 @@ export interface SimConfig {
   isInline: boolean;
   /** How a worker that was killed goes on. */
   recovery: "redo" | "inflight";
+  /** The pages that the device writes are marked. */
+  hasLog: boolean;
   /** The device completes requests later and in another order, where the ring allows it. */
   isOutOfOrder: boolean;
   /** A call into a ring takes so long at most. */
@@ -98,20 +100,19 @@ function chooseFaults(random: Random): Faults {
 /** The run's configuration. */
 export function chooseConfig(random: Random): SimConfig {
   const notifier = random.pick<NotifierKind>(["doorbell", "doorbell", "eventfd", "kickless"]);
-  const workerRing = random.pick<RingKind>(["wasm", "wasm", "ts"]);
-  // The TypeScript ring does not record what is in flight.
-  const recoveries: SimConfig["recovery"][] = workerRing === "ts" ? ["redo"] : ["redo", "inflight"];
+  const isOutOfOrder = random.once(3);
   return {
     queueCount: random.between(1, 3),
-    workerRing,
+    workerRing: random.pick<RingKind>(["wasm", "wasm", "ts"]),
     driverRing: random.pick<RingKind>(["wasm", "wasm", "ts"]),
     notifier,
     awaitsKick: notifier === "eventfd" && random.once(2),
     pollMs: random.pick([0, 0.02, 0.2]),
     driverSleepMs: random.pick([SLEEP_MS, Number.POSITIVE_INFINITY]),
     isInline: !random.once(3),
-    recovery: random.pick(recoveries),
-    isOutOfOrder: random.once(3),
+    recovery: random.pick(["redo", "inflight"]),
+    hasLog: random.once(3) && !isOutOfOrder, // `addUsed` does not mark: only bursts do
+    isOutOfOrder,
     callMicroseconds: random.pick([0, 1, 20]),
     nestedOnceIn: random.pick([2, 5, 20]),
     thinkMs: random.pick([0.01, 0.5, 30]),

@@ -4,9 +4,10 @@ import { GUEST_BASE, type SharedMemory } from "#dist/memory/shared-memory.js";
 import type { RingStart } from "#dist/vhost/control.js";
 import { Vring } from "#dist/vhost/vring.js";
 import type { VhostWorker } from "#dist/vhost/worker.js";
+import type { DirtyPages } from "./dirty-log.js";
 import type { Recovery, StartedRing } from "./recovery.js";
 import type { Wires } from "./wires.js";
-import { Killed, must, type World } from "./world.js";
+import { must, type World } from "./world.js";
 
 /** The largest queue that the device offers. */
 export const QUEUE_SIZE_MAX = 64;
@@ -34,6 +35,7 @@ export class Owner {
   readonly #shared: SharedMemory;
   readonly #recovery: Recovery;
   readonly #memory: GuestMemory;
+  readonly #dirty: DirtyPages | undefined;
   readonly #operations: Operation[] = [];
   readonly #vrings: Vring[];
   #features = 0n;
@@ -46,11 +48,18 @@ export class Owner {
   /** A killed worker left the rings so that nothing but a reset helps. */
   needsReset = false;
 
-  constructor(world: World, wires: Wires, shared: SharedMemory, recovery: Recovery) {
+  constructor(
+    world: World,
+    wires: Wires,
+    shared: SharedMemory,
+    recovery: Recovery,
+    dirty: DirtyPages | undefined,
+  ) {
     this.#world = world;
     this.#wires = wires;
     this.#shared = shared;
     this.#recovery = recovery;
+    this.#dirty = dirty;
     const { guestStart, guestBytes } = shared;
     const region = {
       guestAddress: GUEST_BASE,
@@ -102,37 +111,36 @@ export class Owner {
     this.#post("start", (worker) => this.#start(worker), done);
   }
 
-  #start(worker: VhostWorker): Promise<void> {
-    return this.#startAt(worker, (vring) => vring.base(this.#features));
-  }
-
-  /** Lays out state blocks and starts the queues, each at `positionOf`. */
-  async #startAt(
-    worker: VhostWorker,
-    positionOf: (vring: Vring, index: number) => number,
-  ): Promise<void> {
-    const { config, say } = this.#toStart();
+  /** Lays out state blocks and starts the queues. */
+  async #start(worker: VhostWorker, isRevived = false): Promise<void> {
+    const world = this.#world;
+    const { config } = world;
+    must(this.started.length === 0, "started twice");
+    const memory = this.#memory;
+    const features = this.#features;
+    this.#regionTable = this.#shared.allocHost(memory.tableBytes);
+    memory.writeTo(this.#shared.view, this.#regionTable);
+    const environment = {
+      shared: this.#shared,
+      memory,
+      regions: this.#regionTable,
+      features,
+      policy: "strict" as const,
+      log: this.#dirty?.log,
+    };
     const rings: RingStart[] = [];
     for (const [index, vring] of this.#vrings.entries()) {
-      const setup = { ...vring.translate(this.#memory, this.#features), features: this.#features };
-      const vq = vring.layOut(this.#shared, this.#memory, this.#regionTable, this.#features);
-      const ring = { index, setup, vq };
-      this.started.push(ring);
-      const saved = positionOf(vring, index);
-      const position = this.#recovery.install(ring, saved);
-      say(`queue ${index} of ${setup.num} starts at ${position.toString(16)}`);
+      const setup = { ...vring.translate(memory, features), features };
+      vring.inflightRegion = this.#recovery.region(index, setup);
+      const { vq, position } = vring.layOut(environment);
+      this.started.push({ index, setup, vq });
+      const base = vring.base(features);
+      must(isRevived || position === base, `queue ${index} was at ${base}, and is at ${position}`);
+      world.say(`queue ${index} of ${setup.num} starts at ${position.toString(16)}`);
       rings.push({ index, vq, position, awaitsKick: config.awaitsKick });
     }
-    await worker.start(this.#features, rings);
+    await worker.start(features, rings);
     if (config.awaitsKick) for (const { index } of rings) this.#wires.kick(index);
-  }
-
-  #toStart() {
-    const world = this.#world;
-    must(this.started.length === 0, "started twice");
-    this.#regionTable = this.#shared.allocHost(this.#memory.tableBytes);
-    this.#memory.writeTo(this.#shared.view, this.#regionTable);
-    return { config: world.config, say: (text: string) => world.say(text) };
   }
 
   /** Stops all queues and, after some time, starts them where they were. */
@@ -148,7 +156,9 @@ export class Owner {
       this.#release();
       const ms = this.#world.random.pick([0, 0.1, 20]);
       this.#world.after(ms, "queues start again", () => {
-        if (life === this.#life) this.#post("start", (next) => this.#start(next));
+        this.#post("start", async (next) => {
+          if (life === this.#life) await this.#start(next);
+        });
       });
     });
   }
@@ -171,20 +181,17 @@ export class Owner {
   async revive(worker: VhostWorker): Promise<void> {
     if (this.#operations.length > 0) this.#wires.doorbell.ringControl();
     if (this.started.length === 0) return;
-    const positions = this.started.map((ring) => this.#recovery.position(ring));
+    const bases = this.started.map((ring) => this.#recovery.base(ring));
     this.#release();
-    if (positions.includes(undefined)) {
+    if (bases.includes(undefined)) {
       this.#world.say("the device needs a reset");
       this.needsReset = true;
       return;
     }
-    // `layOut` is for positions without anything in flight: the recovery knows better.
-    for (const [index, position] of positions.entries()) {
-      this.#vrings[index]?.setBase(position as number, this.#features);
+    for (const [index, base] of bases.entries()) {
+      this.#vrings[index]?.setBase(base as number, this.#features);
     }
-    await this.#startAt(worker, (vring) => vring.base(this.#features)).catch((error) => {
-      if (!(error instanceof Killed)) throw error;
-    });
+    await this.#start(worker, true);
   }
 
   #release(): void {

@@ -1,10 +1,10 @@
-import type { Random } from "#dist/fuzz/random.js";
 import type { SharedMemory } from "#dist/memory/shared-memory.js";
 import * as blk from "#dist/spec/virtio-blk.js";
 import { Graveyard, GuardedBuffer } from "./buffers.js";
 import { DISK_ID } from "./device.js";
+import type { DirtyPages } from "./dirty-log.js";
 import { fillSector, type Journal, ModelDisk } from "./disk.js";
-import { must } from "./world.js";
+import { must, type World } from "./world.js";
 
 const SECTOR_BYTES = blk.VIRTIO_BLK_SECTOR_BYTES;
 /** Sectors of the disk, and of one request at most. */
@@ -36,6 +36,8 @@ export interface SimRequest {
   readonly stamp: number;
   readonly memory: GuardedBuffer;
   readonly writableBytes: number;
+  /** When it was made, in simulated milliseconds. */
+  readonly at: number;
   /** Operations of the disk on its behalf: done, and failed by a fault. */
   done: number;
   failed: number;
@@ -45,7 +47,8 @@ export interface SimRequest {
 export class Requests implements Journal {
   readonly disk = new ModelDisk(SECTORS);
   readonly #shared: SharedMemory;
-  readonly #random: Random;
+  readonly #world: World;
+  readonly #dirty: DirtyPages | undefined;
   readonly #graveyard = new Graveyard();
   readonly #open = new Set<SimRequest>();
   /** By queue: the last that came back, where they must come in order. */
@@ -59,9 +62,10 @@ export class Requests implements Journal {
   /** They come back in the order in which they were sent, queue by queue. */
   isInOrder = false;
 
-  constructor(shared: SharedMemory, random: Random) {
+  constructor(shared: SharedMemory, world: World, dirty: DirtyPages | undefined) {
     this.#shared = shared;
-    this.#random = random;
+    this.#world = world;
+    this.#dirty = dirty;
   }
 
   /** Requests that are neither completed nor lost. */
@@ -90,7 +94,7 @@ export class Requests implements Journal {
 
   /** A new one for a ring of `num` entries. */
   make(queue: number, num: number): SimRequest {
-    const random = this.#random;
+    const { random, now } = this.#world;
     let type = random.pick([blk.VIRTIO_BLK_T_IN, blk.VIRTIO_BLK_T_OUT]);
     if (random.once(ANY_TYPE_ONCE_IN)) type = random.pick(TYPES);
     let count = random.between(1, REQUEST_SECTORS_MAX);
@@ -105,7 +109,7 @@ export class Requests implements Journal {
     const memory = new GuardedBuffer(this.#shared, random, sent, writableBytes, Math.min(num, 8));
     const name = `request ${id}, ${NAMES.get(type)} ${count > 0 ? `${sector}+${count}` : ""}`;
     const fresh = { id, name, queue, type, sector, count, stamp, memory, writableBytes };
-    const request = { ...fresh, done: 0, failed: 0 };
+    const request = { ...fresh, at: now, done: 0, failed: 0 };
     this.#open.add(request);
     return request;
   }
@@ -145,6 +149,7 @@ export class Requests implements Journal {
     }
     must(usedBytes === writableBytes, `${name}: ${usedBytes} bytes of ${writableBytes}`);
     const answer = memory.received(name);
+    this.#dirty?.check(memory.writable, request.at, name);
     const status = answer[writableBytes - 1];
     if (status === blk.VIRTIO_BLK_S_OK) this.#checkDone(request, answer);
     else this.#checkFailed(request, status);

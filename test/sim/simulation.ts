@@ -4,6 +4,7 @@ import { Random } from "#dist/fuzz/random.js";
 import { SharedMemory } from "#dist/memory/shared-memory.js";
 import { type Cast, checkAwake, checkErrors, checkIdle, isIdle } from "./checks.js";
 import { chooseConfig, type SimConfig } from "./config.js";
+import { DirtyPages } from "./dirty-log.js";
 import { FaultyBackend } from "./disk.js";
 import { SimDriver } from "./driver.js";
 import { Owner, QUEUE_SIZE_MAX } from "./owner.js";
@@ -23,7 +24,9 @@ const QUIET_MS_MAX = 2500;
 const QUIET_STEPS_MAX = 20_000;
 /** Ticks of the microtask queue that the longest chain of promises takes. */
 const TICKS = 8;
-const MEMORY_PAGES = 128;
+/** Of so many steps, the dirty log is looked at after one. */
+const LOG_TAKEN_ONCE_IN = 30;
+const MEMORY_PAGES = 256;
 
 /** How to run it. */
 export interface SimOptions {
@@ -65,8 +68,9 @@ function takeMemory(): SharedMemory {
 }
 
 function makeCast(world: World, shared: SharedMemory, parts: Parts): Cast {
-  const { config, random } = world;
-  const requests = new Requests(shared, random);
+  const { config } = world;
+  const dirty = config.hasLog ? new DirtyPages(shared) : undefined;
+  const requests = new Requests(shared, world, dirty);
   const backend = new FaultyBackend(requests.disk.bytes, shared.memory, world, requests);
   const isOutOfOrder = () => config.isOutOfOrder && driver.rings?.isInOrder === false;
   const made =
@@ -75,14 +79,14 @@ function makeCast(world: World, shared: SharedMemory, parts: Parts): Cast {
       : new InflightRecovery(shared);
   const recovery = parts.recovery?.(made) ?? made;
   const wires = new Wires(world);
-  const owner = new Owner(world, wires, shared, recovery);
+  const owner = new Owner(world, wires, shared, recovery, dirty);
   const { queueCount } = config;
   const device = { backend, queueCount, queueSizeMax: QUEUE_SIZE_MAX, isOutOfOrder };
   const worker = new SimWorker(world, wires, owner, shared, device, parts);
   const driver = new SimDriver(world, wires, owner, shared, requests, parts);
   backend.actor = worker;
   world.actors.push(worker, driver);
-  return { world, shared, wires, owner, worker, driver, requests, recovery, backend };
+  return { world, shared, wires, owner, worker, driver, requests, recovery, backend, dirty };
 }
 
 class Simulation {
@@ -112,10 +116,11 @@ class Simulation {
 
   /** Faults that are nobody's step. */
   #strike(): void {
-    const { world, driver, owner, worker, wires } = this.#cast;
+    const { world, driver, owner, worker, wires, dirty } = this.#cast;
     const { faults, queueCount } = world.config;
     if (driver.isLive && (owner.needsReset || world.fault(faults.reset))) driver.reset();
     if (world.fault(faults.stop)) owner.pause();
+    if (world.random.once(LOG_TAKEN_ONCE_IN)) dirty?.take(world.now);
     if (worker.isAlive && world.fault(faults.spurious)) wires.spurious(queueCount);
   }
 
@@ -138,9 +143,7 @@ class Simulation {
 
   /** All of it. Throws a `Violation`, or what the product throws. */
   async run(faultySteps: number): Promise<void> {
-    const { world, shared, worker, driver, requests } = this.#cast;
-    const free = () => [shared.host.freeBytes, shared.guest.freeBytes].join(" and ");
-    const before = free();
+    const { world, worker, driver, requests } = this.#cast;
     await worker.boot();
     driver.come();
     while (this.steps < faultySteps && (await this.#tick())) this.#strike();
@@ -153,7 +156,7 @@ class Simulation {
     while (!driver.isAbsent) must(await this.#tick(), "the last reset is not done");
     requests.checkEnd();
     checkErrors(this.#cast);
-    must(before === free(), `bytes of host and guest: ${before} before, ${free()} after`);
+    this.#cast.dirty?.release();
   }
 }
 
@@ -163,11 +166,14 @@ export async function simulate(seed: number, options: SimOptions = {}): Promise<
   const config = { ...chooseConfig(random), ...options.config };
   const trace = new Trace(options.print);
   const shared = takeMemory();
+  const free = () => [shared.host.freeBytes, shared.guest.freeBytes].join(" and ");
+  const before = free();
   const cast = makeCast(new World(random, trace, config), shared, options.parts ?? {});
   const simulation = new Simulation(cast);
   let failure: string | undefined;
   try {
     await simulation.run(options.steps ?? STEPS_DEFAULT);
+    must(before === free(), `bytes of host and guest: ${before} before, ${free()} after`);
     spare = shared;
   } catch (error) {
     const stack = error instanceof Error ? (error.stack ?? error.message) : String(error);
