@@ -33,7 +33,8 @@ const word = ({ shared }: Cast, vq: number, at: number) => shared.view.getUint32
 /** Both state blocks of each queue that runs; none while the driver is not there. */
 function pairs({ owner, driver }: Cast): { index: number; ours: number; theirs: number }[] {
   if (!driver.isLive) return [];
-  return owner.started.map(({ index, vq }) => ({
+  const touched = owner.started.filter(({ isTouched }) => isTouched);
+  return touched.map(({ index, vq }) => ({
     index,
     ours: vq,
     theirs: driver.vqs[index] as number,

@@ -38,6 +38,8 @@ export class Owner {
   readonly #dirty: DirtyPages | undefined;
   readonly #operations: Operation[] = [];
   readonly #vrings: Vring[];
+  /** Queues that ran, and told where they were when they were stopped. */
+  readonly #stopped = new Set<number>();
   #features = 0n;
   #regionTable = 0;
   /** Counts resets: what was begun before one is void after it. */
@@ -133,9 +135,10 @@ export class Owner {
       const setup = { ...vring.translate(memory, features), features };
       vring.inflightRegion = this.#recovery.region(index, setup);
       const { vq, position } = vring.layOut(environment);
-      this.started.push({ index, setup, vq });
       const base = vring.base(features);
-      must(isRevived || position === base, `queue ${index} was at ${base}, and is at ${position}`);
+      this.started.push({ index, setup, vq, saved: base, isTouched: false });
+      const isKnown = !isRevived && this.#stopped.has(index);
+      must(!isKnown || position === base, `queue ${index} was at ${base}, and is at ${position}`);
       world.say(`queue ${index} of ${setup.num} starts at ${position.toString(16)}`);
       rings.push({ index, vq, position, awaitsKick: config.awaitsKick });
     }
@@ -150,7 +153,9 @@ export class Owner {
     this.#post("stop", async (worker) => {
       this.task.settle();
       const positions = await worker.stop();
+      this.#stopped.clear();
       for (const { index, position } of positions) {
+        this.#stopped.add(index);
         this.#vrings[index]?.setBase(position, this.#features);
       }
       this.#release();
@@ -168,6 +173,7 @@ export class Owner {
     const run = async (worker: VhostWorker) => {
       await worker.reset();
       this.#life++;
+      this.#stopped.clear();
       this.#release();
       this.#recovery.forget();
       for (const vring of this.#vrings) vring.reset();
@@ -177,11 +183,18 @@ export class Owner {
     this.#post("reset", run, done);
   }
 
+  /** A worker has begun with a ring. */
+  onStart(vq: number): void {
+    for (const ring of this.started) if (ring.vq === vq) ring.isTouched = true;
+  }
+
   /** A new worker goes on where the killed one was. */
   async revive(worker: VhostWorker): Promise<void> {
     if (this.#operations.length > 0) this.#wires.doorbell.ringControl();
     if (this.started.length === 0) return;
-    const bases = this.started.map((ring) => this.#recovery.base(ring));
+    const bases = this.started.map((ring) =>
+      ring.isTouched ? this.#recovery.base(ring) : ring.saved,
+    );
     this.#release();
     if (bases.includes(undefined)) {
       this.#world.say("the device needs a reset");

@@ -16,6 +16,10 @@ export interface StartedRing {
   index: number;
   setup: RingSetup;
   vq: number;
+  /** Where it was to start. */
+  saved: number;
+  /** The worker has begun with it: at once, or at its first kick. */
+  isTouched: boolean;
 }
 
 /** A way to go on. One for all queues of a device, for as long as the device is there. */
@@ -35,6 +39,13 @@ export interface Recovery {
 
 const isPacked = (features: bigint) => hasFeature(features, VIRTIO_F_RING_PACKED);
 
+/** The base at which nothing is in flight: what was published last. */
+function usedBase({ view }: SharedMemory, { setup, vq }: StartedRing): number {
+  if (!isPacked(setup.features)) return view.getUint16(setup.device + VIRTQ_RING_IDX, true);
+  const published = view.getUint32(vq + s.VQ_USED_PUBLISHED, true);
+  return published + published * 0x1_0000;
+}
+
 /**
  * Without any record: everything that was not published is done again. That needs a device that
  * completes in order. A split ring goes on at used.idx. A packed one goes on where its state block,
@@ -52,13 +63,13 @@ export class RedoRecovery implements Recovery {
 
   region(): undefined {}
 
-  base({ setup, vq }: StartedRing): number | undefined {
+  base(ring: StartedRing): number | undefined {
     if (!this.#isInOrder()) return undefined;
+    const { setup, vq } = ring;
     const { view } = this.#shared;
-    if (!isPacked(setup.features)) return view.getUint16(setup.device + VIRTQ_RING_IDX, true);
-    const published = view.getUint32(vq + s.VQ_USED_PUBLISHED, true);
-    if (view.getUint32(vq + s.VQ_USED_NEXT, true) !== published) return undefined;
-    return published + published * 0x1_0000;
+    const next = view.getUint32(vq + s.VQ_USED_NEXT, true);
+    const isStaged = next !== view.getUint32(vq + s.VQ_USED_PUBLISHED, true);
+    return isPacked(setup.features) && isStaged ? undefined : usedBase(this.#shared, ring);
   }
 
   forget(): void {}
@@ -87,9 +98,9 @@ export class InflightRecovery implements Recovery {
     return region;
   }
 
-  /** Not looked at: the region knows better. */
-  base({ setup }: StartedRing): number {
-    return isPacked(setup.features) ? 0x8000_8000 : 0;
+  /** As a front-end has it; the region knows better. */
+  base(ring: StartedRing): number {
+    return usedBase(this.#shared, ring);
   }
 
   forget(): void {

@@ -16,13 +16,15 @@ export interface Wrapping {
   parts: Parts;
   /** Its owner is dead: what of it still runs, in a microtask, does nothing. */
   isDead?: () => boolean;
+  /** Device: the ring at `vq` was started. */
+  onStart?: (vq: number) => void;
   /** Device: takes over completions, where these come later and in another order. */
   defer?: (ring: DeviceRing) => DeviceRing;
 }
 
 /** The ring, with the world going on before and after each call. */
 function observed<R extends Ring>(ring: R, name: string, wrapping: Wrapping): R {
-  const { world, actor, isDead } = wrapping;
+  const { world, actor, isDead, onStart } = wrapping;
   return new Proxy(ring, {
     get(target, method: string) {
       const call = Reflect.get(target, method);
@@ -31,6 +33,7 @@ function observed<R extends Ring>(ring: R, name: string, wrapping: Wrapping): R 
         if (isDead?.()) return 0;
         world.between(actor);
         const answer = call.apply(target, args);
+        if (method === "start") onStart?.(target.vq);
         if (!UNTOLD.has(method)) {
           const gives = answer === undefined ? "" : ` = ${answer}`;
           world.say(`${name} ${method}(${args.join(", ")})${gives}`);

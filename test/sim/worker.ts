@@ -86,11 +86,12 @@ export class SimWorker implements Actor, Hearer {
       world,
       actor: this,
       parts: this.#parts,
+      onStart: (vq) => this.#owner.onStart(vq),
       defer: (ring) => this.#defer(ring),
     });
     const fresh = new VhostWorker(setup, notifier, { now, rings });
     const worker = this.#parts.worker?.(fresh) ?? fresh;
-    this.#life = {
+    const life = {
       task: new SimTask(words),
       waker: new Waker(words, () => {
         this.#isWoken = true;
@@ -105,7 +106,8 @@ export class SimWorker implements Actor, Hearer {
     this.#isDeferredDue = false;
     await worker.attach(new URL("device.js", import.meta.url).href, this.#device, []);
     await this.#owner.revive(worker);
-    this.#life.loop.begin();
+    life.loop.begin();
+    this.#life = life;
   }
 
   /** Where completions may come in any order, they do. */
