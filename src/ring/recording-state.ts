@@ -24,6 +24,7 @@ import type { Recovery } from "./inflight.js";
 import { recoverPacked } from "./packed-recovery.js";
 import { recoverSplit } from "./split-recovery.js";
 import type { RingSetup } from "./state-block.js";
+import { availableMarks, indexOf, moved } from "./ts-position.js";
 
 /** A dirty log: a bit for each page of guest memory, in memory that the front-end shares. */
 export interface DirtyLog {
@@ -52,9 +53,22 @@ export function recover(
   if (!isPacked) {
     return recoverSplit(area, num, view.getUint16(device + VIRTQ_RING_IDX, true), position);
   }
-  const flagsAt = (index: number) =>
-    view.getUint16(desc + index * VIRTQ_DESC_BYTES + PVIRTQ_DESC_FLAGS, true);
-  return recoverPacked(area, num, flagsAt, position);
+  const flags = (index: number) => desc + index * VIRTQ_DESC_BYTES + PVIRTQ_DESC_FLAGS;
+  const recovery = recoverPacked(
+    area,
+    num,
+    (index) => view.getUint16(flags(index), true),
+    position,
+  );
+  // What was staged behind the first is marked as used already, and only the first hides it from
+  // the driver. It is in flight again, so it must not show when the first one is used. (The first
+  // itself is as the driver left it, and the driver may be looking at it.)
+  let at = recovery.position >>> 16;
+  for (let left = recovery.resubmitCount - 1; left > 0; left--) {
+    at = moved(at, 1, num);
+    view.setUint16(flags(indexOf(at)), availableMarks(at), true);
+  }
+  return recovery;
 }
 
 function addFlags({ view }: SharedMemory, vq: number, flags: number): void {
