@@ -50,8 +50,6 @@ export class SimDriver implements Actor {
   #nextAt = 0;
   /** It sends nothing by itself. */
   isQuiet = false;
-  /** What should not have happened to a promise. */
-  failure: unknown;
   /** It went by itself, and nobody comes. */
   #isLast = false;
 
@@ -244,11 +242,11 @@ export class SimDriver implements Actor {
           this.#requests.complete(request, usedBytes);
           this.#world.say(`request ${request.id} is done`);
         } catch (error) {
-          this.failure ??= error;
+          this.#world.failure ??= error;
         }
       },
       (error) => {
-        if (life === this.#life && this.isLive) this.failure ??= error;
+        if (life === this.#life && this.isLive) this.#world.failure ??= error;
       },
     );
   }

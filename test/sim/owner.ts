@@ -16,6 +16,8 @@ interface Operation {
   name: string;
   run(worker: VhostWorker): Promise<void>;
   done(): void;
+  /** It is done again when its worker is killed amid it. */
+  isRepeated: boolean;
 }
 
 /** What the owner needs of the worker's task. */
@@ -84,8 +86,8 @@ export class Owner {
     vring.addresses = addresses;
   }
 
-  #post(name: string, run: Operation["run"], done = () => {}): void {
-    this.#operations.push({ name, run, done });
+  #post(name: string, run: Operation["run"], done = () => {}, isRepeated = false): void {
+    this.#operations.push({ name, run, done, isRepeated });
     this.#wires.doorbell.ringControl();
     this.task.wake();
   }
@@ -94,13 +96,21 @@ export class Owner {
   async serve(worker: VhostWorker): Promise<void> {
     for (let next = this.#operations[0]; next; next = this.#operations[0]) {
       this.#world.say(`worker: ${next.name}`);
-      this.#operations.shift();
+      // When its worker is killed amid it, the next one starts what was to be started, and begins
+      // again with what must be done.
+      let isOver = !next.isRepeated;
       try {
         await next.run(worker);
+        isOver = true;
       } finally {
-        next.done(); // also when it was killed: what is started is started by the next one
+        if (isOver) this.#end(next);
       }
     }
+  }
+
+  #end(operation: Operation): void {
+    this.#operations.splice(this.#operations.indexOf(operation), 1);
+    operation.done();
   }
 
   /** Whether messages wait. */
@@ -180,7 +190,7 @@ export class Owner {
       this.#features = 0n;
       this.needsReset = false;
     };
-    this.#post("reset", run, done);
+    this.#post("reset", run, done, true);
   }
 
   /** A worker has begun with a ring. */

@@ -21,7 +21,7 @@ export const STEPS_DEFAULT = 400;
 /** When faults are over, everything is done within so many simulated milliseconds. */
 const QUIET_MS_MAX = 2500;
 /** And within so many steps. */
-const QUIET_STEPS_MAX = 20_000;
+const QUIET_STEPS_MAX = 100_000;
 /** Ticks of the microtask queue that the longest chain of promises takes. */
 const TICKS = 8;
 /** Of so many steps, the dirty log is looked at after one. */
@@ -100,7 +100,7 @@ class Simulation {
 
   /** One step of somebody, or nothing but time. False: nothing will ever happen. */
   async #tick(): Promise<boolean> {
-    const { world, driver } = this.#cast;
+    const { world } = this.#cast;
     this.steps++;
     if (!(await world.runDue())) {
       const ready = world.actors.filter((actor) => actor.isReady(false));
@@ -109,7 +109,7 @@ class Simulation {
       else world.now = Math.max(world.now, world.nextAt);
     }
     for (let i = 0; i < TICKS; i++) await undefined;
-    if (driver.failure) throw driver.failure;
+    if (world.failure) throw world.failure;
     checkAwake(this.#cast);
     return true;
   }

@@ -187,6 +187,8 @@ export class SimWorker implements Actor, Hearer {
     else {
       this.#world.say("worker sleeps");
       this.#state = "asleep";
+      // A wake-up before the sleep is none, but in an eventfd.
+      if (this.#world.config.notifier === "doorbell") this.#isWoken = false;
       this.fdReady();
     }
   }

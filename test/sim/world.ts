@@ -54,6 +54,8 @@ export class World {
   now = 0;
   /** Whether faults happen still. */
   isFaulty = true;
+  /** What went wrong where nobody catches it. */
+  failure: unknown;
   readonly actors: Actor[] = [];
   readonly #stack: Actor[] = [];
   readonly #events: Event[] = [];
@@ -124,6 +126,9 @@ export class World {
     if (isGuest) this.#stack.push(actor);
     try {
       this.#between();
+    } catch (error) {
+      if (!isGuest) throw error;
+      this.failure ??= error;
     } finally {
       if (isGuest) this.#stack.pop();
     }
