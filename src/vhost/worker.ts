@@ -3,19 +3,17 @@ import type { CurrentTask } from "../kernel/task-thread.js";
 import { checkQueueSize } from "../memory/vring.js";
 import { loadRings, type RingKind, type Rings } from "../ring/load.js";
 import { VhostError } from "../spec/errno.js";
-import { TASK_INTERRUPTIBLE, TASK_RUNNING } from "../spec/sched.js";
+import { TASK_RUNNING } from "../spec/sched.js";
 import { ControlServer, type RingPosition, type RingStart, type WorkerControl } from "./control.js";
 import { Counters } from "./counters.js";
 import type { DeviceInfo, DeviceModule, VirtioDevice } from "./device.js";
 import { DoorbellNotifier, type Notifier, type NotifierModule } from "./notifier.js";
 import { Doorbell } from "./notify.js";
 import { Virtqueue } from "./virtqueue.js";
+import { WorkerLoop } from "./worker-loop.js";
 
 /** How often, at most, refused queues are looked at again without a kick. */
 const REFUSED_RECHECK_MS = 10;
-
-/** An idle worker asks for the time once in so many passes: a pass is shorter than the asking. */
-const PASSES_A_CLOCK = 8;
 
 /** What a worker needs to begin with; structured-cloneable except for the port, which is moved. */
 export interface WorkerSetup {
@@ -27,6 +25,14 @@ export interface WorkerSetup {
   ringKind: RingKind;
   /** Microseconds to go on looking at the rings after the last work, before sleeping. */
   pollMicroseconds: number;
+}
+
+/** What a worker gets elsewhere, unless it is given. */
+export interface WorkerParts {
+  /** A clock, in milliseconds. */
+  now?: () => number;
+  /** The rings over its memory. */
+  rings?: Rings;
 }
 
 /**
@@ -48,13 +54,13 @@ export class VhostWorker implements WorkerControl {
   #isDetached = false;
   #recheckAt = 0;
 
-  /** `now`: a clock, in milliseconds. */
-  constructor(setup: WorkerSetup, notifier: Notifier, now = () => performance.now()) {
+  /** `parts`: what a simulation brings itself. */
+  constructor(setup: WorkerSetup, notifier: Notifier, parts: WorkerParts = {}) {
     this.#setup = setup;
     this.#notifier = notifier;
-    this.#rings = loadRings(setup.memory, setup.ringKind);
+    this.#rings = parts.rings ?? loadRings(setup.memory, setup.ringKind);
     this.#counters = new Counters(setup.counters);
-    this.#now = now;
+    this.#now = parts.now ?? (() => performance.now());
   }
 
   async attach(module: string, options: unknown, claims: string[]): Promise<DeviceInfo> {
@@ -73,10 +79,15 @@ export class VhostWorker implements WorkerControl {
     return { deviceId, features, queueCount, queueSizeMax };
   }
 
+  /**
+   * Each driver is called, too: a worker before this one may have been killed when it had published
+   * and not called yet, and the driver sleeps.
+   */
   async start(features: bigint, rings: RingStart[]): Promise<void> {
     this.#device?.start?.(features);
     this.#notifier.setQueues(rings);
     for (const ring of rings) {
+      this.#notifier.call(ring.index);
       if (ring.awaitsKick) this.#awaitingKick.set(ring.index, ring);
       else this.#startQueue(ring);
     }
@@ -180,47 +191,17 @@ export class VhostWorker implements WorkerControl {
     return this.#queues.some((queue) => queue.awaitsRepair);
   }
 
+  /** The longest that it may sleep, in milliseconds: Infinity unless a queue is refused. */
+  get sleepMsMax(): number {
+    return this.hasRefused ? REFUSED_RECHECK_MS : Number.POSITIVE_INFINITY;
+  }
+
   /** At times, looks at refused queues again: they may have been repaired without a kick. */
   recheckRefused(now: number): void {
     if (now < this.#recheckAt || !this.hasRefused) return;
     this.#recheckAt = now + REFUSED_RECHECK_MS;
     for (const queue of this.#queues) if (queue.awaitsRepair) this.#enqueue(queue);
   }
-}
-
-/** Polls the rings without sleeping until there was no work for a while. */
-function poll(worker: VhostWorker, doorbell: Doorbell, task: CurrentTask, forMs: number): void {
-  let until = 0;
-  for (let idle = 0; !task.shouldStop() && !doorbell.isControlPending(); ) {
-    if (worker.runWorkList()) {
-      idle = 0;
-      if (!worker.hasRefused) continue;
-    }
-    if (idle++ % PASSES_A_CLOCK !== 0) continue;
-    const now = performance.now();
-    worker.recheckRefused(now);
-    if (idle === 1) until = now + forMs;
-    if (now >= until) return;
-  }
-}
-
-interface Parts {
-  doorbell: Doorbell;
-  notifier: Notifier;
-}
-
-/**
- * Sleeps until woken, unless there is something to do. The order is what makes a lost wake-up
- * impossible: first the state, then the kicks asked for, then a last look at all that could be due.
- */
-function park(worker: VhostWorker, parts: Parts, task: CurrentTask): void {
-  const { doorbell, notifier } = parts;
-  task.setState(TASK_INTERRUPTIBLE);
-  const isBusy = worker.enableKicks();
-  if (!isBusy && !doorbell.isControlPending() && !task.shouldStop()) {
-    notifier.sleep(task, worker.hasRefused ? REFUSED_RECHECK_MS : undefined);
-  }
-  task.setState(TASK_RUNNING);
 }
 
 async function makeNotifier({ notifier }: WorkerSetup, doorbell: Doorbell): Promise<Notifier> {
@@ -239,12 +220,17 @@ export async function vhostWorker(
 ): Promise<void> {
   const doorbell = new Doorbell(setup.doorbell);
   const notifier = await makeNotifier(setup, doorbell);
-  const worker = new VhostWorker(setup, notifier);
+  const now = () => performance.now();
+  const worker = new VhostWorker(setup, notifier, { now });
+  const loop = new WorkerLoop(worker, setup.pollMicroseconds / 1000, now);
   const control = new ControlServer(setup.control, worker);
   while (!task.shouldStop()) {
     if (doorbell.takeControl()) await control.serve();
-    poll(worker, doorbell, task, setup.pollMicroseconds / 1000);
-    park(worker, { doorbell, notifier }, task);
+    loop.begin();
+    while (!task.shouldStop() && !doorbell.isControlPending() && loop.poll()) {}
+    const sleepMs = loop.prepareToSleep(task, doorbell);
+    if (sleepMs > 0) notifier.sleep(task, sleepMs);
+    task.setState(TASK_RUNNING);
   }
   await worker.detach();
   setup.control.close();

@@ -26,14 +26,14 @@
 //   Doorbell.kick              vhost/notify.ts kick, called by vhost/worker-handle.ts kick
 //   wake                S1 S2  kernel/wait.ts Waker.wake: bump WAKE, read STATE, notify, alsoWake
 //   vhostTaskStop       S1     kernel/vhost-task.ts stop: sets the bit in FLAGS, then wakes
-//   run (driver)               driver/completions.ts #run: callSequence, poll, #sleep
+//   run (driver)               driver/completions.ts #run, look: callSequence, poll, waitCall
 //   waitCall                   vhost/notify.ts waitCall: Atomics.waitAsync of CALL_SEQUENCE
 //   pass (worker)              vhost/worker.ts runWorkList: takeKicks, hasWork, begin, handleKick
 //   drain (worker)             vhost/virtqueue.ts drain: getDescs, addUsedN, signal, availLen
 //   Doorbell.call              vhost/notify.ts call: bump CALL_SEQUENCE, notify (CALLS: not read)
-//   idle (worker)              vhost/worker.ts poll: goes on polling, or not, at any moment
+//   idle (worker)              vhost/worker-loop.ts poll: goes on polling, or not, at any moment
 //   setState            S1 S2  kernel/task-thread.ts setState: read WAKE, store STATE
-//   park (worker)              vhost/worker.ts park: setState, enableKicks, shouldStop, sleep
+//   park (worker)              vhost/worker-loop.ts prepareToSleep, vhost/worker.ts: sleep
 //   hasKicks                   vhost/notify.ts hasKicks, called by vhost/worker.ts enableKicks
 //   schedule            S2     kernel/task-thread.ts schedule: Atomics.wait of WAKE
 //   scheduleBy          S2     task-thread.ts scheduleBy, vhost-user/eventfd-notifier.ts #poll
