@@ -115,10 +115,14 @@ export class InflightRecovery implements Recovery {
     const start = this.#regions.get(index) as number;
     const end = start + inflightRegionBytes(num, isPacked(features));
     const copy = new DataView(new Uint8Array(bytes.subarray(start, end)).buffer);
-    const flagsAt = (at: number) =>
-      view.getUint16(desc + at * VIRTQ_DESC_BYTES + PVIRTQ_DESC_FLAGS, true);
+    const place = (at: number) => desc + at * VIRTQ_DESC_BYTES + PVIRTQ_DESC_FLAGS;
+    const flags = {
+      get: (at: number) => view.getUint16(place(at), true),
+      // What would be made available again is counted below; the ring itself stays as it is.
+      set: () => undefined,
+    };
     const found = isPacked(features)
-      ? recoverPacked(copy, num, flagsAt, 0)
+      ? recoverPacked(copy, num, flags, 0)
       : recoverSplit(copy, num, view.getUint16(device + VIRTQ_RING_IDX, true), 0);
     const count = found.resubmitCount;
     must(count === 0, `queue ${index}: ${count} are in the in-flight area, and nothing is open`);
