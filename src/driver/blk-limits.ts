@@ -35,10 +35,15 @@ export class BlkLimits {
 
   /**
    * `queueSize`: entries of the driver's ring, which no chain may be longer than (virtio 1.3,
-   * 2.7.5.3.1 Driver Requirements: Indirect Descriptors). Throws EIO for a configuration that makes
-   * no sense.
+   * 2.7.5.3.1 Driver Requirements: Indirect Descriptors). Throws EINVAL when it has no room for a
+   * request, EIO for a configuration that makes no sense.
    */
   constructor(config: Uint8Array, features: bigint, queueSize: number) {
+    if (queueSize <= OVERHEAD_PIECES) {
+      const least = OVERHEAD_PIECES + 1;
+      const message = `a disk's ring has at least ${least} entries: so many has a request`;
+      throw new VhostError("EINVAL", message, { queueSize });
+    }
     if (config.length < VIRTIO_BLK_CONFIG_BYTES) {
       throw new VhostError("EIO", "the disk's configuration is cut short", {
         bytes: config.length,
@@ -57,7 +62,7 @@ export class BlkLimits {
     this.sizeBytes = sectors * VIRTIO_BLK_SECTOR_BYTES;
     this.pieceBytes = limit(VIRTIO_BLK_F_SIZE_MAX, VIRTIO_BLK_CONFIG_SIZE_MAX, PIECE_BYTES_DEFAULT);
     const segments = limit(VIRTIO_BLK_F_SEG_MAX, VIRTIO_BLK_CONFIG_SEG_MAX, 1);
-    this.piecesMax = Math.min(segments, Math.max(1, queueSize - OVERHEAD_PIECES));
+    this.piecesMax = Math.min(segments, queueSize - OVERHEAD_PIECES);
     this.discardSectorsMax = limit(VIRTIO_BLK_F_DISCARD, VIRTIO_BLK_CONFIG_MAX_DISCARD_SECTORS, 0);
     this.writeZeroesSectorsMax = limit(
       VIRTIO_BLK_F_WRITE_ZEROES,

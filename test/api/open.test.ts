@@ -175,13 +175,26 @@ describe("one driver at a time", () => {
     expect(await next.read(0, 512)).toHaveLength(512);
   });
 
+  test.each([
+    [2, {}],
+    [1, { packed: true }],
+  ])("a ring of %i has no room for a disk's request: EINVAL, nothing kept", async (num, ring) => {
+    await using process = spawn();
+    const device = await process.open(blk({ memoryBytes: 65536 }));
+    const { host, guest } = device.dev.sharedMemory;
+    const before = [host.freeBytes, guest.freeBytes];
+    await rejected("EINVAL", device.driver({ queueSize: num, ...ring }));
+    expect([host.freeBytes, guest.freeBytes]).toEqual(before);
+    await (await device.driver({ queueSize: 3, packed: true })).read(0, 512);
+  });
+
   test("drivers that come and go give all memory back", async () => {
     await using process = spawn();
     const device = await process.open(blk({ memoryBytes: 65536, queues: 3 }));
     const { host, guest } = device.dev.sharedMemory;
     const before = [host.freeBytes, guest.freeBytes];
     for (let i = 0; i < 10; i++) {
-      const drive = await device.driver({ queueSize: 2 ** (i % 7) });
+      const drive = await device.driver({ queueSize: 4 << (i % 5) });
       await Promise.all([drive.read(0, 512), drive.write(0, new Uint8Array(1024))]);
       await drive.close();
       expect([host.freeBytes, guest.freeBytes]).toEqual(before);
