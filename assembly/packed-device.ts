@@ -212,7 +212,7 @@ export function packedAvailLen(vq: usize): u32 {
 
 /** DeviceRing.kicked */
 export function packedKicked(vq: usize, position: u32): i32 {
-  if (isPosition(position & 0xffff, load<u32>(vq, VQ_NUM))) return 0;
+  if (isPosition(position, load<u32>(vq, VQ_NUM))) return 0;
   countError(vq, VRING_E_KICK);
   return -VRING_E_KICK;
 }

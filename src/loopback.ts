@@ -103,6 +103,18 @@ class LoopbackTransport implements Transport {
     this.#dev.setVringAddr(index, addresses);
   }
 
+  resetQueue(index: number): Promise<void> {
+    return this.#dev.resetVring(index);
+  }
+
+  isQueueEnabled(index: number): boolean {
+    return this.#dev.isVringEnabled(index);
+  }
+
+  enableQueue(index: number): Promise<void> {
+    return this.#dev.startVring(index);
+  }
+
   readConfig(): Promise<Uint8Array> {
     return this.#dev.readConfig();
   }
@@ -115,8 +127,8 @@ class LoopbackTransport implements Transport {
     return loadRings(this.shared.memory, this.#ring).driver(vq);
   }
 
-  kick(index: number): void {
-    this.#dev.worker.kick(index);
+  kick(index: number, data?: number): void {
+    this.#dev.worker.kick(index, data);
   }
 
   callSequence(): number {

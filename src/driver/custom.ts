@@ -1,7 +1,7 @@
 import { VhostError } from "../spec/errno.js";
 import { type Abortable, orAbort } from "./abort.js";
 import { DmaBuffer } from "./dma.js";
-import { type Probed, type ProbeOptions, probe, remove } from "./probe.js";
+import { type Probed, type ProbeOptions, probe, remove, resetQueue } from "./probe.js";
 import type { Queue } from "./queue.js";
 import type { Transport } from "./transport.js";
 
@@ -63,6 +63,16 @@ export class CustomDriver implements AsyncDisposable {
       buffer,
     );
     return buffer.bytes.slice(readable.length, readable.length + used);
+  }
+
+  /**
+   * Resets queue `index` while the others go on, and sets it up again, with `queueSize` entries if
+   * that is said. What the device has of it rejects with ECANCELED. Rejects with EOPNOTSUPP where
+   * the device can't, EBUSY while it is being reset, ENOBUFS, EINVAL, ENOMEM, ENODEV. virtio 1.3,
+   * 2.6.1 Virtqueue Reset.
+   */
+  resetQueue(index: number, options: { queueSize?: number } = {}): Promise<void> {
+    return resetQueue(this.#probed, index, options);
   }
 
   /** Resets the device and gives the memory back; what is in flight rejects with ENODEV. */

@@ -9,7 +9,9 @@ import {
   VIRTIO_F_EVENT_IDX,
   VIRTIO_F_IN_ORDER,
   VIRTIO_F_INDIRECT_DESC,
+  VIRTIO_F_NOTIFICATION_DATA,
   VIRTIO_F_RING_PACKED,
+  VIRTIO_F_RING_RESET,
   VIRTIO_F_VERSION_1,
 } from "../spec/virtio-config.js";
 import { Completions } from "./completions.js";
@@ -26,6 +28,8 @@ export interface ProbeOptions {
   packed?: boolean;
   /** Buffers come back in order (VIRTIO_F_IN_ORDER), where that is offered. Default false. */
   inOrder?: boolean;
+  /** Kicks say up to where (VIRTIO_F_NOTIFICATION_DATA), where that is offered. Default false. */
+  notificationData?: boolean;
 }
 
 /** A device that is ready: negotiated, with all of its queues live. */
@@ -38,7 +42,12 @@ export interface Probed {
   removal?: Promise<void>;
 }
 
-const RING_BITS = [VIRTIO_F_INDIRECT_DESC, VIRTIO_F_EVENT_IDX, VIRTIO_F_VERSION_1];
+const RING_BITS = [
+  VIRTIO_F_INDIRECT_DESC,
+  VIRTIO_F_EVENT_IDX,
+  VIRTIO_F_VERSION_1,
+  VIRTIO_F_RING_RESET,
+];
 
 /** The features to accept. Throws EOPNOTSUPP for a device older than virtio 1. */
 function choose(transport: Transport, known: readonly number[], options: ProbeOptions): bigint {
@@ -49,6 +58,7 @@ function choose(transport: Transport, known: readonly number[], options: ProbeOp
   const asked = [
     ...(options.packed ? [VIRTIO_F_RING_PACKED] : []),
     ...(options.inOrder ? [VIRTIO_F_IN_ORDER] : []),
+    ...(options.notificationData ? [VIRTIO_F_NOTIFICATION_DATA] : []),
   ];
   const wanted = [...RING_BITS, ...asked, ...known].filter(
     (n) => !options.withoutFeatures?.includes(n),
@@ -99,6 +109,20 @@ export async function probe(
   }
 }
 
+/**
+ * Resets queue `index`, with `queueSize` entries from then on: see `Queue.reset`, which says what it
+ * rejects with; ENOBUFS when there is no such queue.
+ */
+export async function resetQueue(
+  { queues }: Probed,
+  index: number,
+  { queueSize }: { queueSize?: number } = {},
+): Promise<void> {
+  const queue = queues[index];
+  if (!queue) throw new VhostError("ENOBUFS", `there is no queue ${index}`);
+  await queue.reset(queueSize);
+}
+
 /** Resets the device, rejects what is in flight with ENODEV, gives the memory back. Idempotent. */
 export function remove(probed: Probed): Promise<void> {
   probed.removal ??= removeOnce(probed);
@@ -108,6 +132,7 @@ export function remove(probed: Probed): Promise<void> {
 async function removeOnce({ transport, queues }: Probed): Promise<void> {
   const gone = new VhostError("ENODEV", "the driver is closed");
   for (const queue of queues) queue.close(gone);
+  await Promise.all(queues.map((queue) => queue.settled()));
   try {
     await transport.setStatus(0);
   } finally {

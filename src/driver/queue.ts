@@ -1,19 +1,18 @@
-import { type VringArea, vringAreas } from "../memory/vring.js";
+import { checkQueueSize } from "../memory/vring.js";
 import type { DriverRing } from "../ring/ring.js";
-import { allocDriverState, BURST_MAX, type StateBlock } from "../ring/state-block.js";
-import { RingTables, vringErrorName } from "../ring/tables.js";
+import { BURST_MAX } from "../ring/state-block.js";
+import { type RingTables, vringErrorName } from "../ring/tables.js";
 import { VhostError } from "../spec/errno.js";
 import { hasFeature } from "../spec/features.js";
-import { VQ_IOV_CAPACITY } from "../spec/ring-state.js";
-import { VIRTIO_F_INDIRECT_DESC, VIRTIO_F_RING_PACKED } from "../spec/virtio-config.js";
-import { VIRTQ_DESC_BYTES } from "../spec/virtio-ring.js";
+import { VQ_AVAIL_PUBLISHED, VQ_IOV_CAPACITY } from "../spec/ring-state.js";
+import {
+  VIRTIO_F_NOTIFICATION_DATA,
+  VIRTIO_F_RING_PACKED,
+  VIRTIO_F_RING_RESET,
+} from "../spec/virtio-config.js";
 import { DmaBuffer } from "./dma.js";
+import { QueueRing } from "./queue-ring.js";
 import type { Transport } from "./transport.js";
-
-/** Pieces that go into an indirect table; longer chains are direct. */
-const INDIRECT_CAPACITY = 32;
-/** The areas that one side alone writes lie on no cache line together. */
-const AREA_ALIGN = 64;
 
 /** A run of guest memory: linear address and length in bytes. */
 export interface Piece {
@@ -36,19 +35,18 @@ interface Request {
  */
 export class Queue {
   readonly index: number;
-  /** Entries of the ring. */
-  readonly num: number;
   readonly #transport: Transport;
-  readonly #ring: DriverRing;
-  readonly #tables: RingTables;
-  #state: StateBlock | undefined;
-  readonly #areas: DmaBuffer[];
-  readonly #pending: (Request | undefined)[];
+  readonly #features: bigint;
   readonly #onSubmit: () => void;
+  #live: QueueRing;
+  #pending: (Request | undefined)[];
   #backlog: Request[] = [];
   /** What lets go the memory of requests that a device with a broken ring was never rid of. */
   #quarantine: (() => void)[] = [];
+  /** Errors of the rings that it had before a reset. */
+  #pastErrors: Record<string, number> = {};
   #isFlushDue = false;
+  #resetting: Promise<void> | undefined;
   #closing: VhostError | undefined;
   #failure: VhostError | undefined;
 
@@ -63,43 +61,32 @@ export class Queue {
     features: bigint,
     onSubmit: () => void,
   ) {
-    const { shared } = transport;
     this.index = index;
-    this.num = num;
     this.#transport = transport;
+    this.#features = features;
     this.#onSubmit = onSubmit;
-    this.#areas = [];
+    this.#live = new QueueRing(transport, num, features);
     try {
-      const place = ({ bytes, align }: VringArea): number => {
-        const buffer = new DmaBuffer(shared, bytes, align);
-        this.#areas.push(buffer);
-        return buffer.address;
-      };
-      const areas = vringAreas(num, hasFeature(features, VIRTIO_F_RING_PACKED));
-      const desc = place(areas.desc);
-      const driver = place({ ...areas.driver, align: AREA_ALIGN });
-      const device = place({ ...areas.device, align: AREA_ALIGN });
-      const capacity = INDIRECT_CAPACITY;
-      const tables = { bytes: num * capacity * VIRTQ_DESC_BYTES, align: VIRTQ_DESC_BYTES };
-      const hasIndirect = hasFeature(features, VIRTIO_F_INDIRECT_DESC);
-      const indirect = hasIndirect ? { address: place(tables), capacity } : undefined;
-      this.#state = allocDriverState(shared, { num, desc, driver, device, features }, indirect);
-      const guest = (address: number) => shared.toGuest(address);
-      transport.setupQueue(index, {
-        num,
-        desc: guest(desc),
-        driver: guest(driver),
-        device: guest(device),
-      });
+      transport.setupQueue(index, this.#live.addresses);
     } catch (error) {
-      this.release();
+      this.#live.release();
       throw error;
     }
     this.#pending = new Array(num);
-    this.#tables = new RingTables(shared.memory, this.#state.vq);
-    this.#ring = transport.driverRing(this.#state.vq);
-    this.#ring.reset();
     this.#ring.disableCall();
+  }
+
+  get #ring(): DriverRing {
+    return this.#live.ring;
+  }
+
+  get #tables(): RingTables {
+    return this.#live.tables;
+  }
+
+  /** Entries of the ring. */
+  get num(): number {
+    return this.#live.addresses.num;
   }
 
   /** Requests that the device has not answered, those that wait for room included. */
@@ -109,7 +96,7 @@ export class Queue {
 
   /** How often each ring error happened, by name. */
   errorCounts(): Record<string, number> {
-    return this.#tables.errorCounts();
+    return sumErrors(this.#pastErrors, this.#tables.errorCounts());
   }
 
   /**
@@ -132,11 +119,17 @@ export class Queue {
 
   #flush(): void {
     this.#isFlushDue = false;
-    if (this.#closing) return; // nothing new, and the ring may be gone by now
+    if (this.#closing || this.#resetting) return; // nothing new, the ring may be gone by now
     while (this.#backlog.length > 0 && this.#addBurst() > 0) {}
     this.#ring.publish();
-    if (this.#ring.kickNeeded()) this.#transport.kick(this.index);
+    if (this.#ring.kickNeeded()) this.#transport.kick(this.index, this.#kickData);
     this.#onSubmit();
+  }
+
+  /** virtio 1.3, 2.9 Driver Notifications. */
+  get #kickData(): number | undefined {
+    if (!hasFeature(this.#features, VIRTIO_F_NOTIFICATION_DATA)) return undefined;
+    return this.#tables.word(VQ_AVAIL_PUBLISHED);
   }
 
   /** Moves requests from the backlog to the ring; returns how many left it. */
@@ -173,6 +166,7 @@ export class Queue {
 
   /** Takes what the device has used and settles its promises. Returns whether there was any. */
   poll(): boolean {
+    if (this.#resetting) return false;
     const got = this.#ring.getBufs(BURST_MAX);
     if (got < 0) {
       const cause = vringErrorName(-got);
@@ -198,6 +192,83 @@ export class Queue {
   /** Asks not to be called. */
   disableCall(): void {
     this.#ring.disableCall();
+  }
+
+  /**
+   * Resets the queue, the others go on, and sets it up again with `num` entries. What the device
+   * has of it rejects with ECANCELED; what waits for room, or comes meanwhile, goes to the new
+   * ring. Also brings back a queue whose ring the device broke. Rejects, with the queue as it was,
+   * with EOPNOTSUPP when VIRTIO_F_RING_RESET was not negotiated, EINVAL for a size that the device
+   * does not take, EBUSY while a reset is under way, ENOMEM. Rejects with EIO when the device goes
+   * on with a queue that it was to reset, and with the cause when it dies: then the queue takes no
+   * more requests. virtio 1.3, 2.6.1 Virtqueue Reset. Linux: virtqueue_resize().
+   */
+  async reset(num = this.num): Promise<void> {
+    this.#checkReset(num);
+    const next = new QueueRing(this.#transport, num, this.#features);
+    const work = this.#resetTo(next);
+    this.#resetting = work.catch(() => {});
+    try {
+      await work;
+    } catch (error) {
+      if (this.#live !== next) next.release();
+      this.fail(error as VhostError);
+      throw error;
+    } finally {
+      this.#resetting = undefined;
+    }
+    this.#flush();
+  }
+
+  async #resetTo(next: QueueRing): Promise<void> {
+    await this.#resetDevice();
+    if (this.#isClosed) throw this.#closing;
+    this.#replace(next);
+    this.#transport.setupQueue(this.index, next.addresses);
+    await this.#transport.enableQueue(this.index);
+  }
+
+  /** Whether it was closed; not just failed, which a reset mends. */
+  get #isClosed(): boolean {
+    return this.#closing !== undefined && this.#closing !== this.#failure;
+  }
+
+  #checkReset(num: number): void {
+    if (this.#isClosed) throw this.#closing;
+    if (!hasFeature(this.#features, VIRTIO_F_RING_RESET)) {
+      throw new VhostError("EOPNOTSUPP", "VIRTIO_F_RING_RESET was not negotiated");
+    }
+    if (this.#resetting) throw new VhostError("EBUSY", `queue ${this.index} is being reset`);
+    checkQueueSize(num, hasFeature(this.#features, VIRTIO_F_RING_PACKED));
+    const most = this.#transport.queueSizeMax;
+    if (num > most) throw new VhostError("EINVAL", `a queue has at most ${most} entries`, { num });
+  }
+
+  /** virtio 1.3, 2.6.1.1.2 Driver Requirements: Virtqueue Reset: it is not just believed. */
+  async #resetDevice(): Promise<void> {
+    await this.#transport.resetQueue(this.index);
+    if (!this.#transport.isQueueEnabled(this.index)) return;
+    throw new VhostError("EIO", `the device did not reset queue ${this.index}`);
+  }
+
+  /** The device has nothing of the old ring any more. */
+  #replace(next: QueueRing): void {
+    const canceled = new VhostError("ECANCELED", "the queue was reset");
+    for (const request of this.#pending) {
+      request?.letGo();
+      request?.reject(canceled);
+    }
+    for (const letGo of this.#quarantine.splice(0)) letGo();
+    this.#pastErrors = this.errorCounts();
+    this.#live.release();
+    this.#live = next;
+    this.#pending = new Array(next.addresses.num);
+    this.#closing = this.#failure = undefined; // what broke the old ring is over
+  }
+
+  /** Resolves when no reset is under way. Never rejects. */
+  async settled(): Promise<void> {
+    await this.#resetting;
   }
 
   /** Rejects with `error` all that comes and all that the device has not been given. */
@@ -232,8 +303,12 @@ export class Queue {
   /** Gives its memory back, after the device was reset. */
   release(): void {
     for (const letGo of this.#quarantine.splice(0)) letGo();
-    for (const buffer of this.#areas) buffer.free();
-    this.#state?.release();
-    this.#state = undefined;
+    this.#live.release();
   }
+}
+
+function sumErrors(a: Record<string, number>, b: Record<string, number>): Record<string, number> {
+  const sum = { ...a };
+  for (const [name, count] of Object.entries(b)) sum[name] = (sum[name] ?? 0) + count;
+  return sum;
 }

@@ -31,15 +31,27 @@ export interface Transport {
   setStatus(status: number): Promise<void>;
   /** Accepts features. FEATURES_OK is not taken when the device can't live with them. */
   setFeatures(features: bigint): void;
-  /** Tells the device of a queue. */
+  /** Tells the device of a queue, which is not enabled. */
   setupQueue(index: number, addresses: QueueAddresses): void;
+  /**
+   * Asks for the reset of one queue, with VIRTIO_F_RING_RESET; resolves when the device says that
+   * it is done. virtio 1.3, 2.6.1 Virtqueue Reset.
+   */
+  resetQueue(index: number): Promise<void>;
+  /** Whether the device goes by the queue: from DRIVER_OK or `enableQueue` on, to its reset. */
+  isQueueEnabled(index: number): boolean;
+  /** Enables a queue that was set up again after its reset. virtio 1.3, 2.6.1.2. */
+  enableQueue(index: number): Promise<void>;
   /** The whole configuration space. */
   readConfig(): Promise<Uint8Array>;
   writeConfig(offset: number, bytes: Uint8Array): Promise<void>;
   /** The driver's half of a ring over a state block. */
   driverRing(vq: number): DriverRing;
-  /** Available buffer notification. */
-  kick(index: number): void;
+  /**
+   * Available buffer notification. `data`, with VIRTIO_F_NOTIFICATION_DATA: up to where buffers
+   * were made available, a u16. virtio 1.3, 2.9 Driver Notifications.
+   */
+  kick(index: number, data?: number): void;
   /** A number that every call changes; read it before looking at the rings. */
   callSequence(): number;
   /** Resolves at the first call since `seen` was read, or after `timeoutMs`. */

@@ -167,6 +167,6 @@ export interface PackedDeviceRing extends DeviceRing {
    */
   availLen(): number;
 
-  /** A `position` with an index not below VQ_NUM: -VRING_E_KICK, counted. */
+  /** More than a u16, or an index not below VQ_NUM: -VRING_E_KICK, counted. */
   kicked(position: number): number;
 }

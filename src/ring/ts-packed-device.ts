@@ -252,7 +252,8 @@ export class TsPackedDevice implements PackedDeviceRing, RecordingDeviceRing {
   /** See `PackedDeviceRing.kicked`. virtio 1.3, 2.9 Driver Notifications. */
   kicked(position: number): number {
     const { u32, w } = this;
-    return indexOf(position) < u32[w + NUM] ? 0 : countError(u32, w, VRING_E_KICK);
+    const isGood = position <= 0xffff && indexOf(position) < u32[w + NUM];
+    return isGood ? 0 : countError(u32, w, VRING_E_KICK);
   }
 
   /** Flags of the next descriptor when it may be popped, else -1: the burst ends. */

@@ -274,9 +274,7 @@ export class TsSplitDevice implements RecordingDeviceRing {
 
   /** See `DeviceRing.kicked`. virtio 1.3, 2.9 Driver Notifications. */
   kicked(position: number): number {
-    const { u32, w } = this;
-    if (((position - u32[w + LAST_AVAIL]) & 0xffff) <= u32[w + NUM]) return 0;
-    return countError(u32, w, VRING_E_KICK);
+    return position <= 0xffff ? 0 : countError(this.u32, this.w, VRING_E_KICK);
   }
 
   /** Whether the policy is "linux": see `DeviceRing`. */

@@ -31,6 +31,7 @@ export const errno = {
   ENOBUFS: 105,
   ETIMEDOUT: 110,
   ECONNREFUSED: 111,
+  ECANCELED: 125,
 } as const;
 
 /** The name of an error: `"EAGAIN"`, `"EINVAL"` … */

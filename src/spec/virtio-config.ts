@@ -22,6 +22,10 @@ export const VIRTIO_F_VERSION_1 = 32;
 export const VIRTIO_F_RING_PACKED = 34;
 /** virtio 1.3, 6 Reserved Feature Bits: buffers come back in the order they were given in. */
 export const VIRTIO_F_IN_ORDER = 35;
+/** virtio 1.3, 6 Reserved Feature Bits: a kick says up to where the driver has published. */
+export const VIRTIO_F_NOTIFICATION_DATA = 38;
+/** virtio 1.3, 6 Reserved Feature Bits: the driver can reset one queue by itself. */
+export const VIRTIO_F_RING_RESET = 40;
 
 /** virtio 1.3, 5 Device Types: block device. */
 export const VIRTIO_ID_BLOCK = 2;

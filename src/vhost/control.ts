@@ -40,6 +40,10 @@ export interface WorkerControl {
    * Stops all queues; gives the next entry of each that was started. Linux: VHOST_GET_VRING_BASE.
    */
   stop(): Promise<RingPosition[]>;
+  /** Stops one queue for good; its driver is not called any more. virtio 1.3, 2.6.1. */
+  stopQueue(index: number): Promise<void>;
+  /** Starts one queue beside those that run, under the features of `start`. */
+  startQueue(ring: RingStart): Promise<void>;
   /** Device reset, queues stopped. */
   reset(): Promise<void>;
   /** The configuration space. */
@@ -68,6 +72,8 @@ const METHODS: readonly (keyof WorkerControl)[] = [
   "attach",
   "start",
   "stop",
+  "stopQueue",
+  "startQueue",
   "reset",
   "readConfig",
   "writeConfig",

@@ -4,12 +4,19 @@ import { GuestMemory, type MemoryRegion } from "../memory/guest-memory.js";
 import { SharedMemory } from "../memory/shared-memory.js";
 import type { Policy } from "../ring/state-block.js";
 import { VhostError } from "../spec/errno.js";
+import { featureMask } from "../spec/features.js";
+import { VIRTIO_F_NOTIFICATION_DATA } from "../spec/virtio-config.js";
 import { takeClaims } from "./claims.js";
 import { asVhostError, type VringNotify } from "./control.js";
 import type { DeviceInfo, DeviceSpec } from "./device.js";
 import { checkPolicy, RING_FEATURES } from "./policy.js";
-import { type RingsEnvironment, Vring, type VringAddresses } from "./vring.js";
+import { RingSet } from "./ring-set.js";
+import { Turns } from "./turns.js";
+import type { DirtyLogRange, Vring, VringAddresses } from "./vring.js";
 import { WorkerHandle, type WorkerOptions } from "./worker-handle.js";
+
+/** What only the doorbell can carry: an eventfd says that it was kicked, and no more. */
+const KICK_DATA = featureMask(VIRTIO_F_NOTIFICATION_DATA);
 
 /** How a device is run. */
 export interface DevOptions extends WorkerOptions {
@@ -33,18 +40,15 @@ export class VhostDev {
   readonly #kernel: Kernel;
   readonly #options: WorkerOptions;
   readonly #policy: Policy;
-  #log: RingsEnvironment["log"];
+  #log: DirtyLogRange | undefined;
   #owned: Owned | undefined;
   #info: DeviceInfo | undefined;
   #releaseClaims = () => {};
   #memory: GuestMemory | undefined;
-  #regionTable = 0;
   #features = 0n;
-  #vrings: Vring[] = [];
-  #isStarted = false;
+  #rings = new RingSet(0, 0);
   #isAttaching = false;
-  #operations = 0;
-  #lastOperation = Promise.resolve();
+  readonly #turns = new Turns();
 
   constructor(kernel: Kernel, options: DevOptions = {}) {
     this.#kernel = kernel;
@@ -108,7 +112,7 @@ export class VhostDev {
         claims.map(({ key }) => key),
       );
       this.#info = info;
-      this.#vrings = Array.from({ length: info.queueCount }, () => new Vring(info.queueSizeMax));
+      this.#rings = new RingSet(info.queueCount, info.queueSizeMax);
       this.#releaseClaims = release;
     } catch (error) {
       release();
@@ -126,7 +130,8 @@ export class VhostDev {
 
   /** Features on offer. Linux: VHOST_GET_FEATURES. */
   get offeredFeatures(): bigint {
-    return this.info.features | RING_FEATURES[this.#policy];
+    const features = this.info.features | RING_FEATURES[this.#policy];
+    return this.#options.notifier ? features & ~KICK_DATA : features;
   }
 
   /** Accepts `features`. Throws EOPNOTSUPP for a bit not offered, EBUSY while started. */
@@ -151,26 +156,26 @@ export class VhostDev {
 
   /** Throws EBUSY while started, or while an operation that was called before is under way. */
   #mustBeStopped(): void {
-    if (this.#operations > 0) {
-      throw new VhostError("EBUSY", "an operation on the device is under way: await it first");
-    }
+    this.#mustBeIdle();
     this.#mustNotRun();
   }
 
+  #mustBeIdle(): void {
+    if (this.#turns.isIdle) return;
+    throw new VhostError("EBUSY", "an operation on the device is under way: await it first");
+  }
+
   #mustNotRun(): void {
-    if (!this.#isStarted) return;
+    if (!this.#rings.isStarted) return;
     throw new VhostError("EBUSY", "the device is started: stop or reset it first");
   }
 
-  /** Does `work` when the operations called before have ended. Linux: the device's mutex. */
-  #inTurn<T>(work: () => Promise<T>): Promise<T> {
-    const run = this.#lastOperation.then(work);
-    const end = () => {
-      this.#operations--;
-    };
-    this.#operations++;
-    this.#lastOperation = run.then(end, end);
-    return run;
+  /** A ring to set up. Throws ENOBUFS; EBUSY while it runs, or as `#mustBeStopped`. */
+  #stoppedVring(index: number): Vring {
+    this.#mustBeIdle();
+    const vring = this.#rings.at(index);
+    if (!vring.isLaidOut) return vring;
+    throw new VhostError("EBUSY", `queue ${index} runs: stop the device, or reset the queue`);
   }
 
   /** Sets the memory table. Throws EBUSY while started, and what `GuestMemory` throws. */
@@ -180,23 +185,14 @@ export class VhostDev {
     this.#memory = new GuestMemory(regions, guestStart, guestStart + guestBytes);
   }
 
-  #vring(index: number): Vring {
-    const vring = this.#vrings[index];
-    if (vring) return vring;
-    throw new VhostError("ENOBUFS", `there is no queue ${index}`, {
-      queueCount: this.#vrings.length,
-    });
-  }
-
   /** Sets a queue's size. Throws EBUSY, ENOBUFS, EINVAL. Linux: VHOST_SET_VRING_NUM. */
   setVringNum(index: number, num: number): void {
-    this.#mustBeStopped();
-    this.#vring(index).setNum(num, this.#features);
+    this.#stoppedVring(index).setNum(num, this.#features);
   }
 
   /** A queue's size. Throws ENOBUFS. */
   vringNum(index: number): number {
-    return this.#vring(index).num;
+    return this.#rings.at(index).num;
   }
 
   /**
@@ -204,13 +200,12 @@ export class VhostDev {
    * Linux: VHOST_SET_VRING_ADDR.
    */
   setVringAddr(index: number, addresses: VringAddresses | undefined): void {
-    this.#mustBeStopped();
-    this.#vring(index).addresses = addresses;
+    this.#stoppedVring(index).addresses = addresses;
   }
 
   /** Throws what `start` would for the queue's areas, which are set: EFAULT, EINVAL. */
   checkVring(index: number): void {
-    this.#vring(index).check(this.sharedMemory, this.#mustHaveMemory, this.#features);
+    this.#rings.at(index).check(this.sharedMemory, this.#mustHaveMemory, this.#features);
   }
 
   /**
@@ -219,8 +214,7 @@ export class VhostDev {
    * Throws EBUSY, ENOBUFS.
    */
   setVringInflight(index: number, region: number | undefined): void {
-    this.#mustBeStopped();
-    this.#vring(index).inflightRegion = region;
+    this.#stoppedVring(index).inflightRegion = region;
   }
 
   /**
@@ -228,7 +222,7 @@ export class VhostDev {
    * memory table, and its bytes; or nowhere. Throws EBUSY. Linux: VHOST_SET_LOG_BASE, and
    * VHOST_F_LOG_ALL.
    */
-  setLog(log: RingsEnvironment["log"]): void {
+  setLog(log: DirtyLogRange | undefined): void {
     this.#mustBeStopped();
     this.#log = log;
   }
@@ -238,8 +232,7 @@ export class VhostDev {
    * without one, it is not. Throws EBUSY, ENOBUFS. Linux: VHOST_VRING_F_LOG.
    */
   setVringLog(index: number, address: bigint | undefined): void {
-    this.#mustBeStopped();
-    this.#vring(index).logAddress = address;
+    this.#stoppedVring(index).logAddress = address;
   }
 
   /**
@@ -247,24 +240,22 @@ export class VhostDev {
    * ENOBUFS. Linux: VHOST_SET_VRING_KICK, VHOST_SET_VRING_CALL.
    */
   setVringNotify(index: number, notify: VringNotify): void {
-    this.#mustBeStopped();
-    this.#vring(index).notify = notify;
+    this.#stoppedVring(index).notify = notify;
   }
 
   /** Sets the next entry to pop. Throws EBUSY, ENOBUFS, EINVAL. Linux: VHOST_SET_VRING_BASE. */
   setVringBase(index: number, base: number): void {
-    this.#mustBeStopped();
-    this.#vring(index).setBase(base, this.#features);
+    this.#stoppedVring(index).setBase(base, this.#features);
   }
 
   /** The next entry to pop, as of the last stop. Throws ENOBUFS. Linux: VHOST_GET_VRING_BASE. */
   getVringBase(index: number): number {
-    return this.#vring(index).base(this.#features);
+    return this.#rings.at(index).base(this.#features);
   }
 
   /** Whether the queue, as of the last stop, still waits for its first kick. Throws ENOBUFS. */
   awaitsKick(index: number): boolean {
-    return this.#vring(index).notify.awaitsKick ?? false;
+    return this.#rings.at(index).notify.awaitsKick ?? false;
   }
 
   /**
@@ -272,7 +263,7 @@ export class VhostDev {
    * EFAULT when an area is not in it, EINVAL when one is misaligned, ENOMEM; nothing is kept then.
    */
   start(): Promise<void> {
-    return this.#inTurn(() => this.#start());
+    return this.#turns.take(() => this.#start());
   }
 
   get #mustHaveMemory(): GuestMemory {
@@ -283,69 +274,75 @@ export class VhostDev {
   async #start(): Promise<void> {
     const { shared, worker } = this.#alive;
     this.#mustNotRun();
-    const memory = this.#mustHaveMemory;
-    const ready = [...this.#vrings.entries()].filter(([, vring]) => vring.addresses);
+    const setup = {
+      shared,
+      memory: this.#mustHaveMemory,
+      features: this.#features,
+      policy: this.#policy,
+      log: this.#log,
+    };
+    const rings = this.#rings.layOut(setup);
     try {
-      this.#regionTable = shared.allocHost(Math.max(memory.tableBytes, 8));
-      memory.writeTo(shared.view, this.#regionTable);
-      const environment = {
-        shared,
-        memory,
-        regions: this.#regionTable,
-        features: this.#features,
-        policy: this.#policy,
-        log: this.#log,
-      };
-      const rings = ready.map(([index, vring]) => ({
-        index,
-        ...vring.layOut(environment),
-        ...vring.notify,
-        awaitsKick: vring.notify.awaitsKick ?? false,
-      }));
-      this.#isStarted = true;
       await worker.control.start(this.#features, rings);
     } catch (error) {
-      this.#release();
+      this.#rings.release();
       throw error;
     }
   }
 
+  /**
+   * Resets one queue while the others go on: the worker leaves it, and what was said of it is
+   * forgotten (errors stay counted). Requests that it had are over, without an answer. Rejects with
+   * ENOBUFS; EINVAL when VIRTIO_F_RING_RESET was not accepted, or the device is not started. virtio
+   * 1.3, 2.6.1 Virtqueue Reset.
+   */
+  resetVring(index: number): Promise<void> {
+    return this.#turns.take(() => this.#rings.resetOne(index, this.#alive.worker.control));
+  }
+
+  /**
+   * Starts one queue of a started device, which was reset and set up again. Rejects with ENOBUFS;
+   * EBUSY when it runs; EINVAL when it was not set up, and as `resetVring`; and as `start`. virtio
+   * 1.3, 2.6.1.2 Virtqueue Re-enable.
+   */
+  startVring(index: number): Promise<void> {
+    return this.#turns.take(() => this.#rings.startOne(index, this.#alive.worker.control));
+  }
+
+  /** Whether the queue runs. Throws ENOBUFS. virtio 1.3, 4.1.4.3: queue_enable. */
+  isVringEnabled(index: number): boolean {
+    return this.#rings.at(index).isLaidOut;
+  }
+
   /** Stops every queue, and remembers where each goes on. No request is in flight after it. */
   stop(): Promise<void> {
-    return this.#inTurn(async () => {
+    return this.#turns.take(async () => {
       const { control } = this.#alive.worker;
-      if (!this.#isStarted) return;
+      if (!this.#rings.isStarted) return;
       const positions = await control.stop();
       for (const { index, position, awaitsKick } of positions) {
-        const vring = this.#vring(index);
+        const vring = this.#rings.at(index);
         vring.setBase(position, this.#features);
         vring.notify = { ...vring.notify, awaitsKick };
       }
-      this.#release();
+      this.#rings.release();
     });
   }
 
   /** Back to before the driver came: queues, features, memory table forgotten; counts stay. */
   reset(): Promise<void> {
-    return this.#inTurn(async () => {
+    return this.#turns.take(async () => {
       const { control } = this.#alive.worker;
       try {
         await control.reset();
       } finally {
-        this.#release(); // also when the device's own reset threw: its queues are stopped first
+        this.#rings.release(); // also when the device's own reset threw: its queues are stopped first
         this.#features = 0n;
         this.#memory = undefined;
         this.#log = undefined;
-        for (const vring of this.#vrings) vring.reset();
+        this.#rings.reset();
       }
     });
-  }
-
-  #release(): void {
-    this.#isStarted = false;
-    for (const vring of this.#vrings) vring.release();
-    if (this.#regionTable !== 0) this.#owned?.shared.host.free(this.#regionTable);
-    this.#regionTable = 0;
   }
 
   /** The configuration space. */
@@ -374,8 +371,7 @@ export class VhostDev {
 
   /** How often each ring error happened, by queue and name; queues without errors are left out. */
   errorCounts(): Record<number, Record<string, number>> {
-    const counts = this.#vrings.map((vring, index) => [index, vring.errorCounts()] as const);
-    return Object.fromEntries(counts.filter(([, errors]) => Object.keys(errors).length > 0));
+    return this.#rings.errorCounts();
   }
 
   /**
@@ -387,7 +383,7 @@ export class VhostDev {
     try {
       await owned.worker.stop();
     } finally {
-      this.#release();
+      this.#rings.release();
       this.#releaseClaims();
       this.#releaseClaims = () => {};
     }

@@ -23,6 +23,8 @@ export interface VirtioDevice {
   start?(features: bigint): void;
   /** Entries may be available: `vq.drain(…)` handles them. Linux: handle_kick. */
   handleKick(vq: Virtqueue): void;
+  /** Queue `index` was reset, and may start again. virtio 1.3, 2.6.1 Virtqueue Reset. */
+  resetQueue?(index: number): void;
   /** Back to where it was before the driver touched it. virtio 1.3, 2.4 Device Reset. */
   reset?(): void;
   /** Gives back files and the like. Called once, last. */

@@ -13,6 +13,11 @@ export interface Notifier {
   takeKicks(all?: boolean): number;
   /** Whether a kick came that would not end a sleep. Nothing is taken. */
   hasKicks(): boolean;
+  /**
+   * What the last kick of `queue` said with VIRTIO_F_NOTIFICATION_DATA: up to where the driver has
+   * published, a u16. virtio 1.3, 2.9 Driver Notifications.
+   */
+  kickData?(queue: number): number;
   /** Entries of `queue` were used. */
   call(queue: number): void;
   /** `queue` met an error. */
@@ -36,7 +41,7 @@ export interface NotifierModule {
   createNotifier(options: unknown): Notifier;
 }
 
-/** A notifier to be. */
+/** A notifier to be. One that has a module of its own carries no data with a kick. */
 export interface NotifierSpec {
   /** File URL of a `NotifierModule`. */
   module: string;
@@ -62,6 +67,10 @@ export class DoorbellNotifier implements Notifier {
 
   hasKicks(): boolean {
     return this.#doorbell.hasKicks();
+  }
+
+  kickData(queue: number): number {
+    return this.#doorbell.kickData(queue);
   }
 
   call(queue: number): void {

@@ -8,7 +8,9 @@ const CONTROL = 0;
 const KICKS = 1;
 const CALLS = 2;
 const CALL_SEQUENCE = 3;
-const BYTES = 16;
+/** From here on a word for each queue: what its last kick said. Written by the driver. */
+const KICK_DATA = 4;
+const BYTES = (KICK_DATA + DOORBELL_QUEUES_MAX) * 4;
 
 /**
  * The notifications between a driver and a worker: a pending bit for each queue and direction, in
@@ -34,9 +36,18 @@ export class Doorbell {
     });
   }
 
-  /** Driver side: entries of `queue` are available. The worker must be woken after it. */
-  kick(queue: number): void {
+  /**
+   * Driver side: entries of `queue` are available. `data`, with VIRTIO_F_NOTIFICATION_DATA: up to
+   * where they are, a u16. The worker must be woken after it.
+   */
+  kick(queue: number, data = 0): void {
+    Atomics.store(this.#words, KICK_DATA + queue, data); // before the bit: `takeKicks`, `kickData`
     Atomics.or(this.#words, KICKS, 1 << queue);
+  }
+
+  /** Worker: what the last kick of `queue` said. */
+  kickData(queue: number): number {
+    return Atomics.load(this.#words, KICK_DATA + queue);
   }
 
   /** Worker: takes all kicks, a bit for each queue. */

@@ -5,7 +5,9 @@ import {
   VIRTIO_F_EVENT_IDX,
   VIRTIO_F_IN_ORDER,
   VIRTIO_F_INDIRECT_DESC,
+  VIRTIO_F_NOTIFICATION_DATA,
   VIRTIO_F_RING_PACKED,
+  VIRTIO_F_RING_RESET,
   VIRTIO_F_VERSION_1,
 } from "../spec/virtio-config.js";
 
@@ -13,7 +15,13 @@ const COMMON = [VIRTIO_F_INDIRECT_DESC, VIRTIO_F_EVENT_IDX, VIRTIO_F_VERSION_1];
 
 /** Features that the rings bring to every device, as masks. Linux's vhost knows no others. */
 export const RING_FEATURES: Record<Policy, bigint> = {
-  strict: featureMask(...COMMON, VIRTIO_F_RING_PACKED, VIRTIO_F_IN_ORDER),
+  strict: featureMask(
+    ...COMMON,
+    VIRTIO_F_RING_PACKED,
+    VIRTIO_F_IN_ORDER,
+    VIRTIO_F_NOTIFICATION_DATA,
+    VIRTIO_F_RING_RESET,
+  ),
   linux: featureMask(...COMMON),
 };
 

@@ -22,6 +22,9 @@ export interface VringAddresses {
   device: bigint;
 }
 
+/** A dirty log, for all rings of a device: linear address and bytes of the bitmap. */
+export type DirtyLogRange = Pick<DirtyLog, "address" | "bytes">;
+
 /** Where the rings of a device lie, and what it records of them. */
 export interface RingsEnvironment {
   shared: SharedMemory;
@@ -30,7 +33,7 @@ export interface RingsEnvironment {
   regions: number;
   features: bigint;
   policy: Policy;
-  log: Pick<DirtyLog, "address" | "bytes"> | undefined;
+  log: DirtyLogRange | undefined;
 }
 
 const isPacked = (features: bigint) => hasFeature(features, VIRTIO_F_RING_PACKED);
@@ -60,6 +63,11 @@ export class Vring {
   constructor(sizeMax: number) {
     this.#sizeMax = sizeMax;
     this.#num = sizeMax;
+  }
+
+  /** Whether it is laid out, to run or running. */
+  get isLaidOut(): boolean {
+    return this.#state !== undefined;
   }
 
   /** The size. */

@@ -94,10 +94,12 @@ export class WorkerHandle {
     else this.#onDeath.add(listener);
   }
 
-  /** Entries of `queue` are available. Kicks to a dead worker vanish. */
-  kick(queue: number): void {
+  /**
+   * Entries of `queue` are available. `data`: see `Doorbell.kick`. Kicks to a dead worker vanish.
+   */
+  kick(queue: number, data?: number): void {
     if (this.#death) return;
-    this.doorbell.kick(queue);
+    this.doorbell.kick(queue, data);
     vhostTaskWake(this.task);
   }
 

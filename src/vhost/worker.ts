@@ -3,7 +3,9 @@ import type { CurrentTask } from "../kernel/task-thread.js";
 import { checkQueueSize } from "../memory/vring.js";
 import { loadRings, type RingKind, type Rings } from "../ring/load.js";
 import { VhostError } from "../spec/errno.js";
+import { hasFeature } from "../spec/features.js";
 import { TASK_RUNNING } from "../spec/sched.js";
+import { VIRTIO_F_NOTIFICATION_DATA } from "../spec/virtio-config.js";
 import { ControlServer, type RingPosition, type RingStart, type WorkerControl } from "./control.js";
 import { Counters } from "./counters.js";
 import type { DeviceInfo, DeviceModule, VirtioDevice } from "./device.js";
@@ -48,6 +50,9 @@ export class VhostWorker implements WorkerControl {
   #workList: Virtqueue[] = [];
   #serving: Virtqueue[] = [];
   readonly #awaitingKick = new Map<number, RingStart>();
+  /** All queues that were started and not stopped. */
+  #started: RingStart[] = [];
+  #hasKickData = false;
   readonly #rings: Rings;
   #queues: Virtqueue[] = [];
   #device: VirtioDevice | undefined;
@@ -85,16 +90,39 @@ export class VhostWorker implements WorkerControl {
    */
   async start(features: bigint, rings: RingStart[]): Promise<void> {
     this.#device?.start?.(features);
-    this.#notifier.setQueues(rings);
+    this.#hasKickData = hasFeature(features, VIRTIO_F_NOTIFICATION_DATA);
+    this.#setStarted(rings);
     for (const ring of rings) {
       this.#notifier.call(ring.index);
       if (ring.awaitsKick) this.#awaitingKick.set(ring.index, ring);
-      else this.#startQueue(ring);
+      else this.#begin(ring);
     }
   }
 
+  #setStarted(rings: RingStart[]): void {
+    this.#started = rings;
+    this.#notifier.setQueues(rings);
+  }
+
+  async startQueue(ring: RingStart): Promise<void> {
+    this.#setStarted([...this.#started, ring]);
+    if (ring.awaitsKick) this.#awaitingKick.set(ring.index, ring);
+    else this.#begin(ring);
+  }
+
+  async stopQueue(index: number): Promise<void> {
+    const others = <T extends { index: number }>(list: T[]) =>
+      list.filter((one) => one.index !== index);
+    this.#startKicked(this.#notifier.takeKicks(true)); // what else was kicked is not forgotten
+    this.#queues = others(this.#queues);
+    this.#workList = others(this.#workList);
+    this.#awaitingKick.delete(index);
+    this.#setStarted(others(this.#started));
+    this.#device?.resetQueue?.(index);
+  }
+
   /** It gets a turn at once, for what was made available before. */
-  #startQueue({ index, vq, position }: RingStart): void {
+  #begin({ index, vq, position }: RingStart): void {
     const ring = this.#rings.device(vq);
     ring.start(position); // one that it can't have is counted, and the ring stays empty
     const queue = new Virtqueue(index, ring, this.#setup.memory, {
@@ -119,7 +147,7 @@ export class VhostWorker implements WorkerControl {
     this.#queues = [];
     this.#workList.length = 0;
     this.#awaitingKick.clear();
-    this.#notifier.setQueues([]);
+    this.#setStarted([]);
     return positions;
   }
 
@@ -152,7 +180,9 @@ export class VhostWorker implements WorkerControl {
     const kicks = this.#notifier.takeKicks();
     if (kicks !== 0 && this.#awaitingKick.size > 0) this.#startKicked(kicks);
     for (const queue of this.#queues) {
-      if ((kicks & (1 << queue.index)) !== 0 || queue.hasWork()) this.#enqueue(queue);
+      const isKicked = (kicks & (1 << queue.index)) !== 0;
+      if (isKicked && this.#hasKickData) this.#checkKick(queue);
+      if (isKicked || queue.hasWork()) this.#enqueue(queue);
     }
     const batch = this.#workList;
     if (batch.length === 0) return false;
@@ -167,6 +197,11 @@ export class VhostWorker implements WorkerControl {
     return true;
   }
 
+  #checkKick(queue: Virtqueue): void {
+    const data = this.#notifier.kickData?.(queue.index);
+    if (data !== undefined) queue.kicked(data);
+  }
+
   #enqueue(queue: Virtqueue): void {
     if (!this.#workList.includes(queue)) this.#workList.push(queue);
   }
@@ -175,7 +210,7 @@ export class VhostWorker implements WorkerControl {
     for (const [index, ring] of this.#awaitingKick) {
       if ((kicks & (1 << index)) === 0) continue;
       this.#awaitingKick.delete(index);
-      this.#startQueue(ring);
+      this.#begin(ring);
     }
   }
 

@@ -15,6 +15,7 @@ import {
   VIRTIO_F_EVENT_IDX,
   VIRTIO_F_IN_ORDER,
   VIRTIO_F_INDIRECT_DESC,
+  VIRTIO_F_NOTIFICATION_DATA,
   VIRTIO_F_RING_PACKED,
   VIRTIO_F_VERSION_1,
 } from "#dist/spec/virtio-config.js";
@@ -45,7 +46,7 @@ describe.each(MODES)("$run, $ring ring", (mode) => {
     await using disk = await openBlk({ memoryBytes: MIB, id: "tenant a, disk 0" }, mode);
     expect(await disk.run(disk.drive.getId())).toBe("tenant a, disk 0");
     expect(disk.drive.sizeBytes).toBe(MIB);
-    const optIn = featureMask(VIRTIO_F_RING_PACKED, VIRTIO_F_IN_ORDER);
+    const optIn = featureMask(VIRTIO_F_RING_PACKED, VIRTIO_F_IN_ORDER, VIRTIO_F_NOTIFICATION_DATA);
     expect(disk.drive.features).toBe(disk.disk.dev.offeredFeatures & ~optIn);
     expect(disk.drive.isReadOnly).toBe(false);
   });

@@ -135,6 +135,7 @@ const devices = {
     dies(() => {
       throw new TypeError("the device met a bug of its own");
     }),
+  exitsInReset: () => ({ ...plain(2), resetQueue: () => process.exit(3) }),
   exits: () => dies(() => process.exit(3)),
   spins: () =>
     dies(() => {

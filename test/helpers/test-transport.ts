@@ -11,8 +11,9 @@ import type { VhostDev } from "#dist/vhost/dev.js";
 
 export class TestTransport implements Transport {
   status = 0;
-  /** Kicks sent. */
+  /** Kicks sent, and what each said besides its queue. */
   kicks = 0;
+  readonly kickData: (number | undefined)[] = [];
   /** Times the driver went to sleep. */
   sleeps = 0;
   readonly queues: QueueAddresses[] = [];
@@ -64,6 +65,18 @@ export class TestTransport implements Transport {
     this.dev.setVringAddr(index, areas);
   }
 
+  resetQueue(index: number): Promise<void> {
+    return this.dev.resetVring(index);
+  }
+
+  isQueueEnabled(index: number): boolean {
+    return this.dev.isVringEnabled(index);
+  }
+
+  enableQueue(index: number): Promise<void> {
+    return this.dev.startVring(index);
+  }
+
   readConfig(): Promise<Uint8Array> {
     return this.dev.readConfig();
   }
@@ -76,9 +89,10 @@ export class TestTransport implements Transport {
     return loadRings(this.shared.memory, this.ring).driver(vq);
   }
 
-  kick(index: number): void {
+  kick(index: number, data?: number): void {
     this.kicks++;
-    this.dev.worker.kick(index);
+    this.kickData.push(data);
+    this.dev.worker.kick(index, data);
   }
 
   callSequence(): number {

@@ -15,6 +15,14 @@ describe.each(["wasm", "ts"] as const)("packed ring, events, %s", (kind) => {
     ring.driver.publish();
   }
 
+  test("what a kick says is a position of this ring, or is counted", () => {
+    const { f, device } = setup({ num: 5 });
+    const bad = [5, 0x8005, 0x7fff, 0xffff, 0x1_0000, 0xffff_ffff];
+    for (const position of [0, 4, 0x8000, 0x8004]) expect(device.kicked(position)).toBe(0);
+    for (const position of bad) expect(device.kicked(position)).toBe(-e.VRING_E_KICK);
+    expect(f.errors("device", e.VRING_E_KICK)).toBe(bad.length);
+  });
+
   test.each([false, true])("kicks are enabled and disabled; EVENT_IDX: %s", (eventIdx) => {
     const ring = setup({ eventIdx });
     const { f, driver, device } = ring;

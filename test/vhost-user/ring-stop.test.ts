@@ -1,7 +1,8 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import { beforeEach, describe, expect, test } from "vitest";
+import { beforeEach, describe, expect, onTestFinished, test } from "vitest";
 import { type FrontEnd, u32s, u64s } from "#dist/bench/front-end.js";
 import { drainEventfd } from "#dist/linux/eventfd.js";
+import { VIRTIO_F_NOTIFICATION_DATA, VIRTIO_F_RING_RESET } from "#dist/spec/virtio-config.js";
 import { bit } from "../helpers/raw-guest.js";
 import { describeVhostUser } from "../helpers/vhost-user.js";
 import { QUIET_MS, Ring, RingSuite } from "../helpers/vhost-user-states.js";
@@ -52,6 +53,34 @@ describeVhostUser("vhost-user: stopping a ring", () => {
         await ring.done(total);
         expect(await ring.stop()).toBe(total);
       }
+    });
+
+    test("is how one ring is reset: it comes back with another size, the other goes on", async () => {
+      expect(front.has(VIRTIO_F_RING_RESET)).toBe(true);
+      expect(front.has(VIRTIO_F_NOTIFICATION_DATA)).toBe(false); // an eventfd carries none
+      const makeRing = (index: number, num: number) => {
+        const made = new Ring(front, index, num);
+        onTestFinished(() => made.close());
+        return made;
+      };
+      const other = makeRing(1, 64);
+      await front.attach(other.queue);
+      other.kick();
+      await front.attach(ring.queue);
+      let others = 0;
+      let mine = ring;
+      for (const num of [8, 256, 16]) {
+        mine.kick();
+        mine.offer(3);
+        other.offer(3);
+        others += 3;
+        await mine.done(3);
+        expect(await mine.stop()).toBe(3);
+        mine = makeRing(0, num);
+        await front.attach(mine.queue);
+        await other.done(others);
+      }
+      expect(await other.stop()).toBe(others);
     });
 
     test("an index near its wrap goes on at 0", async () => {
