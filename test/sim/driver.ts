@@ -69,8 +69,8 @@ export class SimDriver implements Actor {
     this.#parts = parts;
   }
 
-  get diesOnceIn(): number {
-    return this.#state === "live" ? this.#world.config.faults.driverDies : 0;
+  get death(): "driverDies" | undefined {
+    return this.isLive ? "driverDies" : undefined;
   }
 
   get isLive(): boolean {

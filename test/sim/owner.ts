@@ -168,6 +168,7 @@ export class Owner {
         this.#stopped.add(index);
         this.#vrings[index]?.setBase(position, this.#features);
       }
+      if (this.started.length === 0) return; // a worker that was killed has left none
       this.#release();
       const ms = this.#world.random.pick([0, 0.1, 20]);
       this.#world.after(ms, "queues start again", () => {

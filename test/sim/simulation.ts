@@ -3,7 +3,7 @@
 import { Random } from "#dist/fuzz/random.js";
 import { SharedMemory } from "#dist/memory/shared-memory.js";
 import { type Cast, checkAwake, checkErrors, checkIdle, isIdle } from "./checks.js";
-import { chooseConfig, type SimConfig } from "./config.js";
+import { chooseConfig, type Faults, type SimConfig } from "./config.js";
 import { DirtyPages } from "./dirty-log.js";
 import { FaultyBackend } from "./disk.js";
 import { SimDriver } from "./driver.js";
@@ -50,6 +50,8 @@ export interface SimResult {
   sent: number;
   completed: number;
   lost: number;
+  /** How often each fault happened. */
+  faults: Faults;
   config: SimConfig;
   /** What should have held, and did not. */
   failure?: string;
@@ -117,11 +119,10 @@ class Simulation {
   /** Faults that are nobody's step. */
   #strike(): void {
     const { world, driver, owner, worker, wires, dirty } = this.#cast;
-    const { faults, queueCount } = world.config;
-    if (driver.isLive && (owner.needsReset || world.fault(faults.reset))) driver.reset();
-    if (world.fault(faults.stop)) owner.pause();
+    if (driver.isLive && (owner.needsReset || world.fault("reset"))) driver.reset();
+    if (world.fault("stop")) owner.pause();
     if (world.random.once(LOG_TAKEN_ONCE_IN)) dirty?.take(world.now);
-    if (worker.isAlive && world.fault(faults.spurious)) wires.spurious(queueCount);
+    if (worker.isAlive && world.fault("spurious")) wires.spurious(world.config.queueCount);
   }
 
   /** Until nothing is going on any more. */
@@ -188,6 +189,7 @@ export async function simulate(seed: number, options: SimOptions = {}): Promise<
     sent,
     completed,
     lost,
+    faults: cast.world.faults,
     config,
     ...(failure !== undefined && { failure }),
     last: trace.last,
