@@ -8,7 +8,7 @@ import { chooseRings, type RingConfig } from "./config.js";
 import type { Owner } from "./owner.js";
 import type { Parts } from "./parts.js";
 import type { Requests } from "./requests.js";
-import { simRings } from "./rings.js";
+import { moveTo, setIndex, simRings } from "./rings.js";
 import type { Wires } from "./wires.js";
 import { type Actor, must, type World } from "./world.js";
 
@@ -18,6 +18,9 @@ const BACKLOG_MAX = 4;
 const OPEN_MAX = 20;
 /** A driver that died is back after so long at most, in milliseconds. */
 const DEAD_MS = 3;
+
+/** An index that is wrong is right again after so long at most, in milliseconds. */
+const SPOILT_MS = 30;
 
 const GONE = new VhostError("ENODEV", "the driver is gone");
 
@@ -34,6 +37,8 @@ interface Life {
   sleepsUntil: number;
   /** It was killed. */
   isDead: boolean;
+  /** An index of it is wrong. */
+  isSpoilt: boolean;
 }
 
 /** The driver's thread: the product's queues, and a program that sends requests. */
@@ -45,6 +50,8 @@ export class SimDriver implements Actor {
   readonly #shared: SharedMemory;
   readonly #requests: Requests;
   readonly #parts: Parts;
+  /** What it negotiated, each time that it came. */
+  readonly allRings: RingConfig[] = [];
   #life: Life | undefined;
   #state: "absent" | "starting" | "live" | "going" = "absent";
   #nextAt = 0;
@@ -105,14 +112,15 @@ export class SimDriver implements Actor {
   come(): void {
     const world = this.#world;
     const rings = chooseRings(world.random, world.config);
+    this.allRings.push(rings);
     const features = rings.features | blkFeatures(false, world.config.queueCount);
-    const { isPacked, isInOrder, nums } = rings;
+    const { isPacked, isInOrder, nums, positions } = rings;
     const kind = `${isPacked ? "packed" : "split"}${isInOrder ? ", in order" : ""}`;
     world.say(`a driver: ${kind}, features ${rings.features.toString(16)}, sizes ${nums}`);
     this.#owner.setFeatures(features);
     this.#requests.isInOrder = isInOrder;
     const vqs: number[] = [];
-    const transport = this.#transport(vqs, () => life.isDead);
+    const transport = this.#transport(rings, vqs, () => life.isDead);
     const completions = new Completions(transport, () => world.now);
     const life: Life = {
       rings,
@@ -123,6 +131,7 @@ export class SimDriver implements Actor {
       seen: 0,
       sleepsUntil: 0,
       isDead: false,
+      isSpoilt: false,
     };
     const onSubmit = () => {
       if (life.looks !== "no") return;
@@ -133,6 +142,7 @@ export class SimDriver implements Actor {
     for (const [index, num] of nums.entries()) {
       const queue = new Queue(transport, index, num, features, onSubmit);
       life.queues.push(queue);
+      if (!isPacked) moveTo(this.#shared, vqs[index] as number, positions[index] as number);
       completions.add(queue);
     }
     this.#state = "starting";
@@ -141,14 +151,16 @@ export class SimDriver implements Actor {
     });
   }
 
-  #transport(vqs: number[], isDead: () => boolean): Transport {
+  #transport({ positions }: RingConfig, vqs: number[], isDead: () => boolean): Transport {
     const world = this.#world;
     const wrapping = { world, actor: this, parts: this.#parts, isDead };
     const rings = simRings(this.#shared.memory, world.config.driverRing, wrapping);
     const transport: Partial<Transport> = {
       shared: this.#shared,
       isInline: world.config.isInline,
-      setupQueue: (index: number, at: QueueAddresses) => this.#owner.setupQueue(index, at),
+      setupQueue: (index: number, at: QueueAddresses) => {
+        this.#owner.setupQueue(index, at, positions[index] as number);
+      },
       driverRing: (vq: number) => {
         vqs.push(vq);
         return rings.driver(vq);
@@ -249,6 +261,27 @@ export class SimDriver implements Actor {
         if (life === this.#life && this.isLive) this.#world.failure ??= error;
       },
     );
+  }
+
+  /** The available index of a split ring says for a while what can't be. */
+  spoilIndex(): void {
+    const { random } = this.#world;
+    const life = this.#life as Life;
+    const index = random.below(life.queues.length);
+    const { num } = life.queues[index] as Queue;
+    const vq = life.vqs[index] as number;
+    if (life.rings.isPacked || life.isSpoilt) return;
+    life.isSpoilt = true;
+    const ahead = random.between(num + 1, 0xffff - num);
+    this.#world.say(`the index of queue ${index} is wrong by ${ahead}`);
+    setIndex(this.#shared, vq, ahead);
+    if (random.once(2)) this.#wires.kick(index);
+    this.#world.after(random.below(SPOILT_MS * 1000) / 1000, "the index is right again", () => {
+      if (life !== this.#life) return;
+      life.isSpoilt = false;
+      if (!life.isDead) setIndex(this.#shared, vq, 0);
+      if (!life.isDead && random.once(2)) this.#wires.kick(index);
+    });
   }
 
   /** Resets the device; `isLast`: no driver comes after it. */

@@ -148,6 +148,11 @@ export const MUTANTS: Mutant[] = [
       })),
   },
   {
+    name: "a worker that does not look again at a ring that it refused",
+    found: /something is to be done/,
+    make: () => worker(() => ({ recheckRefused: () => {} })),
+  },
+  {
     name: "a chain that is used twice",
     found: /VRING_E_USED|VRING_E_COMPLETION|completed twice|0 bytes of|request/,
     make: () =>
@@ -160,7 +165,7 @@ export const MUTANTS: Mutant[] = [
   },
   {
     name: "a burst whose last chain is never used",
-    found: /something is to be done|nothing goes on|in flight|VRING_E/,
+    found: /something is to be done|nothing goes on|in flight|VRING_E|lost wake-up|status/,
     make: () => device((ring) => ({ addUsedN: (n) => ring.addUsedN(n > 1 ? n - 1 : n) })),
   },
   {

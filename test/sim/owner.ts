@@ -79,10 +79,11 @@ export class Owner {
     this.#features = features;
   }
 
-  /** The driver tells of a queue. */
-  setupQueue(index: number, { num, ...addresses }: QueueAddresses): void {
+  /** The driver tells of a queue; `position`: where a split ring is. */
+  setupQueue(index: number, { num, ...addresses }: QueueAddresses, position: number): void {
     const vring = this.#vrings[index] as Vring;
     vring.setNum(num, this.#features);
+    if (position !== 0) vring.setBase(position, this.#features);
     vring.addresses = addresses;
   }
 
@@ -137,7 +138,7 @@ export class Owner {
       memory,
       regions: this.#regionTable,
       features,
-      policy: "strict" as const,
+      policy: config.policy,
       log: this.#dirty?.log,
     };
     const rings: RingStart[] = [];

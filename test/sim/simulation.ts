@@ -3,7 +3,7 @@
 import { Random } from "#dist/fuzz/random.js";
 import { SharedMemory } from "#dist/memory/shared-memory.js";
 import { type Cast, checkAwake, checkErrors, checkIdle, isIdle } from "./checks.js";
-import { chooseConfig, type Faults, type SimConfig } from "./config.js";
+import { chooseConfig, type Faults, type RingConfig, type SimConfig } from "./config.js";
 import { DirtyPages } from "./dirty-log.js";
 import { FaultyBackend } from "./disk.js";
 import { SimDriver } from "./driver.js";
@@ -53,6 +53,8 @@ export interface SimResult {
   /** How often each fault happened. */
   faults: Faults;
   config: SimConfig;
+  /** What each driver negotiated. */
+  rings: readonly RingConfig[];
   /** What should have held, and did not. */
   failure?: string;
   /** The last lines of the trace. */
@@ -119,9 +121,11 @@ class Simulation {
   /** Faults that are nobody's step. */
   #strike(): void {
     const { world, driver, owner, worker, wires, dirty } = this.#cast;
+    const mayLie = world.config.policy === "strict"; // Linux goes on up to what is said
     if (driver.isLive && (owner.needsReset || world.fault("reset"))) driver.reset();
     if (world.fault("stop")) owner.pause();
     if (world.random.once(LOG_TAKEN_ONCE_IN)) dirty?.take(world.now);
+    if (driver.isLive && mayLie && world.fault("indexWrong")) driver.spoilIndex();
     if (worker.isAlive && world.fault("spurious")) wires.spurious(world.config.queueCount);
   }
 
@@ -191,6 +195,7 @@ export async function simulate(seed: number, options: SimOptions = {}): Promise<
     lost,
     faults: cast.world.faults,
     config,
+    rings: cast.driver.allRings,
     ...(failure !== undefined && { failure }),
     last: trace.last,
   };
