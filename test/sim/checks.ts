@@ -41,6 +41,12 @@ function pairs({ owner, driver }: Cast): { index: number; ours: number; theirs: 
   }));
 }
 
+/**
+ * So long, in milliseconds, a ring may stay refused once it is right again: the worker looks at it
+ * every 10 ms, twice when it was woken for something else just before.
+ */
+const REFUSED_MS_MAX = 22;
+
 /** No wake-up was lost: nobody sleeps while there is something for him, unless a fault did that. */
 export function checkAwake(cast: Cast): void {
   const { wires, worker, driver, world } = cast;
@@ -48,7 +54,8 @@ export function checkAwake(cast: Cast): void {
     const bit = 1 << index;
     const available = word(cast, theirs, s.VQ_AVAIL_PUBLISHED);
     const isPending = available !== word(cast, ours, s.VQ_LAST_AVAIL);
-    const isRefused = word(cast, ours, s.VQ_ERROR) !== 0;
+    const wasWrong = world.now - driver.rightAt(index) < REFUSED_MS_MAX;
+    const isRefused = word(cast, ours, s.VQ_ERROR) !== 0 && wasWrong;
     const mayLag = wires.lostKicks & bit || wires.lateKicks[index] || isRefused;
     if (worker.isAsleep && isPending && !mayLag && world.config.notifier !== "kickless") {
       must(false, `a lost wake-up: the worker sleeps, and queue ${index} has entries for it`);

@@ -61,6 +61,8 @@ export interface SimConfig {
   recovery: "redo" | "inflight";
   /** The pages that the device writes are marked. */
   hasLog: boolean;
+  /** With it: those of the rings, too. */
+  logsRings: boolean;
   /** The device completes requests later and in another order, where the ring allows it. */
   isOutOfOrder: boolean;
   /** A call into a ring takes so long at most. */
@@ -100,7 +102,7 @@ function chooseFaults(random: Random): Faults {
     spurious: rate(10, 60),
     ioFails: rate(5, 40),
     ioSlow: rate(4, 40),
-    indexWrong: rate(40, 200),
+    indexWrong: random.pick([0, 20, 100]),
   };
 }
 
@@ -119,8 +121,9 @@ export function chooseConfig(random: Random): SimConfig {
     pollMs: random.pick([0, 0.02, 0.2]),
     driverSleepMs: random.pick([SLEEP_MS, Number.POSITIVE_INFINITY]),
     isInline: !random.once(3),
-    recovery: policy === "linux" ? "redo" : random.pick(["redo", "inflight"]),
+    recovery: policy === "linux" ? "redo" : random.pick(["redo", "inflight", "inflight"]),
     hasLog: random.once(3) && !isOutOfOrder, // `addUsed` does not mark: only bursts do
+    logsRings: random.once(2),
     isOutOfOrder,
     callMicroseconds: random.pick([0, 1, 20]),
     nestedOnceIn: random.pick([2, 5, 20]),

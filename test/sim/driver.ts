@@ -8,7 +8,7 @@ import { chooseRings, type RingConfig } from "./config.js";
 import type { Owner } from "./owner.js";
 import type { Parts } from "./parts.js";
 import type { Requests } from "./requests.js";
-import { moveTo, setIndex, simRings } from "./rings.js";
+import { moveTo, setIndex, simRings, usedArea } from "./rings.js";
 import type { Wires } from "./wires.js";
 import { type Actor, must, type World } from "./world.js";
 
@@ -37,8 +37,8 @@ interface Life {
   sleepsUntil: number;
   /** It was killed. */
   isDead: boolean;
-  /** An index of it is wrong. */
-  isSpoilt: boolean;
+  /** By queue: when its index was last right again; Infinity while it is wrong. */
+  rightAt: number[];
 }
 
 /** The driver's thread: the product's queues, and a program that sends requests. */
@@ -131,7 +131,7 @@ export class SimDriver implements Actor {
       seen: 0,
       sleepsUntil: 0,
       isDead: false,
-      isSpoilt: false,
+      rightAt: nums.map(() => 0),
     };
     const onSubmit = () => {
       if (life.looks !== "no") return;
@@ -246,12 +246,13 @@ export class SimDriver implements Actor {
     const request = this.#requests.make(queue.index, queue.num);
     const { readable, writable, buffer } = request.memory;
     this.#world.say(`${request.name}on queue ${queue.index}`);
-    const life = this.#life;
+    const life = this.#life as Life;
+    const used = usedArea(this.#shared, life.vqs[queue.index] as number);
     queue.submit(readable, writable, buffer).then(
       (usedBytes) => {
         if (life !== this.#life) return; // lost meanwhile, and so it stays
         try {
-          this.#requests.complete(request, usedBytes);
+          this.#requests.complete(request, usedBytes, used);
           this.#world.say(`request ${request.id} is done`);
         } catch (error) {
           this.#world.failure ??= error;
@@ -270,18 +271,25 @@ export class SimDriver implements Actor {
     const index = random.below(life.queues.length);
     const { num } = life.queues[index] as Queue;
     const vq = life.vqs[index] as number;
-    if (life.rings.isPacked || life.isSpoilt) return;
-    life.isSpoilt = true;
+    if (life.rings.isPacked || life.rightAt[index] === Number.POSITIVE_INFINITY) return;
+    life.rightAt[index] = Number.POSITIVE_INFINITY;
     const ahead = random.between(num + 1, 0xffff - num);
     this.#world.say(`the index of queue ${index} is wrong by ${ahead}`);
     setIndex(this.#shared, vq, ahead);
     if (random.once(2)) this.#wires.kick(index);
-    this.#world.after(random.below(SPOILT_MS * 1000) / 1000, "the index is right again", () => {
+    const ms = random.below(SPOILT_MS * 1000) / 1000;
+    if (random.once(2)) this.#nextAt = this.#world.now + ms; // what it sends puts it right
+    this.#world.after(ms, "the index is right again", () => {
       if (life !== this.#life) return;
-      life.isSpoilt = false;
+      life.rightAt[index] = this.#world.now;
       if (!life.isDead) setIndex(this.#shared, vq, 0);
       if (!life.isDead && random.once(2)) this.#wires.kick(index);
     });
+  }
+
+  /** When the index of a queue was last right again; Infinity: it is wrong. */
+  rightAt(index: number): number {
+    return this.#life?.rightAt[index] ?? 0;
   }
 
   /** Resets the device; `isLast`: no driver comes after it. */

@@ -85,6 +85,7 @@ export class Owner {
     vring.setNum(num, this.#features);
     if (position !== 0) vring.setBase(position, this.#features);
     vring.addresses = addresses;
+    if (this.#world.config.logsRings) vring.logAddress = addresses.device;
   }
 
   #post(name: string, run: Operation["run"], done = () => {}, isRepeated = false): void {
