@@ -10,7 +10,7 @@ import type { Parts } from "./parts.js";
 import type { Requests } from "./requests.js";
 import { moveTo, setIndex, simRings, usedArea } from "./rings.js";
 import type { Wires } from "./wires.js";
-import { type Actor, must, type World } from "./world.js";
+import { type Actor, Killed, must, type World } from "./world.js";
 
 /** Requests that a queue has at most beyond what its ring holds. */
 const BACKLOG_MAX = 4;
@@ -52,6 +52,8 @@ export class SimDriver implements Actor {
   readonly #parts: Parts;
   /** What it negotiated, each time that it came. */
   readonly allRings: RingConfig[] = [];
+  /** Promises of requests that are neither kept nor broken. */
+  unsettledCount = 0;
   #life: Life | undefined;
   #state: "absent" | "starting" | "live" | "going" = "absent";
   #nextAt = 0;
@@ -248,8 +250,10 @@ export class SimDriver implements Actor {
     this.#world.say(`${request.name}on queue ${queue.index}`);
     const life = this.#life as Life;
     const used = usedArea(this.#shared, life.vqs[queue.index] as number);
+    this.unsettledCount++;
     queue.submit(readable, writable, buffer).then(
       (usedBytes) => {
+        this.unsettledCount--;
         if (life !== this.#life) return; // lost meanwhile, and so it stays
         try {
           this.#requests.complete(request, usedBytes, used);
@@ -259,7 +263,10 @@ export class SimDriver implements Actor {
         }
       },
       (error) => {
-        if (life === this.#life && this.isLive) this.#world.failure ??= error;
+        this.unsettledCount--;
+        const isOver = !(life === this.#life && this.isLive);
+        const isMeant = error === GONE || error instanceof Killed;
+        if (!isOver || !isMeant) this.#world.failure ??= error;
       },
     );
   }

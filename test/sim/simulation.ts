@@ -159,6 +159,7 @@ class Simulation {
     await this.#settle("one more on each queue");
     driver.reset(true);
     while (!driver.isAbsent) must(await this.#tick(), "the last reset is not done");
+    must(driver.unsettledCount === 0, "a promise of a request is neither kept nor broken");
     requests.checkEnd();
     checkErrors(this.#cast);
     this.#cast.dirty?.release();
