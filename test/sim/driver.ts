@@ -5,10 +5,11 @@ import type { QueueAddresses, Transport } from "#dist/driver/transport.js";
 import type { SharedMemory } from "#dist/memory/shared-memory.js";
 import { VhostError } from "#dist/spec/errno.js";
 import { chooseRings, type RingConfig } from "./config.js";
+import { moveTo, setIndex, usedArea } from "./driver-ring.js";
 import type { Owner } from "./owner.js";
 import type { Parts } from "./parts.js";
 import type { Requests } from "./requests.js";
-import { moveTo, setIndex, simRings, usedArea } from "./rings.js";
+import { simRings } from "./rings.js";
 import type { Wires } from "./wires.js";
 import { type Actor, Killed, must, type World } from "./world.js";
 
