@@ -89,7 +89,7 @@ export interface RingConfig {
 function chooseFaults(random: Random): Faults {
   const rate = (often: number, seldom: number) => random.pick([0, 0, often, seldom]);
   return {
-    workerDies: rate(150, 1500),
+    workerDies: random.pick([0, 0, 40, 150, 1500]),
     driverDies: rate(300, 3000),
     reset: rate(60, 400),
     stop: rate(30, 200),
