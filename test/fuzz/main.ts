@@ -1,8 +1,9 @@
 // The command: `npm run fuzz -- --seconds N`. Exit status: 0 nothing found, 1 something, 2 an
 // argument is wrong.
 
-import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
+import { Command, InvalidArgumentError, Option } from "commander";
 import type { RingKind } from "#dist/ring/load.js";
+import { runCommand, toU32 } from "./command.js";
 import { type FuzzOptions, fuzz, type Summary } from "./fuzz.js";
 
 interface Arguments {
@@ -16,13 +17,6 @@ function toSeconds(text: string): number {
   const value = Number(text);
   if (text === "" || !(value >= 0 && value <= 1e9)) throw new InvalidArgumentError("No time.");
   return value;
-}
-
-function toSeed(text: string): number {
-  if (!/^\d{1,10}$/.test(text) || Number(text) >= 2 ** 32) {
-    throw new InvalidArgumentError("A seed is a whole number below 2^32.");
-  }
-  return Number(text);
 }
 
 function report(summary: Summary, { kinds, isRace, seed }: FuzzOptions): string {
@@ -61,16 +55,9 @@ async function run({ seconds, seed, ring, race }: Arguments): Promise<void> {
 const program = new Command("fuzz")
   .description("Hostile drivers and devices against the rings, at random.")
   .requiredOption("--seconds <n>", "how long; 0: one case", toSeconds)
-  .option("--seed <n>", "of the first case; each next one has the next", toSeed)
+  .option("--seed <n>", "of the first case; each next one has the next", toU32)
   .addOption(new Option("--ring <ring>", "which").choices(["wasm", "ts", "both"]).default("both"))
   .option("--race", "a second thread rewrites the rings while the device pops", false)
-  .exitOverride()
-  .showHelpAfterError("Run with --help to see what there is.")
   .action(run);
 
-try {
-  await program.parseAsync();
-} catch (error) {
-  if (!(error instanceof CommanderError)) throw error;
-  process.exitCode = error.exitCode === 0 ? 0 : 2;
-}
+await runCommand(program);

@@ -1,7 +1,7 @@
 // What must hold between two steps, and when nothing is going on.
 
 import type { SharedMemory } from "#dist/memory/shared-memory.js";
-import { RingTables } from "#dist/ring/tables.js";
+import { RingTables, vringErrorName } from "#dist/ring/tables.js";
 import * as s from "#dist/spec/ring-state.js";
 import type { DirtyPages } from "./dirty-log.js";
 import type { FaultyBackend } from "./disk.js";
@@ -41,6 +41,12 @@ function pairs({ owner, driver }: Cast): { index: number; ours: number; theirs: 
   }));
 }
 
+/**
+ * So long, in milliseconds, a ring may stay refused once it is right again: the worker looks at it
+ * every 10 ms, twice when it was woken for something else just before.
+ */
+const REFUSED_MS_MAX = 22;
+
 /** No wake-up was lost: nobody sleeps while there is something for him, unless a fault did that. */
 export function checkAwake(cast: Cast): void {
   const { wires, worker, driver, world } = cast;
@@ -48,7 +54,9 @@ export function checkAwake(cast: Cast): void {
     const bit = 1 << index;
     const available = word(cast, theirs, s.VQ_AVAIL_PUBLISHED);
     const isPending = available !== word(cast, ours, s.VQ_LAST_AVAIL);
-    const mayLag = wires.lostKicks & bit || wires.lateKicks[index];
+    const wasWrong = world.now - driver.rightAt(index) < REFUSED_MS_MAX;
+    const isRefused = word(cast, ours, s.VQ_ERROR) !== 0 && wasWrong;
+    const mayLag = wires.lostKicks & bit || wires.lateKicks[index] || isRefused;
     if (worker.isAsleep && isPending && !mayLag && world.config.notifier !== "kickless") {
       must(false, `a lost wake-up: the worker sleeps, and queue ${index} has entries for it`);
     }
@@ -85,11 +93,15 @@ export function checkIdle(cast: Cast): void {
   for (const ring of owner.started) recovery.checkIdle(ring);
 }
 
-/** No ring met an error, and every failure of the disk was counted. */
-export function checkErrors({ shared, owner, driver, worker, backend }: Cast): void {
+const WRONG_INDEX = vringErrorName(s.VRING_E_AVAIL_INDEX);
+
+/** No ring met an error but a fault's, and every failure of the disk was counted. */
+export function checkErrors({ world, shared, owner, driver, worker, backend }: Cast): void {
   const none = (who: string, counts: Record<string, number>) =>
     must(Object.keys(counts).length === 0, `${who} met ${JSON.stringify(counts)}`);
-  none("the worker", owner.errorCounts());
+  const { [WRONG_INDEX]: wrong = 0, ...others } = owner.errorCounts();
+  none("the worker", others);
+  must(wrong === 0 || world.faults.indexWrong > 0, `the worker met ${wrong} times ${WRONG_INDEX}`);
   for (const vq of driver.vqs) none("the driver", new RingTables(shared.memory, vq).errorCounts());
   const { failures } = worker.counters.total();
   must(failures === backend.failures, `${failures} of ${backend.failures} failures were counted`);

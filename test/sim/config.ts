@@ -3,6 +3,7 @@
 import { SLEEP_MS } from "#dist/driver/completions.js";
 import type { Random } from "#dist/fuzz/random.js";
 import type { RingKind } from "#dist/ring/load.js";
+import type { Policy } from "#dist/ring/state-block.js";
 import { featureMask } from "#dist/spec/features.js";
 import {
   VIRTIO_F_EVENT_IDX,
@@ -34,6 +35,8 @@ export interface Faults {
   ioFails: number;
   /** Of the disk's operations: it takes milliseconds. */
   ioSlow: number;
+  /** Of steps: a driver's index is wrong for a while. */
+  indexWrong: number;
 }
 
 /** How a worker hears of work. */
@@ -44,6 +47,7 @@ export interface SimConfig {
   queueCount: number;
   workerRing: RingKind;
   driverRing: RingKind;
+  policy: Policy;
   notifier: NotifierKind;
   /** eventfd: rings are not touched before their first kick. */
   awaitsKick: boolean;
@@ -57,6 +61,8 @@ export interface SimConfig {
   recovery: "redo" | "inflight";
   /** The pages that the device writes are marked. */
   hasLog: boolean;
+  /** With it: those of the rings, too. */
+  logsRings: boolean;
   /** The device completes requests later and in another order, where the ring allows it. */
   isOutOfOrder: boolean;
   /** A call into a ring takes so long at most. */
@@ -76,12 +82,14 @@ export interface RingConfig {
   features: bigint;
   /** Entries of each queue. */
   nums: number[];
+  /** How many requests a split ring is to have had already, of each queue: a u16. */
+  positions: number[];
 }
 
 function chooseFaults(random: Random): Faults {
   const rate = (often: number, seldom: number) => random.pick([0, 0, often, seldom]);
   return {
-    workerDies: rate(150, 1500),
+    workerDies: random.pick([0, 0, 40, 150, 1500]),
     driverDies: rate(300, 3000),
     reset: rate(60, 400),
     stop: rate(30, 200),
@@ -94,6 +102,7 @@ function chooseFaults(random: Random): Faults {
     spurious: rate(10, 60),
     ioFails: rate(5, 40),
     ioSlow: rate(4, 40),
+    indexWrong: random.pick([0, 20, 100]),
   };
 }
 
@@ -101,17 +110,20 @@ function chooseFaults(random: Random): Faults {
 export function chooseConfig(random: Random): SimConfig {
   const notifier = random.pick<NotifierKind>(["doorbell", "doorbell", "eventfd", "kickless"]);
   const isOutOfOrder = random.once(3);
+  const policy = random.pick<Policy>(["strict", "strict", "linux"]);
   return {
     queueCount: random.between(1, 3),
     workerRing: random.pick<RingKind>(["wasm", "wasm", "ts"]),
     driverRing: random.pick<RingKind>(["wasm", "wasm", "ts"]),
+    policy,
     notifier,
     awaitsKick: notifier === "eventfd" && random.once(2),
     pollMs: random.pick([0, 0.02, 0.2]),
     driverSleepMs: random.pick([SLEEP_MS, Number.POSITIVE_INFINITY]),
     isInline: !random.once(3),
-    recovery: random.pick(["redo", "inflight"]),
+    recovery: policy === "linux" ? "redo" : random.pick(["redo", "inflight", "inflight"]),
     hasLog: random.once(3) && !isOutOfOrder, // `addUsed` does not mark: only bursts do
+    logsRings: random.once(2),
     isOutOfOrder,
     callMicroseconds: random.pick([0, 1, 20]),
     nestedOnceIn: random.pick([2, 5, 20]),
@@ -124,9 +136,10 @@ const SPLIT_NUMS = [2, 4, 4, 8, 16, 64];
 const PACKED_NUMS = [2, 3, 4, 5, 7, 8, 16, 33, 64];
 
 /** What the driver negotiates this time. */
-export function chooseRings(random: Random, { queueCount }: SimConfig): RingConfig {
-  const isPacked = random.once(2);
-  const isInOrder = random.once(3);
+export function chooseRings(random: Random, { queueCount, policy }: SimConfig): RingConfig {
+  const isLinux = policy === "linux"; // it has neither
+  const isPacked = random.once(2) && !isLinux;
+  const isInOrder = random.once(3) && !isLinux;
   const bits = [
     VIRTIO_F_VERSION_1,
     ...(random.once(3) ? [] : [VIRTIO_F_EVENT_IDX]),
@@ -137,5 +150,7 @@ export function chooseRings(random: Random, { queueCount }: SimConfig): RingConf
   const nums = Array.from({ length: queueCount }, () =>
     random.pick(isPacked ? PACKED_NUMS : SPLIT_NUMS),
   );
-  return { isPacked, isInOrder, features: featureMask(...bits), nums };
+  const isOld = !isPacked && random.once(3); // its indices soon wrap
+  const positions = nums.map(() => (isOld ? random.between(0xff80, 0xffff) : 0));
+  return { isPacked, isInOrder, features: featureMask(...bits), nums, positions };
 }

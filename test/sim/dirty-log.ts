@@ -37,17 +37,30 @@ export class DirtyPages {
     return (byte & (1 << (bit & 7))) !== 0;
   }
 
-  /** These pieces were written since `since`: their pages are marked, or were taken since then. */
-  check(pieces: readonly Piece[], since: number, what: string): void {
+  #pagesOf({ address, length }: Piece): number[] {
     const { guestStart } = this.#shared;
-    for (const { address, length } of pieces) {
-      const first = (address - guestStart) >>> LOG_PAGE_SHIFT;
-      const last = (address + length - 1 - guestStart) >>> LOG_PAGE_SHIFT;
-      for (let page = first; page <= last; page++) {
-        const isKnown = this.#isMarked(page) || (this.#takenAt[page] ?? -1) >= since;
-        must(isKnown, `${what}: page ${page} was written, and is not in the dirty log`);
-      }
+    const first = (address - guestStart) >>> LOG_PAGE_SHIFT;
+    const last = (address + length - 1 - guestStart) >>> LOG_PAGE_SHIFT;
+    return Array.from({ length: last - first + 1 }, (_, i) => first + i);
+  }
+
+  /** Whether it is marked, or was when the marks were taken since `since`. */
+  #isKnown(page: number, since: number): boolean {
+    return this.#isMarked(page) || (this.#takenAt[page] ?? -1) >= since;
+  }
+
+  /** These pieces were written since `since`, all of them. */
+  check(pieces: readonly Piece[], since: number, what: string): void {
+    for (const page of pieces.flatMap((piece) => this.#pagesOf(piece))) {
+      const isKnown = this.#isKnown(page, since);
+      must(isKnown, `${what}: page ${page} was written, and is not in the dirty log`);
     }
+  }
+
+  /** Something in this piece of a ring was written since `since`. */
+  checkRing(piece: Piece, since: number, what: string): void {
+    const isKnown = this.#pagesOf(piece).some((page) => this.#isKnown(page, since));
+    must(isKnown, `${what}: its ring was written, and is not in the dirty log`);
   }
 
   /** Gives the memory back. */

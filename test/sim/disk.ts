@@ -40,10 +40,9 @@ export class FaultyBackend implements BlkBackend {
     canBeShort = true,
   ): number {
     const world = this.#world;
-    const { faults } = world.config;
     world.between(this.actor);
-    if (world.fault(faults.ioSlow)) world.pass(SLOW_MS * 1000);
-    if (!world.fault(faults.ioFails)) {
+    if (world.fault("ioSlow")) world.pass(SLOW_MS * 1000);
+    if (!world.fault("ioFails")) {
       const done = move(bytes);
       this.#journal.ended(offset, true);
       world.between(this.actor);

@@ -5,12 +5,13 @@ import type { QueueAddresses, Transport } from "#dist/driver/transport.js";
 import type { SharedMemory } from "#dist/memory/shared-memory.js";
 import { VhostError } from "#dist/spec/errno.js";
 import { chooseRings, type RingConfig } from "./config.js";
+import { moveTo, setIndex, usedArea } from "./driver-ring.js";
 import type { Owner } from "./owner.js";
 import type { Parts } from "./parts.js";
 import type { Requests } from "./requests.js";
 import { simRings } from "./rings.js";
 import type { Wires } from "./wires.js";
-import { type Actor, must, type World } from "./world.js";
+import { type Actor, Killed, must, type World } from "./world.js";
 
 /** Requests that a queue has at most beyond what its ring holds. */
 const BACKLOG_MAX = 4;
@@ -18,6 +19,9 @@ const BACKLOG_MAX = 4;
 const OPEN_MAX = 20;
 /** A driver that died is back after so long at most, in milliseconds. */
 const DEAD_MS = 3;
+
+/** An index that is wrong is right again after so long at most, in milliseconds. */
+const SPOILT_MS = 30;
 
 const GONE = new VhostError("ENODEV", "the driver is gone");
 
@@ -34,6 +38,8 @@ interface Life {
   sleepsUntil: number;
   /** It was killed. */
   isDead: boolean;
+  /** By queue: when its index was last right again; Infinity while it is wrong. */
+  rightAt: number[];
 }
 
 /** The driver's thread: the product's queues, and a program that sends requests. */
@@ -45,6 +51,10 @@ export class SimDriver implements Actor {
   readonly #shared: SharedMemory;
   readonly #requests: Requests;
   readonly #parts: Parts;
+  /** What it negotiated, each time that it came. */
+  readonly allRings: RingConfig[] = [];
+  /** Promises of requests that are neither kept nor broken. */
+  unsettledCount = 0;
   #life: Life | undefined;
   #state: "absent" | "starting" | "live" | "going" = "absent";
   #nextAt = 0;
@@ -69,8 +79,8 @@ export class SimDriver implements Actor {
     this.#parts = parts;
   }
 
-  get diesOnceIn(): number {
-    return this.#state === "live" ? this.#world.config.faults.driverDies : 0;
+  get death(): "driverDies" | undefined {
+    return this.isLive ? "driverDies" : undefined;
   }
 
   get isLive(): boolean {
@@ -105,14 +115,15 @@ export class SimDriver implements Actor {
   come(): void {
     const world = this.#world;
     const rings = chooseRings(world.random, world.config);
+    this.allRings.push(rings);
     const features = rings.features | blkFeatures(false, world.config.queueCount);
-    const { isPacked, isInOrder, nums } = rings;
+    const { isPacked, isInOrder, nums, positions } = rings;
     const kind = `${isPacked ? "packed" : "split"}${isInOrder ? ", in order" : ""}`;
     world.say(`a driver: ${kind}, features ${rings.features.toString(16)}, sizes ${nums}`);
     this.#owner.setFeatures(features);
     this.#requests.isInOrder = isInOrder;
     const vqs: number[] = [];
-    const transport = this.#transport(vqs, () => life.isDead);
+    const transport = this.#transport(rings, vqs, () => life.isDead);
     const completions = new Completions(transport, () => world.now);
     const life: Life = {
       rings,
@@ -123,6 +134,7 @@ export class SimDriver implements Actor {
       seen: 0,
       sleepsUntil: 0,
       isDead: false,
+      rightAt: nums.map(() => 0),
     };
     const onSubmit = () => {
       if (life.looks !== "no") return;
@@ -133,6 +145,7 @@ export class SimDriver implements Actor {
     for (const [index, num] of nums.entries()) {
       const queue = new Queue(transport, index, num, features, onSubmit);
       life.queues.push(queue);
+      if (!isPacked) moveTo(this.#shared, vqs[index] as number, positions[index] as number);
       completions.add(queue);
     }
     this.#state = "starting";
@@ -141,14 +154,16 @@ export class SimDriver implements Actor {
     });
   }
 
-  #transport(vqs: number[], isDead: () => boolean): Transport {
+  #transport({ positions }: RingConfig, vqs: number[], isDead: () => boolean): Transport {
     const world = this.#world;
     const wrapping = { world, actor: this, parts: this.#parts, isDead };
     const rings = simRings(this.#shared.memory, world.config.driverRing, wrapping);
     const transport: Partial<Transport> = {
       shared: this.#shared,
       isInline: world.config.isInline,
-      setupQueue: (index: number, at: QueueAddresses) => this.#owner.setupQueue(index, at),
+      setupQueue: (index: number, at: QueueAddresses) => {
+        this.#owner.setupQueue(index, at, positions[index] as number);
+      },
       driverRing: (vq: number) => {
         vqs.push(vq);
         return rings.driver(vq);
@@ -234,21 +249,55 @@ export class SimDriver implements Actor {
     const request = this.#requests.make(queue.index, queue.num);
     const { readable, writable, buffer } = request.memory;
     this.#world.say(`${request.name}on queue ${queue.index}`);
-    const life = this.#life;
+    const life = this.#life as Life;
+    const used = usedArea(this.#shared, life.vqs[queue.index] as number);
+    this.unsettledCount++;
     queue.submit(readable, writable, buffer).then(
       (usedBytes) => {
+        this.unsettledCount--;
         if (life !== this.#life) return; // lost meanwhile, and so it stays
         try {
-          this.#requests.complete(request, usedBytes);
+          this.#requests.complete(request, usedBytes, used);
           this.#world.say(`request ${request.id} is done`);
         } catch (error) {
           this.#world.failure ??= error;
         }
       },
       (error) => {
-        if (life === this.#life && this.isLive) this.#world.failure ??= error;
+        this.unsettledCount--;
+        const isOver = !(life === this.#life && this.isLive);
+        const isMeant = error === GONE || error instanceof Killed;
+        if (!isOver || !isMeant) this.#world.failure ??= error;
       },
     );
+  }
+
+  /** The available index of a split ring says for a while what can't be. */
+  spoilIndex(): void {
+    const { random } = this.#world;
+    const life = this.#life as Life;
+    const index = random.below(life.queues.length);
+    const { num } = life.queues[index] as Queue;
+    const vq = life.vqs[index] as number;
+    if (life.rings.isPacked || life.rightAt[index] === Number.POSITIVE_INFINITY) return;
+    life.rightAt[index] = Number.POSITIVE_INFINITY;
+    const ahead = random.between(num + 1, 0xffff - num);
+    this.#world.say(`the index of queue ${index} is wrong by ${ahead}`);
+    setIndex(this.#shared, vq, ahead);
+    if (random.once(2)) this.#wires.kick(index);
+    const ms = random.below(SPOILT_MS * 1000) / 1000;
+    if (random.once(2)) this.#nextAt = this.#world.now + ms; // what it sends puts it right
+    this.#world.after(ms, "the index is right again", () => {
+      if (life !== this.#life) return;
+      life.rightAt[index] = this.#world.now;
+      if (!life.isDead) setIndex(this.#shared, vq, 0);
+      if (!life.isDead && random.once(2)) this.#wires.kick(index);
+    });
+  }
+
+  /** When the index of a queue was last right again; Infinity: it is wrong. */
+  rightAt(index: number): number {
+    return this.#life?.rightAt[index] ?? 0;
   }
 
   /** Resets the device; `isLast`: no driver comes after it. */

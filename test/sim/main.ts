@@ -1,7 +1,8 @@
 // The command: `npm run sim -- SEED`. Exit status: 0 nothing found, 1 something, 2 an argument is
 // wrong.
 
-import { Command, CommanderError, InvalidArgumentError } from "commander";
+import { Command } from "commander";
+import { runCommand, toU32 } from "#dist/fuzz/command.js";
 import { type SimResult, STEPS_DEFAULT, simulate } from "./simulation.js";
 
 interface Options {
@@ -12,11 +13,6 @@ interface Options {
 
 /** Findings after which it ends. */
 const FINDINGS_MAX = 10;
-
-function toNumber(text: string): number {
-  if (/^\d{1,10}$/.test(text) && Number(text) < 2 ** 32) return Number(text);
-  throw new InvalidArgumentError("A whole number below 2^32.");
-}
 
 /** A finding, with all that is needed to look into it. */
 function report({ seed, steps, config, failure, last }: SimResult, faultySteps: number): string {
@@ -37,42 +33,31 @@ async function run(first: number | undefined, options: Options): Promise<void> {
   const total = { runs: 0, steps: 0, sent: 0, completed: 0, lost: 0, simulatedMs: 0, found: 0 };
   for (; total.runs < seeds && total.found < FINDINGS_MAX; total.runs++) {
     const result = await simulate((begin + total.runs) >>> 0, { steps, ...print });
-    total.steps += result.steps;
-    total.sent += result.sent;
-    total.completed += result.completed;
-    total.lost += result.lost;
-    total.simulatedMs += result.simulatedMs;
+    for (const name of ["steps", "sent", "completed", "lost", "simulatedMs"] as const) {
+      total[name] += result[name];
+    }
     if (seeds === 1) console.log(`trace ${result.hash}`);
     if (result.failure === undefined) continue;
     total.found++;
     console.log(report(result, steps));
   }
   const seconds = (performance.now() - began) / 1000;
-  const { runs, sent, completed, lost, found } = total;
-  console.log(
-    `${runs} seeds from ${begin} in ${seconds.toFixed(1)} s, ${(runs / seconds).toFixed(0)} a second: ` +
-      `${total.steps} steps, ${(total.simulatedMs / 1000).toFixed(1)} simulated seconds`,
-  );
-  console.log(
-    `${sent} requests: ${completed} completed, ${lost} lost with their driver or a reset`,
-  );
+  const { runs, sent, completed, lost, simulatedMs, found } = total;
+  const simulated = `${total.steps} steps, ${(simulatedMs / 1000).toFixed(1)} simulated seconds`;
+  const speed = `in ${seconds.toFixed(1)} s, ${(runs / seconds).toFixed(0)} a second`;
+  console.log(`${runs} seeds from ${begin} ${speed}: ${simulated}`);
+  const ends = `${completed} completed, ${lost} lost with their driver or a reset`;
+  console.log(`${sent} requests: ${ends}`);
   console.log(found === 0 ? "nothing found" : `${found} found`);
   if (found > 0) process.exitCode = 1;
 }
 
 const program = new Command("sim")
   .description("Driver, worker and device on one thread, by a seed, with faults.")
-  .argument("[seed]", "of the first run; each next one has the next", toNumber)
-  .option("--seeds <n>", "runs", toNumber, 1)
-  .option("--steps <n>", "steps with faults in each", toNumber, STEPS_DEFAULT)
+  .argument("[seed]", "of the first run; each next one has the next", toU32)
+  .option("--seeds <n>", "runs", toU32, 1)
+  .option("--steps <n>", "steps with faults in each", toU32, STEPS_DEFAULT)
   .option("--verbose", "prints everything that happens", false)
-  .exitOverride()
-  .showHelpAfterError("Run with --help to see what there is.")
   .action(run);
 
-try {
-  await program.parseAsync();
-} catch (error) {
-  if (!(error instanceof CommanderError)) throw error;
-  process.exitCode = error.exitCode === 0 ? 0 : 2;
-}
+await runCommand(program);

@@ -4,6 +4,7 @@ import type { DeviceRing, DriverRing } from "#dist/ring/ring.js";
 import { RingTables } from "#dist/ring/tables.js";
 import * as s from "#dist/spec/ring-state.js";
 import type { VhostWorker } from "#dist/vhost/worker.js";
+import type { SimConfig } from "./config.js";
 import type { SimNotifier } from "./notifier.js";
 import type { Parts } from "./parts.js";
 import type { Recovery } from "./recovery.js";
@@ -13,6 +14,8 @@ export interface Mutant {
   name: string;
   /** What the simulation says of it. */
   found: RegExp;
+  /** Where it can be seen at all; the seed chooses the rest. */
+  config?: Partial<SimConfig>;
   /** Made anew for each run. */
   make(): Parts;
 }
@@ -64,11 +67,22 @@ function askedEarly(ring: { publish(): void }, ask: () => boolean) {
   };
 }
 
+/** A device's ring that starts without one of its flags. */
+const withoutFlag = (flag: number): Parts =>
+  device((ring, _tables, view) => ({
+    start: (position) => {
+      const flags = view.getUint32(ring.vq + s.VQ_FLAGS, true);
+      view.setUint32(ring.vq + s.VQ_FLAGS, flags & ~flag, true);
+      return ring.start(position);
+    },
+  }));
+
 /** All of them. */
 export const MUTANTS: Mutant[] = [
   {
     name: "a worker that sleeps although it was kicked meanwhile",
     found: /lost wake-up: the worker|nothing goes on/,
+    config: { notifier: "doorbell" },
     make: () =>
       notifier((made) => ({
         hasKicks: () => false,
@@ -148,6 +162,12 @@ export const MUTANTS: Mutant[] = [
       })),
   },
   {
+    name: "a worker that does not look again at a ring that it refused",
+    found: /lost wake-up: the worker|something is to be done/,
+    config: { policy: "strict" },
+    make: () => worker(() => ({ recheckRefused: () => {} })),
+  },
+  {
     name: "a chain that is used twice",
     found: /VRING_E_USED|VRING_E_COMPLETION|completed twice|0 bytes of|request/,
     make: () =>
@@ -160,7 +180,7 @@ export const MUTANTS: Mutant[] = [
   },
   {
     name: "a burst whose last chain is never used",
-    found: /something is to be done|nothing goes on|in flight|VRING_E/,
+    found: /something is to be done|nothing goes on|in flight|VRING_E|lost wake-up|status/,
     make: () => device((ring) => ({ addUsedN: (n) => ring.addUsedN(n > 1 ? n - 1 : n) })),
   },
   {
@@ -192,6 +212,7 @@ export const MUTANTS: Mutant[] = [
   {
     name: "a restart that forgets what was in flight",
     found: /something is to be done|nothing goes on|in the in-flight area|in flight|VRING_E/,
+    config: { policy: "strict", recovery: "inflight" },
     make: () =>
       device((ring, _tables, view) => ({
         start: (position) => {
@@ -240,14 +261,14 @@ export const MUTANTS: Mutant[] = [
   },
   {
     name: "pages that are not marked in the dirty log",
-    found: /not in the dirty log/,
-    make: () =>
-      device((ring, _tables, view) => ({
-        start: (position) => {
-          const flags = view.getUint32(ring.vq + s.VQ_FLAGS, true);
-          view.setUint32(ring.vq + s.VQ_FLAGS, flags & ~s.VQ_F_LOG, true);
-          return ring.start(position);
-        },
-      })),
+    found: /page \d+ was written, and is not in the dirty log/,
+    config: { hasLog: true, isOutOfOrder: false },
+    make: () => withoutFlag(s.VQ_F_LOG),
+  },
+  {
+    name: "a ring that is not marked in the dirty log",
+    found: /its ring was written, and is not in the dirty log/,
+    config: { hasLog: true, logsRings: true, isOutOfOrder: false },
+    make: () => withoutFlag(s.VQ_F_LOG_USED),
   },
 ];

@@ -79,11 +79,13 @@ export class Owner {
     this.#features = features;
   }
 
-  /** The driver tells of a queue. */
-  setupQueue(index: number, { num, ...addresses }: QueueAddresses): void {
+  /** The driver tells of a queue; `position`: where a split ring is. */
+  setupQueue(index: number, { num, ...addresses }: QueueAddresses, position: number): void {
     const vring = this.#vrings[index] as Vring;
     vring.setNum(num, this.#features);
+    if (position !== 0) vring.setBase(position, this.#features);
     vring.addresses = addresses;
+    if (this.#world.config.logsRings) vring.logAddress = addresses.device;
   }
 
   #post(name: string, run: Operation["run"], done = () => {}, isRepeated = false): void {
@@ -137,7 +139,7 @@ export class Owner {
       memory,
       regions: this.#regionTable,
       features,
-      policy: "strict" as const,
+      policy: config.policy,
       log: this.#dirty?.log,
     };
     const rings: RingStart[] = [];
@@ -168,6 +170,7 @@ export class Owner {
         this.#stopped.add(index);
         this.#vrings[index]?.setBase(position, this.#features);
       }
+      if (this.started.length === 0) return; // a worker that was killed has left none
       this.#release();
       const ms = this.#world.random.pick([0, 0.1, 20]);
       this.#world.after(ms, "queues start again", () => {

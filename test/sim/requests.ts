@@ -1,3 +1,4 @@
+import type { Piece } from "#dist/driver/queue.js";
 import type { SharedMemory } from "#dist/memory/shared-memory.js";
 import * as blk from "#dist/spec/virtio-blk.js";
 import { Graveyard, GuardedBuffer } from "./buffers.js";
@@ -139,8 +140,8 @@ export class Requests implements Journal {
     return type === blk.VIRTIO_BLK_T_GET_ID ? blk.VIRTIO_BLK_ID_BYTES : 0;
   }
 
-  /** It came back, with so many bytes. */
-  complete(request: SimRequest, usedBytes: number): void {
+  /** It came back, with so many bytes; the device has told that in the piece `used`. */
+  complete(request: SimRequest, usedBytes: number, used: Piece): void {
     const { name, memory, writableBytes, queue, id } = request;
     must(this.#open.delete(request), `${name}: completed twice, or after its end`);
     if (this.isInOrder) {
@@ -150,6 +151,7 @@ export class Requests implements Journal {
     must(usedBytes === writableBytes, `${name}: ${usedBytes} bytes of ${writableBytes}`);
     const answer = memory.received(name);
     this.#dirty?.check(memory.writable, request.at, name);
+    if (this.#world.config.logsRings) this.#dirty?.checkRing(used, request.at, name);
     const status = answer[writableBytes - 1];
     if (status === blk.VIRTIO_BLK_S_OK) this.#checkDone(request, answer);
     else this.#checkFailed(request, status);

@@ -58,16 +58,16 @@ export class Wires {
   /** The driver kicks. `amid`: called between the two halves of a kick by doorbell. */
   kick(queue: number, amid: () => void = () => {}): void {
     const world = this.#world;
-    const { notifier, faults } = world.config;
+    const { notifier } = world.config;
     if (notifier === "kickless") return;
     const isRemote = notifier === "eventfd";
     const mayGo = isRemote && !this.hearer.awaitsKick(queue);
-    if (mayGo && world.fault(faults.kickLost)) {
+    if (mayGo && world.fault("kickLost")) {
       world.say(`kick ${queue} is lost`);
       this.lostKicks |= 1 << queue;
       return;
     }
-    if (isRemote && world.fault(faults.kickLate)) {
+    if (isRemote && world.fault("kickLate")) {
       this.lateKicks[queue] = (this.lateKicks[queue] ?? 0) + 1;
       const ms = world.random.below(LATE_MS * 1000) / 1000;
       world.after(ms, `kick ${queue}, late`, () => {
@@ -77,7 +77,7 @@ export class Wires {
       return;
     }
     this.#deliverKick(queue, amid);
-    if (world.fault(faults.kickTwice)) this.#deliverKick(queue);
+    if (world.fault("kickTwice")) this.#deliverKick(queue);
   }
 
   #deliverKick(queue: number, amid: () => void = () => {}): void {
@@ -96,14 +96,14 @@ export class Wires {
   /** The worker calls. */
   call(queue: number): void {
     const world = this.#world;
-    const { faults, driverSleepMs } = world.config;
+    const { driverSleepMs } = world.config;
     const mayGo = driverSleepMs < Number.POSITIVE_INFINITY;
-    if (mayGo && world.fault(faults.callLost)) {
+    if (mayGo && world.fault("callLost")) {
       world.say(`call ${queue} is lost`);
       this.lostCalls |= 1 << queue;
       return;
     }
-    if (world.fault(faults.callLate)) {
+    if (world.fault("callLate")) {
       this.lateCalls++;
       const ms = world.random.below(LATE_MS * 1000) / 1000;
       world.after(ms, `call ${queue}, late`, () => {
@@ -113,7 +113,7 @@ export class Wires {
       return;
     }
     this.#deliverCall(queue);
-    if (world.fault(faults.callTwice)) this.#deliverCall(queue);
+    if (world.fault("callTwice")) this.#deliverCall(queue);
   }
 
   #deliverCall(queue: number): void {

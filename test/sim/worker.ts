@@ -31,6 +31,7 @@ interface Life {
 /** The worker's thread: the loop of `vhostWorker`, a step at a time, which may end at any point. */
 export class SimWorker implements Actor, Hearer {
   readonly name = "worker";
+  readonly death = "workerDies";
   readonly counters = new Counters();
   readonly #world: World;
   readonly #wires: Wires;
@@ -60,10 +61,6 @@ export class SimWorker implements Actor, Hearer {
     this.#parts = parts;
     wires.hearer = this;
     owner.task = this;
-  }
-
-  get diesOnceIn(): number {
-    return this.#world.config.faults.workerDies;
   }
 
   /** Makes it, and lets it go on where the one before was. */

@@ -3,7 +3,7 @@
 // steps of its own ("nested"), or the actor dies there.
 
 import type { Random } from "#dist/fuzz/random.js";
-import type { SimConfig } from "./config.js";
+import type { Faults, SimConfig } from "./config.js";
 import type { Trace } from "./trace.js";
 
 /** Something that must hold does not. */
@@ -26,8 +26,8 @@ export interface Actor {
   step(isNested: boolean): void | Promise<void>;
   /** When it would be ready by itself, in simulated milliseconds; Infinity: never. */
   readonly wakesAt: number;
-  /** Once in so many calls it dies; 0: never. */
-  readonly diesOnceIn: number;
+  /** The fault that is its death; undefined: it can't die now. */
+  readonly death: keyof Faults | undefined;
   /** It is killed here and now: what is left of its step only unwinds. */
   died(): void;
 }
@@ -54,6 +54,8 @@ export class World {
   now = 0;
   /** Whether faults happen still. */
   isFaulty = true;
+  /** How often each fault has happened. */
+  readonly faults: Faults;
   /** What went wrong where nobody catches it. */
   failure: unknown;
   readonly actors: Actor[] = [];
@@ -64,6 +66,8 @@ export class World {
     this.random = random;
     this.trace = trace;
     this.config = config;
+    const names = Object.keys(config.faults).map((name) => [name, 0]);
+    this.faults = Object.fromEntries(names);
   }
 
   /** A line for the trace. */
@@ -71,9 +75,12 @@ export class World {
     this.trace.add(`${this.now.toFixed(4)} ${"  ".repeat(this.#stack.length)}${text}`);
   }
 
-  /** A fault that happens once in `times`, never when that is 0 or faults are over. */
-  fault(times: number): boolean {
-    return this.isFaulty && times > 0 && this.random.once(times);
+  /** An occasion for a fault: whether it happens. */
+  fault(name: keyof Faults): boolean {
+    const times = this.config.faults[name];
+    if (!this.isFaulty || times === 0 || !this.random.once(times)) return false;
+    this.faults[name]++;
+    return true;
   }
 
   /** So much time passes at most, in microseconds. */
@@ -132,7 +139,7 @@ export class World {
     } finally {
       if (isGuest) this.#stack.pop();
     }
-    if (isGuest || !this.fault(actor.diesOnceIn)) return;
+    if (isGuest || !actor.death || !this.fault(actor.death)) return;
     this.say(`${actor.name} is killed`);
     actor.died();
     throw new Killed();
