@@ -37,8 +37,8 @@ export interface DirtyLog {
 /**
  * Where the ring goes on: `position`, or what its region of the in-flight area says, at the linear
  * address `region`, which is aligned to 8. Side effect: the region is mended or begun. Throws
- * EINVAL for one that can't be gone on from. The ring must not run. Of a packed ring, descriptors in
- * flight are marked available.
+ * EINVAL for one that can't be gone on from. The ring must not run. Of a packed ring, descriptors
+ * in flight are marked available.
  */
 export function recover(
   shared: SharedMemory,

@@ -28,7 +28,8 @@ const SCRIPT = `
   while [ $step -lt ${STEPS} ]; do
     yes "step $step" | dd of=/dev/vda bs=${BLOCK} seek=$((step * ${BLOCKS})) count=${BLOCKS} \
       iflag=fullblock oflag=direct conv=notrunc,fsync 2>/dev/null
-    yes "step $step" | dd of=/mnt/$step bs=${2 * BLOCK} count=1 iflag=fullblock conv=fsync 2>/dev/null
+    yes "step $step" | dd of=/mnt/$step bs=${2 * BLOCK} count=1 \
+      iflag=fullblock conv=fsync 2>/dev/null
     say step $step
     step=$((step + 1))
   done

@@ -1,4 +1,5 @@
-// In-flight regions that somebody has written to, and what must hold of what recovery makes of them.
+// In-flight regions that somebody has written to, and what must hold of what recovery makes of
+// them.
 
 import fc from "fast-check";
 import { expect } from "vitest";

@@ -50,7 +50,8 @@ async function run(first: number | undefined, options: Options): Promise<void> {
   const seconds = (performance.now() - began) / 1000;
   const { runs, sent, completed, lost, found } = total;
   console.log(
-    `${runs} seeds from ${begin} in ${seconds.toFixed(1)} s, ${(runs / seconds).toFixed(0)} a second: ` +
+    `${runs} seeds from ${begin} in ${seconds.toFixed(1)} s, ` +
+      `${(runs / seconds).toFixed(0)} a second: ` +
       `${total.steps} steps, ${(total.simulatedMs / 1000).toFixed(1)} simulated seconds`,
   );
   console.log(
