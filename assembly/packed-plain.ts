@@ -106,62 +106,6 @@ function writeRecord(
   store<u32>(chain, 0, CHAIN_USED_BYTES);
 }
 
-/**
- * Takes one list of descriptors, pieces up to iovec `iovEnd`. Returns how many they are; 0 when the
- * list is not plain.
- */
-function takeList(
-  vq: usize,
-  region: usize,
-  chain: usize,
-  start: u32,
-  iovEnd: u32,
-  first: u32,
-  firstFlags: u32,
-): u32 {
-  const num = load<u32>(vq, VQ_NUM);
-  const ring = load<usize>(vq, VQ_DESC);
-  const iovs = load<usize>(vq, VQ_IOV);
-  const guest = load<u64>(region, REGION_GUEST);
-  const size = load<u64>(region, REGION_SIZE);
-  const linear = load<u32>(region, REGION_LINEAR);
-  let index = first & INDEX;
-  let desc = ring + <usize>index * VIRTQ_DESC_BYTES;
-  let avail = availFlags(first);
-  let flags = firstFlags;
-  let iov = start;
-  let writable = start; // the first writable piece: after the last readable one
-  let outBytes: u64 = 0;
-  let inBytes: u64 = 0;
-  while (true) {
-    const offset = load<u64>(desc) - guest;
-    const len = load<u32>(desc, VIRTQ_DESC_LEN);
-    const isPlain = (flags & KIND) == avail && iov < iovEnd && len != 0;
-    if (!isPlain || offset >= size || <u64>len > size - offset) return 0;
-    store<u64>(iovs + <usize>iov * IOV_BYTES, <u64>(linear + <u32>offset) | ((<u64>len) << 32));
-    if (flags & VIRTQ_DESC_F_WRITE) {
-      inBytes += len;
-      iov++;
-    } else {
-      if (iov != writable) return 0;
-      outBytes += len;
-      writable = ++iov;
-    }
-    if ((flags & VIRTQ_DESC_F_NEXT) == 0) break;
-    index++;
-    if (index == num) {
-      index = 0;
-      avail ^= VIRTQ_DESC_F_AVAIL | VIRTQ_DESC_F_USED;
-    }
-    desc = ring + <usize>index * VIRTQ_DESC_BYTES;
-    flags = <u32>load<u16>(desc, PVIRTQ_DESC_FLAGS);
-  }
-  if ((outBytes | inBytes) >> 32) return 0;
-  const head = <u32>load<u16>(desc, PVIRTQ_DESC_ID) | ((iov - start) << 16);
-  writeRecord(chain, head, start, writable, iov, outBytes, inBytes);
-  return iov - start;
-}
-
 /** As `takePlain`, of lists of descriptors, pieces up to iovec `iovEnd`. */
 function takeLists(
   vq: usize,
@@ -175,21 +119,56 @@ function takeLists(
   enough: u32,
 ): u32 {
   const num = load<u32>(vq, VQ_NUM);
-  let at = first;
+  const ring = load<usize>(vq, VQ_DESC);
+  const iovs = load<usize>(vq, VQ_IOV);
+  const guest = load<u64>(region, REGION_GUEST);
+  const size = load<u64>(region, REGION_SIZE);
+  const linear = load<u32>(region, REGION_LINEAR);
+  let index = first & INDEX;
+  let avail = availFlags(first);
   let flags = firstFlags;
-  let iov = iovStart;
   let lists: u32 = 0;
+  let start = iovStart; // of the list, as what follows
+  let iov = start;
+  let writable = start; // the first writable piece: after the last readable one
+  let outBytes: u64 = 0;
+  let inBytes: u64 = 0;
   while (true) {
-    const count = takeList(vq, region, chain, iov, iovEnd, at, flags);
-    if (count == 0) break;
+    const desc = ring + <usize>index * VIRTQ_DESC_BYTES;
+    const offset = load<u64>(desc) - guest;
+    const len = load<u32>(desc, VIRTQ_DESC_LEN);
+    const isPlain = (flags & KIND) == avail && iov < iovEnd && len != 0;
+    if (!isPlain || offset >= size || <u64>len > size - offset) break;
+    store<u64>(iovs + <usize>iov * IOV_BYTES, <u64>(linear + <u32>offset) | ((<u64>len) << 32));
+    if (flags & VIRTQ_DESC_F_WRITE) {
+      inBytes += len;
+      iov++;
+    } else {
+      if (iov != writable) break;
+      outBytes += len;
+      writable = ++iov;
+    }
+    index++;
+    if (index == num) {
+      index = 0;
+      avail ^= VIRTQ_DESC_F_AVAIL | VIRTQ_DESC_F_USED;
+    }
+    const next = ring + <usize>index * VIRTQ_DESC_BYTES;
+    if (flags & VIRTQ_DESC_F_NEXT) {
+      flags = <u32>load<u16>(next, PVIRTQ_DESC_FLAGS);
+      continue;
+    }
+    if ((outBytes | inBytes) >> 32) break;
+    const head = <u32>load<u16>(desc, PVIRTQ_DESC_ID) | ((iov - start) << 16);
+    writeRecord(chain, head, start, writable, iov, outBytes, inBytes);
+    start = writable = iov;
+    outBytes = inBytes = 0;
     lists++;
-    iov += count;
     if (lists == limit || iov - iovStart >= enough) break;
     chain += CHAIN_BYTES;
-    at = moved(at, count, num);
-    flags = loadFlags(descAt(vq, at));
+    flags = loadFlags(next);
   }
-  return (lists << 16) | (iov - iovStart);
+  return (lists << 16) | (start - iovStart);
 }
 
 /**
