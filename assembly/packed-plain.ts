@@ -50,41 +50,38 @@ function takeSingles(
   flags: u32,
   limit: u32,
 ): u32 {
-  const num = load<u32>(vq, VQ_NUM);
   const ring = load<usize>(vq, VQ_DESC);
+  const ringEnd = ring + <usize>load<u32>(vq, VQ_NUM) * VIRTQ_DESC_BYTES;
   const iovs = load<usize>(vq, VQ_IOV);
   const guest = load<u64>(region, REGION_GUEST);
   const size = load<u64>(region, REGION_SIZE);
   const linear = load<u32>(region, REGION_LINEAR);
   const iovEnd = iovStart + limit;
-  let index = first & INDEX;
   let avail = availFlags(first);
   let iov = iovStart;
-  let desc = ring + <usize>index * VIRTQ_DESC_BYTES;
+  let desc = ring + <usize>(first & INDEX) * VIRTQ_DESC_BYTES;
   while (true) {
     if ((flags & (KIND | VIRTQ_DESC_F_NEXT)) != avail) break;
     const offset = load<u64>(desc) - guest;
-    const len = load<u32>(desc, VIRTQ_DESC_LEN);
-    if (len == 0) break;
+    const len = <u64>load<u32>(desc, VIRTQ_DESC_LEN);
     if (offset >= size) break;
-    if (<u64>len > size - offset) break;
+    if (len - 1 >= size - offset) break; // a length of 0 too
     const id = <u32>load<u16>(desc, PVIRTQ_DESC_ID);
-    store<u64>(iovs + <usize>iov * IOV_BYTES, <u64>(linear + <u32>offset) | ((<u64>len) << 32));
+    store<u64>(iovs + <usize>iov * IOV_BYTES, <u64>(linear + <u32>offset) | (len << 32));
     // Two words at once, each time: HEAD and IOV_START, OUT_ and IN_COUNT, OUT_ and IN_BYTES.
     const half = (<u64>(flags & VIRTQ_DESC_F_WRITE)) << 4;
     store<u64>(chain, <u64>(id | (1 << 16)) | ((<u64>iov) << 32), CHAIN_HEAD);
     store<u64>(chain, (<u64>1) << half, CHAIN_OUT_COUNT);
-    store<u64>(chain, (<u64>len) << half, CHAIN_OUT_BYTES);
+    store<u64>(chain, len << half, CHAIN_OUT_BYTES);
     store<u32>(chain, 0, CHAIN_USED_BYTES);
     chain += CHAIN_BYTES;
     iov++;
     if (iov == iovEnd) break;
-    index++;
-    if (index == num) {
-      index = 0;
+    desc += VIRTQ_DESC_BYTES;
+    if (desc == ringEnd) {
+      desc = ring;
       avail ^= VIRTQ_DESC_F_AVAIL | VIRTQ_DESC_F_USED;
     }
-    desc = ring + <usize>index * VIRTQ_DESC_BYTES;
     flags = loadFlags(desc);
   }
   return iov - iovStart;
@@ -118,13 +115,13 @@ function takeLists(
   limit: u32,
   enough: u32,
 ): u32 {
-  const num = load<u32>(vq, VQ_NUM);
   const ring = load<usize>(vq, VQ_DESC);
+  const ringEnd = ring + <usize>load<u32>(vq, VQ_NUM) * VIRTQ_DESC_BYTES;
   const iovs = load<usize>(vq, VQ_IOV);
   const guest = load<u64>(region, REGION_GUEST);
   const size = load<u64>(region, REGION_SIZE);
   const linear = load<u32>(region, REGION_LINEAR);
-  let index = first & INDEX;
+  let desc = ring + <usize>(first & INDEX) * VIRTQ_DESC_BYTES;
   let avail = availFlags(first);
   let flags = firstFlags;
   let lists: u32 = 0;
@@ -134,12 +131,11 @@ function takeLists(
   let outBytes: u64 = 0;
   let inBytes: u64 = 0;
   while (true) {
-    const desc = ring + <usize>index * VIRTQ_DESC_BYTES;
     const offset = load<u64>(desc) - guest;
-    const len = load<u32>(desc, VIRTQ_DESC_LEN);
-    const isPlain = (flags & KIND) == avail && iov < iovEnd && len != 0;
-    if (!isPlain || offset >= size || <u64>len > size - offset) break;
-    store<u64>(iovs + <usize>iov * IOV_BYTES, <u64>(linear + <u32>offset) | ((<u64>len) << 32));
+    const len = <u64>load<u32>(desc, VIRTQ_DESC_LEN);
+    if ((flags & KIND) != avail || iov >= iovEnd) break;
+    if (offset >= size || len - 1 >= size - offset) break; // a length of 0 too
+    store<u64>(iovs + <usize>iov * IOV_BYTES, <u64>(linear + <u32>offset) | (len << 32));
     if (flags & VIRTQ_DESC_F_WRITE) {
       inBytes += len;
       iov++;
@@ -148,25 +144,24 @@ function takeLists(
       outBytes += len;
       writable = ++iov;
     }
-    index++;
-    if (index == num) {
-      index = 0;
+    const id = <u32>load<u16>(desc, PVIRTQ_DESC_ID);
+    desc += VIRTQ_DESC_BYTES;
+    if (desc == ringEnd) {
+      desc = ring;
       avail ^= VIRTQ_DESC_F_AVAIL | VIRTQ_DESC_F_USED;
     }
-    const next = ring + <usize>index * VIRTQ_DESC_BYTES;
     if (flags & VIRTQ_DESC_F_NEXT) {
-      flags = <u32>load<u16>(next, PVIRTQ_DESC_FLAGS);
+      flags = <u32>load<u16>(desc, PVIRTQ_DESC_FLAGS);
       continue;
     }
     if ((outBytes | inBytes) >> 32) break;
-    const head = <u32>load<u16>(desc, PVIRTQ_DESC_ID) | ((iov - start) << 16);
-    writeRecord(chain, head, start, writable, iov, outBytes, inBytes);
+    writeRecord(chain, id | ((iov - start) << 16), start, writable, iov, outBytes, inBytes);
     start = writable = iov;
     outBytes = inBytes = 0;
     lists++;
     if (lists == limit || iov - iovStart >= enough) break;
     chain += CHAIN_BYTES;
-    flags = loadFlags(next);
+    flags = loadFlags(desc);
   }
   return (lists << 16) | (start - iovStart);
 }
@@ -196,10 +191,10 @@ function takeTable(
   let inBytes: u64 = 0;
   for (let entry = table; entry != end; entry += VIRTQ_DESC_BYTES) {
     const offset = load<u64>(entry) - guest;
-    const len = load<u32>(entry, VIRTQ_DESC_LEN);
-    if (iov >= iovEnd || len == 0) return 0;
-    if (offset >= size || <u64>len > size - offset) return 0;
-    store<u64>(iovs + <usize>iov * IOV_BYTES, <u64>(linear + <u32>offset) | ((<u64>len) << 32));
+    const len = <u64>load<u32>(entry, VIRTQ_DESC_LEN);
+    if (iov >= iovEnd) return 0;
+    if (offset >= size || len - 1 >= size - offset) return 0; // a length of 0 too
+    store<u64>(iovs + <usize>iov * IOV_BYTES, <u64>(linear + <u32>offset) | (len << 32));
     if (load<u16>(entry, PVIRTQ_DESC_FLAGS) & VIRTQ_DESC_F_WRITE) {
       inBytes += len;
       iov++;
