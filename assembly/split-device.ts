@@ -116,7 +116,7 @@ function consume(vq: usize): void {
   store<u32>(vq, 0, VQ_ERROR);
 }
 
-/** Moves past `head` as `consume` does, and records it: it was popped, or is to be `again`. */
+/** `consume`, where chains in flight are recorded: `head` is one that was in flight, or is new. */
 function consumeRecorded(vq: usize, head: u32): void {
   if (resubmitLeft(vq) != 0) {
     consumeAgain(vq, 1);
