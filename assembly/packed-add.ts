@@ -126,7 +126,7 @@ function writeAt(
   else writeOther(desc, len, id, flags);
 }
 
-/** Writes the pieces from position `first` on, one descriptor each. */
+/** Writes the pieces from position `first` on, one descriptor each; the first of them last. */
 function writeList(
   vq: usize,
   first: u32,
@@ -140,24 +140,24 @@ function writeList(
   const ringEnd = ring + <usize>load<u32>(vq, VQ_NUM) * VIRTQ_DESC_BYTES;
   const delta = load<u64>(vq, VQ_GUEST_DELTA);
   let desc = ring + <usize>(first & INDEX) * VIRTQ_DESC_BYTES;
-  let flags = availFlags(first);
-  if (total > 1) flags |= VIRTQ_DESC_F_NEXT;
-  if (outCount == 0) flags |= VIRTQ_DESC_F_WRITE;
-  store<u64>(desc, <u64>load<u32>(iov) + delta);
-  if (first == published) writeFirst(vq, desc, load<u32>(iov, IOV_LENGTH), id, flags);
-  else writeOther(desc, load<u32>(iov, IOV_LENGTH), id, flags);
+  let flags = availFlags(first) | VIRTQ_DESC_F_NEXT;
+  let piece = iov;
   for (let i: u32 = 1; i < total; i++) {
-    iov += IOV_BYTES;
+    piece += IOV_BYTES;
     desc += VIRTQ_DESC_BYTES;
     if (desc == ringEnd) {
       desc = ring;
       flags ^= VIRTQ_DESC_F_AVAIL | VIRTQ_DESC_F_USED;
     }
-    if (i == outCount) flags |= VIRTQ_DESC_F_WRITE;
+    if (i >= outCount) flags |= VIRTQ_DESC_F_WRITE;
     if (i + 1 == total) flags ^= VIRTQ_DESC_F_NEXT;
-    store<u64>(desc, <u64>load<u32>(iov) + delta);
-    writeOther(desc, load<u32>(iov, IOV_LENGTH), id, flags);
+    store<u64>(desc, <u64>load<u32>(piece) + delta);
+    writeOther(desc, load<u32>(piece, IOV_LENGTH), id, flags);
   }
+  const write: u32 = outCount > 0 ? 0 : VIRTQ_DESC_F_WRITE;
+  const kind = total > 1 ? write | VIRTQ_DESC_F_NEXT : write;
+  const addr = <u64>load<u32>(iov) + delta;
+  writeAt(vq, first, published, addr, load<u32>(iov, IOV_LENGTH), id, kind);
 }
 
 /** Writes the pieces to the id's table, and the descriptor for it at `position`. */
