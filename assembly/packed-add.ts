@@ -136,23 +136,28 @@ function writeList(
   outCount: u32,
   total: u32,
 ): void {
+  const num = load<u32>(vq, VQ_NUM);
   const ring = load<usize>(vq, VQ_DESC);
-  const ringEnd = ring + <usize>load<u32>(vq, VQ_NUM) * VIRTQ_DESC_BYTES;
   const delta = load<u64>(vq, VQ_GUEST_DELTA);
-  let desc = ring + <usize>(first & INDEX) * VIRTQ_DESC_BYTES;
+  let index = first & INDEX;
+  let staged = published ^ (first & WRAP); // index of what is staged first
   let flags = availFlags(first) | VIRTQ_DESC_F_NEXT;
   let piece = iov;
-  for (let i: u32 = 1; i < total; i++) {
+  for (let i: u32 = 2; i <= total; i++) {
     piece += IOV_BYTES;
-    desc += VIRTQ_DESC_BYTES;
-    if (desc == ringEnd) {
-      desc = ring;
+    index++;
+    if (index == num) {
+      index = 0;
+      staged ^= WRAP;
       flags ^= VIRTQ_DESC_F_AVAIL | VIRTQ_DESC_F_USED;
     }
-    if (i >= outCount) flags |= VIRTQ_DESC_F_WRITE;
-    if (i + 1 == total) flags ^= VIRTQ_DESC_F_NEXT;
+    if (i > outCount) flags |= VIRTQ_DESC_F_WRITE;
+    if (i == total) flags ^= VIRTQ_DESC_F_NEXT;
+    const desc = ring + <usize>index * VIRTQ_DESC_BYTES;
     store<u64>(desc, <u64>load<u32>(piece) + delta);
-    writeOther(desc, load<u32>(piece, IOV_LENGTH), id, flags);
+    const len = load<u32>(piece, IOV_LENGTH);
+    if (index == staged) writeFirst(vq, desc, len, id, flags);
+    else writeOther(desc, len, id, flags);
   }
   const write: u32 = outCount > 0 ? 0 : VIRTQ_DESC_F_WRITE;
   const kind = total > 1 ? write | VIRTQ_DESC_F_NEXT : write;
