@@ -46,11 +46,12 @@ export function writeDesc(desc: usize, addr: u64, len: u32, tail: u32): void {
   store<u32>(desc, tail, VIRTQ_DESC_FLAGS);
 }
 
-/** Writes pieces to a packed ring's indirect table, at linear `table`. */
+/** Writes pieces to a packed ring's indirect table, at linear `table`; ids are 0. */
 export function writeTable(table: usize, delta: u64, iov: usize, outCount: u32, total: u32): void {
   for (let i: u32 = 0; i < total; i++) {
-    const flags: u32 = i < outCount ? 0 : VIRTQ_DESC_F_WRITE << 16; // over an id of 0
-    writeDesc(table, <u64>load<u32>(iov) + delta, load<u32>(iov, IOV_LENGTH), flags);
+    const flags: u64 = i < outCount ? 0 : VIRTQ_DESC_F_WRITE;
+    store<u64>(table, <u64>load<u32>(iov) + delta);
+    store<u64>(table, <u64>load<u32>(iov, IOV_LENGTH) | (flags << 48), VIRTQ_DESC_LEN);
     table += VIRTQ_DESC_BYTES;
     iov += IOV_BYTES;
   }

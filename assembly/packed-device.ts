@@ -2,6 +2,7 @@ import {
   CHAIN_BYTES,
   CHAIN_HEAD,
   CHAIN_IN_COUNT,
+  CHAIN_IOV_START,
   CHAIN_OUT_COUNT,
   CHAIN_USED_BYTES,
   VQ_AVAIL_SEEN,
@@ -43,6 +44,13 @@ import { packedAddUsed, packedDevicePublish } from "./packed-used";
 import { descAt, distance, isAvail, isPosition, loadFlags, moved } from "./position";
 import { countError, has, mustWait, refuse, resubmitLeft } from "./state";
 
+/** What `nextFlags` answers when there is no list to pop. */
+const NONE: i32 = -1;
+/** In the place of flags: a list is to be resubmitted. */
+const AGAIN: i32 = -2;
+/** What `popAny` answers when the burst ends. */
+const STOP: u32 = 0xffffffff;
+
 /** Writes what the device wants to be told of, as one word. */
 function writeEvent(vq: usize, position: u32, flags: u32): void {
   atomic.store<u32>(load<usize>(vq, VQ_DEVICE), position | (flags << 16));
@@ -74,13 +82,12 @@ export function packedDeviceStart(vq: usize, position: u32): i32 {
   return 0;
 }
 
-/** Moves past `count` descriptors, up to `last`: they are in flight now, and no refusal stands. */
-function pass(vq: usize, last: u32, count: u32): void {
-  if (count == 0) return;
+/** Moves past `count` descriptors: they are in flight now, and no refusal stands. */
+function pass(vq: usize, count: u32): void {
+  const num = load<u32>(vq, VQ_NUM);
   const old = load<u32>(vq, VQ_LAST_AVAIL);
-  if (distance(old, load<u32>(vq, VQ_AVAIL_SEEN), load<u32>(vq, VQ_NUM)) < count) {
-    store<u32>(vq, last, VQ_AVAIL_SEEN);
-  }
+  const last = moved(old, count, num);
+  if (distance(old, load<u32>(vq, VQ_AVAIL_SEEN), num) < count) store<u32>(vq, last, VQ_AVAIL_SEEN);
   store<u32>(vq, last, VQ_LAST_AVAIL);
   store<u32>(vq, load<u32>(vq, VQ_IN_FLIGHT) + count, VQ_IN_FLIGHT);
   store<u32>(vq, 0, VQ_ERROR);
@@ -92,87 +99,107 @@ function recordNext(vq: usize, position: u32, head: u32): void {
   recordList(vq, position, head);
 }
 
-/** Counts what is wrong with a list that was passed, and stages it with length 0. */
-function putBack(vq: usize, head: u32, code: u32): void {
-  countError(vq, code);
-  packedAddUsed(vq, head, 0);
+/** Descriptors that may still be made available. */
+function roomOf(vq: usize): u32 {
+  return load<u32>(vq, VQ_NUM) - load<u32>(vq, VQ_IN_FLIGHT);
 }
 
-/** DeviceRing.getDescs. What a burst moves past is written to the state block when it ends. */
-export function packedGetDescs(vq: usize, max: u32): i32 {
-  const num = load<u32>(vq, VQ_NUM);
+/** The flags of the descriptor at VQ_LAST_AVAIL; or NONE, and no refusal stands: it is not ours. */
+function nextFlags(vq: usize): i32 {
+  if (roomOf(vq) != 0) {
+    const at = load<u32>(vq, VQ_LAST_AVAIL);
+    const flags = loadFlags(descAt(vq, at));
+    if (isAvail(flags, at)) return <i32>flags;
+    store<u32>(vq, at, VQ_AVAIL_SEEN);
+  }
+  store<u32>(vq, 0, VQ_ERROR);
+  return NONE;
+}
+
+/** Pops the lists at VQ_LAST_AVAIL that `takePlain` takes, as it does. Returns how many. */
+function popPlain(
+  vq: usize,
+  chain: usize,
+  iovStart: u32,
+  flags: u32,
+  limit: u32,
+  enough: u32,
+): u32 {
   const isRecorded = has(vq, VQ_F_INFLIGHT);
+  const first = load<u32>(vq, VQ_LAST_AVAIL);
+  const most = isRecorded ? 1 : limit;
+  const taken = takePlain(vq, chain, iovStart, first, flags, most, roomOf(vq), enough);
+  if (taken == 0) return 0;
+  pass(vq, taken & 0xffff);
+  if (isRecorded) recordNext(vq, first, load<u32>(chain, CHAIN_HEAD));
+  return taken >> 16;
+}
+
+/**
+ * Pops any list: that at VQ_LAST_AVAIL, or with `flags` AGAIN the next to be resubmitted. Returns
+ * `outcome`: the record holds when its code is 0, and when it is STOP the list stays where it is.
+ */
+function popAny(vq: usize, chain: usize, iovStart: u32, flags: i32): u32 {
+  const isAgain = flags == AGAIN;
+  const first = load<u32>(vq, VQ_LAST_AVAIL);
+  const result = isAgain
+    ? followAgain(vq, chain, iovStart)
+    : followList(vq, chain, iovStart, first, <u32>flags, roomOf(vq));
+  const code = result & 0xff;
+  if (isListRefusal(code)) {
+    refuse(vq, code);
+    return STOP;
+  }
+  if (code == VRING_E_IOV && iovStart > 0) return STOP;
+  if (code != 0 && mustWait(vq, load<u32>(vq, VQ_IN_FLIGHT))) return STOP;
+  const head = load<u32>(chain, CHAIN_HEAD);
+  if (isAgain) {
+    consumeAgain(vq, head >> 16);
+  } else {
+    pass(vq, head >> 16);
+    if (has(vq, VQ_F_INFLIGHT)) recordNext(vq, first, head);
+  }
+  store<u32>(chain, 0, CHAIN_USED_BYTES);
+  if (code == 0) return result;
+  countError(vq, code);
+  packedAddUsed(vq, head, 0);
+  return result;
+}
+
+/** The iovec after the last one of a record. */
+function iovAfter(chain: usize): u32 {
+  const pieces = load<u32>(chain, CHAIN_OUT_COUNT) + load<u32>(chain, CHAIN_IN_COUNT);
+  return load<u32>(chain, CHAIN_IOV_START) + pieces;
+}
+
+/** DeviceRing.getDescs */
+export function packedGetDescs(vq: usize, max: u32): i32 {
   const chains = load<usize>(vq, VQ_CHAINS);
   let chain = chains;
-  let at = load<u32>(vq, VQ_LAST_AVAIL);
-  let room = num - load<u32>(vq, VQ_IN_FLIGHT);
-  let passed: u32 = 0;
   let iovNext: u32 = 0;
   let walked: u32 = 0;
-  let refusal: u32 = 0;
-  let isEmpty = false;
   let left = min(max, load<u32>(vq, VQ_CHAIN_CAPACITY));
-  for (; left > 0 && walked < <u32>VQ_WALK_MAX; left--) {
-    const isAgain = isRecorded && resubmitLeft(vq) != 0;
-    const flags: u32 = room != 0 ? loadFlags(descAt(vq, at)) : 0;
-    if (!isAgain && (room == 0 || !isAvail(flags, at))) {
-      isEmpty = true;
-      break;
+  while (left > 0 && walked < <u32>VQ_WALK_MAX) {
+    const isAgain = has(vq, VQ_F_INFLIGHT) && resubmitLeft(vq) != 0;
+    const flags = isAgain ? AGAIN : nextFlags(vq);
+    if (flags == NONE) break;
+    const enough = <u32>VQ_WALK_MAX - walked;
+    const lists = isAgain ? 0 : popPlain(vq, chain, iovNext, <u32>flags, left, enough);
+    if (lists != 0) {
+      chain += <usize>lists * CHAIN_BYTES;
+      left -= lists;
+      const iov = iovAfter(chain - CHAIN_BYTES);
+      walked += iov - iovNext + (flags & VIRTQ_DESC_F_INDIRECT ? lists : 0);
+      iovNext = iov;
+      continue;
     }
-    if (!isRecorded && (flags & VIRTQ_DESC_F_INDIRECT) == 0) {
-      const enough = <u32>VQ_WALK_MAX - walked;
-      const taken = takePlain(vq, chain, iovNext, at, flags, left, room, enough);
-      const lists = taken >> 16;
-      if (lists != 0) {
-        const descs = taken & 0xffff;
-        at = moved(at, descs, num);
-        room -= descs;
-        passed += descs;
-        walked += descs;
-        iovNext += descs;
-        chain += <usize>lists * CHAIN_BYTES;
-        left -= lists - 1;
-        continue;
-      }
-    }
-    const outcome = isAgain
-      ? followAgain(vq, chain, iovNext)
-      : followList(vq, chain, iovNext, at, flags, room);
-    const code = outcome & 0xff;
-    walked += outcome >> 8;
-    if (isListRefusal(code)) {
-      refusal = code;
-      break;
-    }
-    if (code == VRING_E_IOV && iovNext > 0) break;
-    if (code != 0 && mustWait(vq, num - room)) break;
-    const head = load<u32>(chain, CHAIN_HEAD);
-    const count = head >> 16;
-    const first = at;
-    if (isAgain) {
-      consumeAgain(vq, count);
-    } else {
-      at = moved(at, count, num);
-      room -= count;
-      passed += count;
-    }
-    if (isRecorded || code != 0) {
-      pass(vq, at, passed);
-      passed = 0;
-      if (isRecorded && !isAgain) recordNext(vq, first, head);
-      if (code != 0) putBack(vq, head, code);
-      room = num - load<u32>(vq, VQ_IN_FLIGHT);
-    }
-    if (code != 0) continue;
-    store<u32>(chain, 0, CHAIN_USED_BYTES);
-    iovNext += load<u32>(chain, CHAIN_OUT_COUNT) + load<u32>(chain, CHAIN_IN_COUNT);
+    const result = popAny(vq, chain, iovNext, flags);
+    if (result == STOP) break;
+    left--;
+    walked += result >> 8;
+    if (result & 0xff) continue;
+    iovNext = iovAfter(chain);
     chain += CHAIN_BYTES;
-  }
-  pass(vq, at, passed);
-  if (refusal != 0) refuse(vq, refusal);
-  if (isEmpty) {
-    if (room != 0) store<u32>(vq, at, VQ_AVAIL_SEEN);
-    store<u32>(vq, 0, VQ_ERROR);
   }
   const got = <i32>((chain - chains) / CHAIN_BYTES);
   return got > 0 ? got : -(<i32>load<u32>(vq, VQ_ERROR));
@@ -199,7 +226,7 @@ export function packedDisableKick(vq: usize): void {
 /** DeviceRing.availLen */
 export function packedAvailLen(vq: usize): u32 {
   const num = load<u32>(vq, VQ_NUM);
-  const room = num - load<u32>(vq, VQ_IN_FLIGHT);
+  const room = roomOf(vq);
   let seen = load<u32>(vq, VQ_AVAIL_SEEN);
   let count = distance(load<u32>(vq, VQ_LAST_AVAIL), seen, num);
   while (count < room && isAvail(loadFlags(descAt(vq, seen)), seen)) {

@@ -28,7 +28,6 @@ import {
   pushBuffer,
   writeCounts,
 } from "./chain";
-import { takeTable } from "./packed-plain";
 import { descAt, isAvail, moved } from "./position";
 import { findRegion, linear, wraps } from "./region";
 
@@ -69,8 +68,6 @@ function followTable(vq: usize, chain: usize, iovStart: u32, addr: u64, len: u32
   if (error != 0) return outcome(0, error);
   if (!isWithin(region, addr, len)) region = findRegion(vq, addr);
   const table = isWithin(region, addr, len) ? <usize>linear(region, addr) : 0;
-  const plain = table != 0 ? takeTable(vq, chain, iovStart, table, len) : 0;
-  if (plain != 0) return outcome(plain, 0);
   const entries = len / VIRTQ_DESC_BYTES;
   const capacity = load<u32>(vq, VQ_IOV_CAPACITY);
   let iovNext = iovStart;

@@ -116,35 +116,40 @@ function consume(vq: usize): void {
   store<u32>(vq, 0, VQ_ERROR);
 }
 
+/** `consume`, where chains in flight are recorded: `head` is one that was in flight, or is new. */
+function consumeRecorded(vq: usize, head: u32): void {
+  if (resubmitLeft(vq) != 0) {
+    consumeAgain(vq, 1);
+  } else {
+    consume(vq);
+    recordHead(vq, head);
+  }
+}
+
 /** DeviceRing.getDescs */
 export function getDescs(vq: usize, max: u32): i32 {
   const flags = load<u32>(vq, VQ_FLAGS);
   if (flags & VQ_F_LINUX) return linuxGetDescs(vq, max);
   const isRecorded = (flags & VQ_F_INFLIGHT) != 0;
-  let chain = load<usize>(vq, VQ_CHAINS);
-  let got: i32 = 0;
+  const chains = load<usize>(vq, VQ_CHAINS);
+  let chain = chains;
   let iovNext: u32 = 0;
   let walked: u32 = 0;
   for (let left = min(max, load<u32>(vq, VQ_CHAIN_CAPACITY)); left > 0; left--) {
-    const again = isRecorded ? headAgain(vq) : NONE;
-    const head = again != NONE ? again : nextHead(vq);
+    let head = isRecorded ? headAgain(vq) : NONE;
+    if (head == NONE) head = nextHead(vq);
     if (head < 0) break;
     const outcome = followChain(vq, chain, iovNext, <u32>head);
     const code = outcome & 0xff;
     if (code == VRING_E_IOV && iovNext > 0) break;
     if (code != 0 && mustWait(vq, load<u32>(vq, VQ_IN_FLIGHT))) break;
-    if (again != NONE) {
-      consumeAgain(vq, 1);
-    } else {
-      consume(vq);
-      if (isRecorded) recordHead(vq, <u32>head);
-    }
+    if (isRecorded) consumeRecorded(vq, <u32>head);
+    else consume(vq);
     if (code == 0) {
       store<u32>(chain, <u32>head, CHAIN_HEAD);
       store<u32>(chain, 0, CHAIN_USED_BYTES);
       iovNext += load<u32>(chain, CHAIN_OUT_COUNT) + load<u32>(chain, CHAIN_IN_COUNT);
       chain += CHAIN_BYTES;
-      got++;
     } else {
       countError(vq, code);
       addUsed(vq, <u32>head, 0);
@@ -152,6 +157,7 @@ export function getDescs(vq: usize, max: u32): i32 {
     walked += outcome >> 8;
     if (walked >= <u32>VQ_WALK_MAX) break;
   }
+  const got = <i32>((chain - chains) / CHAIN_BYTES);
   return got > 0 ? got : -(<i32>load<u32>(vq, VQ_ERROR));
 }
 
@@ -179,16 +185,11 @@ export function addUsed(vq: usize, head: u32, usedBytes: u32): i32 {
   return error;
 }
 
-/** Records that a run of records, the last of them at `chain`, was staged. */
-function recordRun(vq: usize, chain: usize, chains: u32): void {
-  let record = chain - <usize>(chains - 1) * CHAIN_BYTES;
-  for (; record <= chain; record += CHAIN_BYTES) recordUsed(vq, load<u32>(record, CHAIN_HEAD));
-}
-
 /** DeviceRing.addUsedN, with IN_ORDER: one used entry for a run of records. */
-function addRuns(vq: usize, chain: usize, left: u32, isRecorded: bool): i32 {
+function addRuns(vq: usize, count: u32): i32 {
+  let chain = load<usize>(vq, VQ_CHAINS);
   let chains: u32 = 0; // of the run, up to the record we are at
-  for (; left > 0; left--) {
+  for (let left = count; left > 0; left--) {
     const head = load<u32>(chain, CHAIN_HEAD);
     const usedBytes = load<u32>(chain, CHAIN_USED_BYTES);
     chains++;
@@ -197,7 +198,6 @@ function addRuns(vq: usize, chain: usize, left: u32, isRecorded: bool): i32 {
     }
     if (left == 1 || usedBytes != load<u32>(chain, CHAIN_IN_BYTES)) {
       stage(vq, head, usedBytes, chains);
-      if (isRecorded) recordRun(vq, chain, chains);
       chains = 0;
     }
     chain += CHAIN_BYTES;
@@ -205,31 +205,35 @@ function addRuns(vq: usize, chain: usize, left: u32, isRecorded: bool): i32 {
   return 0;
 }
 
-/** DeviceRing.addUsedN, where chains in flight are recorded. */
-function addRecorded(vq: usize, chain: usize, left: u32): i32 {
-  for (; left > 0; left--) {
-    const error = addUsed(vq, load<u32>(chain, CHAIN_HEAD), load<u32>(chain, CHAIN_USED_BYTES));
+/** DeviceRing.addUsedN, without it. */
+function addEach(vq: usize, count: u32): i32 {
+  let chain = load<usize>(vq, VQ_CHAINS);
+  for (let left = count; left > 0; left--) {
+    const error = stage(vq, load<u32>(chain, CHAIN_HEAD), load<u32>(chain, CHAIN_USED_BYTES), 1);
     if (error != 0) return error;
     chain += CHAIN_BYTES;
   }
   return 0;
 }
 
+/** Records that the first `count` records were staged. */
+function recordStaged(vq: usize, count: u32): void {
+  let chain = load<usize>(vq, VQ_CHAINS);
+  for (let left = count; left > 0; left--) {
+    recordUsed(vq, load<u32>(chain, CHAIN_HEAD));
+    chain += CHAIN_BYTES;
+  }
+}
+
 /** DeviceRing.addUsedN */
 export function addUsedN(vq: usize, count: u32): i32 {
-  let chain = load<usize>(vq, VQ_CHAINS);
   const limit = min(count, load<u32>(vq, VQ_CHAIN_CAPACITY));
   const flags = load<u32>(vq, VQ_FLAGS);
   if (flags & VQ_F_LOG) markChains(vq, limit);
-  const isRecorded = (flags & VQ_F_INFLIGHT) != 0;
-  if (flags & VQ_F_IN_ORDER) return addRuns(vq, chain, limit, isRecorded);
-  if (isRecorded) return addRecorded(vq, chain, limit);
-  for (let left = limit; left > 0; left--) {
-    const error = stage(vq, load<u32>(chain, CHAIN_HEAD), load<u32>(chain, CHAIN_USED_BYTES), 1);
-    if (error != 0) return error;
-    chain += CHAIN_BYTES;
-  }
-  return 0;
+  const next = load<u32>(vq, VQ_USED_NEXT);
+  const error = flags & VQ_F_IN_ORDER ? addRuns(vq, limit) : addEach(vq, limit);
+  if (flags & VQ_F_INFLIGHT) recordStaged(vq, (load<u32>(vq, VQ_USED_NEXT) - next) & 0xffff);
+  return error;
 }
 
 /** What `devicePublish` does besides, where something is asked for by `flags`. */

@@ -14,9 +14,9 @@ const NUM = 512;
 const BURSTS = [1, 8, 32, 128];
 
 /** The same of two threads. */
-export const FORMATS_THREADS_NOTE = `The same rings between two threads, as in the bench "threads": \
-both spin, as many in flight as the ring holds, added, popped, used and taken in bursts of so many \
-at most. Needs two cores for itself.`;
+export const FORMATS_THREADS_NOTE = `The same rings between two threads, as in the bench \
+"threads": both spin, as many in flight as the ring holds, added, popped, used and taken in \
+bursts of so many at most. Needs two cores for itself.`;
 
 interface Contender {
   name: string;
