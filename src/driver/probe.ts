@@ -110,8 +110,8 @@ export async function probe(
 }
 
 /**
- * Resets queue `index`, with `queueSize` entries from then on: see `Queue.reset`, which says what it
- * rejects with; ENOBUFS when there is no such queue.
+ * Resets queue `index`, with `queueSize` entries from then on: see `Queue.reset`, which says what
+ * it rejects with; ENOBUFS when there is no such queue.
  */
 export async function resetQueue(
   { queues }: Probed,

@@ -13,7 +13,7 @@ const INDIRECT_CAPACITY = 32;
 /** The areas that one side alone writes lie on no cache line together. */
 const AREA_ALIGN = 64;
 
-/** A ring in guest memory, and the driver's half of it: all that a reset of its queue makes anew. */
+/** A ring in guest memory, and the driver's half of it: what a reset of its queue makes anew. */
 export class QueueRing {
   readonly #areas: DmaBuffer[] = [];
   #state: StateBlock | undefined;

@@ -240,8 +240,8 @@ export interface DeviceRing {
 
   /**
    * Looks at what a kick said with VIRTIO_F_NOTIFICATION_DATA: the position up to which the driver
-   * has published, a u16. It is checked and not gone by: the ring says what is available, and a kick
-   * may come when the device has long been past it.
+   * has published, a u16. It is checked and not gone by: the ring says what is available, and a
+   * kick may come when the device has long been past it.
    * @returns 0, or -VRING_E_KICK, counted: the ring can never be there; a split ring, when it is
    * more than a u16. virtio 1.3, 2.9 Driver Notifications.
    */

@@ -336,7 +336,7 @@ export class VhostDev {
       try {
         await control.reset();
       } finally {
-        this.#rings.release(); // also when the device's own reset threw: its queues are stopped first
+        this.#rings.release(); // also when the device's own reset threw: its queues are stopped
         this.#features = 0n;
         this.#memory = undefined;
         this.#log = undefined;

@@ -1,7 +1,6 @@
 // The driver's half of a packed ring. virtio 1.3, 2.8.16, 2.8.17, 2.8.19, 2.8.21.
 
 import { describe, expect, test } from "vitest";
-import { CustomDriver } from "#dist/driver/custom.js";
 import { VRING_E_CHAIN } from "#dist/spec/ring-state.js";
 import {
   VIRTQ_DESC_F_INDIRECT as INDIRECT,
@@ -10,7 +9,6 @@ import {
   VIRTQ_DESC_BYTES,
   VIRTQ_DESC_F_WRITE as WRITE,
 } from "#dist/spec/virtio-ring.js";
-import { custom } from "../helpers/devices.js";
 import {
   availableMarks,
   descAt,
@@ -21,7 +19,6 @@ import {
   makePacked,
   readPacked,
 } from "../helpers/packed-peers.js";
-import { openPlayed } from "../helpers/played-device.js";
 import { KINDS, type Pair, pieces } from "../helpers/split-pair.js";
 
 const TABLES = { indirect: true, indirectCapacity: 8 };
@@ -383,20 +380,4 @@ describe.each(KINDS)("the driver's packed ring, %s", (kind) => {
       expect(driver.kickNeeded()).toBe(false);
     },
   );
-});
-
-test.each(KINDS)("2.8.16 driver: tells in a kick where it goes on", async (ring) => {
-  const options = { queueSize: 3, packed: true, notificationData: true };
-  const spec = custom("echo");
-  await using played = await openPlayed(CustomDriver.probe, { ring, spec, ...options });
-  const { driver, transport } = played;
-  for (let i = 0; i < 4; i++) {
-    const request = driver.request(0, Uint8Array.of(i), 1); // two descriptors
-    await Promise.resolve();
-    transport.dev.runPending();
-    expect(await request).toEqual(Uint8Array.of(i));
-  }
-  // Index, and the wrap counter above it: 0 with 1 at first.
-  expect(transport.kickData).toEqual([0x8002, 0x0001, 0x8000, 0x8002]);
-  expect(transport.dev.errorCounts()).toEqual({});
 });

@@ -55,7 +55,7 @@ describeVhostUser("vhost-user: stopping a ring", () => {
       }
     });
 
-    test("is how one ring is reset: it comes back with another size, the other goes on", async () => {
+    test("is how one ring is reset: it comes back in another size, the other goes on", async () => {
       expect(front.has(VIRTIO_F_RING_RESET)).toBe(true);
       expect(front.has(VIRTIO_F_NOTIFICATION_DATA)).toBe(false); // an eventfd carries none
       const makeRing = (index: number, num: number) => {
