@@ -15,7 +15,7 @@ import type { Transport } from "../transport.js";
 import { HostileMemory } from "./hostile-memory.js";
 import { HOSTILE_NUM_MAX, HOSTILE_QUEUE_BYTES, HostileQueue } from "./hostile-queue.js";
 import { goodRequest, type HostileRequest } from "./hostile-request.js";
-import type { HostileUsed } from "./hostile-ring.js";
+import type { HostileRing, HostileUsed } from "./hostile-ring.js";
 import type { HostileEnding, HostileOutcome, HostileShape } from "./hostile-shape.js";
 import type { HostileStage } from "./hostile-stage.js";
 
@@ -53,7 +53,8 @@ export class HostileDriver implements AsyncDisposable {
   readonly #options: HostileOptions;
   readonly #features: bigint;
   readonly #request: HostileRequest;
-  readonly #memory: HostileMemory;
+  /** Where its rings and buffers are, and what the device may reach. */
+  readonly memory: HostileMemory;
   #queues: HostileQueue[] = [];
   #death: VhostError | undefined;
   #closed: Promise<void> | undefined;
@@ -67,7 +68,7 @@ export class HostileDriver implements AsyncDisposable {
       throw new VhostError("EINVAL", `a request has at most ${REQUEST_BYTES_MAX} bytes`);
     }
     this.#features = chooseFeatures(transport, DEVICE_BITS, options);
-    this.#memory = new HostileMemory(transport.shared, transport.queueCount * HOSTILE_QUEUE_BYTES);
+    this.memory = new HostileMemory(transport.shared, transport.queueCount * HOSTILE_QUEUE_BYTES);
   }
 
   /**
@@ -88,7 +89,7 @@ export class HostileDriver implements AsyncDisposable {
     try {
       await driver.reset();
     } catch (error) {
-      driver.#memory.free();
+      driver.memory.free();
       throw error;
     }
     return driver;
@@ -97,6 +98,16 @@ export class HostileDriver implements AsyncDisposable {
   /** Negotiated feature bits, as a mask. */
   get features(): bigint {
     return this.#features;
+  }
+
+  /** Where a queue's areas are (linear addresses, bytes), and its entries. Throws as `play`. */
+  ring(queue = 0): Pick<HostileRing, "areas" | "num"> {
+    return this.#queue(queue).ring;
+  }
+
+  /** Kicks a queue, for whoever writes to its ring in another way. */
+  kick(queue = 0): void {
+    this.#transport.kick(queue);
   }
 
   /** Whether a shape applies to these queues and this device. */
@@ -150,7 +161,7 @@ export class HostileDriver implements AsyncDisposable {
     try {
       await this.#transport.setStatus(0);
     } finally {
-      this.#memory.free();
+      this.memory.free();
       this.#transport.detach();
     }
   }
@@ -179,12 +190,12 @@ export class HostileDriver implements AsyncDisposable {
     const transport = this.#transport;
     const add = (status: number) => transport.setStatus(transport.status | status);
     await transport.setStatus(0);
-    this.#memory.clear();
+    this.memory.clear();
     await add(VIRTIO_CONFIG_S_ACKNOWLEDGE);
     await add(VIRTIO_CONFIG_S_DRIVER);
     transport.setFeatures(this.#features);
     await add(VIRTIO_CONFIG_S_FEATURES_OK);
-    transport.setMemTable(this.#memory.regions);
+    transport.setMemTable(this.memory.regions);
     this.#queues = Array.from({ length: transport.queueCount }, (_, index) => {
       const layout = odd?.queue === index ? odd.shape.layout : undefined;
       return new HostileQueue(this.#setupOf(index), layout);
@@ -196,7 +207,7 @@ export class HostileDriver implements AsyncDisposable {
   #setupOf(index: number) {
     return {
       transport: this.#transport,
-      memory: this.#memory,
+      memory: this.memory,
       index,
       num: this.#options.queueSize ?? NUM_MIN,
       isPacked: this.#isPacked,
@@ -212,7 +223,7 @@ export class HostileDriver implements AsyncDisposable {
     const stage = one.stage();
     shape.stage?.(stage);
     one.publish();
-    if (shape.resetsInFlight) return this.#resetInFlight(one);
+    if (shape.resetsInFlight) return this.#resetInFlight(queue);
     const isQuiet = shape.expect === "refused-queue";
     const used = await one.collect(isQuiet ? QUIET_MS : this.#timeoutMs, () => this.#isDead);
     if (this.#death) throw this.#death;
@@ -228,7 +239,7 @@ export class HostileDriver implements AsyncDisposable {
 
   /** What it ended in, and whether only what may be written was. */
   #judge(shape: HostileShape, one: HostileQueue, stage: HostileStage, used: HostileUsed[]) {
-    const isWhole = this.#memory.damagedAt === undefined;
+    const isWhole = this.memory.damagedAt === undefined;
     if (one.ring.outstanding > 0 || one.ring.hasLied) {
       const ending = "refused-queue" as const;
       return { ending, isIntact: isWhole && stage.isUnwritten };
@@ -248,7 +259,7 @@ export class HostileDriver implements AsyncDisposable {
   async #recover(queue: number, isRefused: boolean): Promise<HostileOutcome["serves"]> {
     const one = this.#queue(queue);
     if (isRefused) {
-      await one.ring.repair(one.stage().good());
+      await one.repair();
       await one.collect(this.#timeoutMs, () => this.#isDead);
     }
     if (await this.#isServed(one)) return isRefused ? "after-repair" : "at-once";
@@ -284,17 +295,18 @@ export class HostileDriver implements AsyncDisposable {
 
   #setUpAgain({ layout }: HostileShape, queue: number): void {
     const { areas } = this.#queue(queue);
-    if (layout) this.#transport.setupQueue(queue, layout.areas(areas, this.#memory, areas.desc));
+    if (layout) this.#transport.setupQueue(queue, layout.areas(areas, this.memory, areas.desc));
   }
 
   /** Resets at once; after it not a byte may change. */
-  async #resetInFlight(one: HostileQueue): Promise<Parts> {
+  async #resetInFlight(queue: number): Promise<Parts> {
+    const one = this.#queue(queue);
     await this.#transport.setStatus(0);
     const before = one.snapshot();
     await sleep(QUIET_MS);
-    const isIntact = one.snapshot().equals(before) && this.#memory.damagedAt === undefined;
+    const isIntact = one.snapshot().equals(before) && this.memory.damagedAt === undefined;
     await this.#start();
-    return { ending: "reset", isIntact, serves: await this.#recover(0, false) };
+    return { ending: "reset", isIntact, serves: await this.#recover(queue, false) };
   }
 }
 

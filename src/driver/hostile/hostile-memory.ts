@@ -34,8 +34,9 @@ export class HostileMemory {
   readonly view: DataView;
   /** The same, for what is shared with the device: indexes and flags. */
   readonly u16: Uint16Array<ArrayBufferLike>;
+  /** Where all of it is, canaries too: linear address and bytes. */
+  readonly extent: Readonly<Extent>;
   readonly #shared: SharedMemory;
-  readonly #address: number;
   readonly #gaps: Extent[];
   #guarded: Extent[] = [];
 
@@ -47,10 +48,10 @@ export class HostileMemory {
     this.u16 = new Uint16Array(shared.memory.buffer);
     const sizes = [mainBytes, SECOND_BYTES, TOP_BYTES] as const;
     const all = sizes.reduce((sum, bytes) => sum + bytes + GAP_BYTES, GAP_BYTES);
-    this.#address = shared.allocGuest(all, PAGE_BYTES);
+    this.extent = { start: shared.allocGuest(all, PAGE_BYTES), bytes: all };
     const second = GUEST_BASE + BigInt(mainBytes);
     const guests = [GUEST_BASE, second, TOP - BigInt(TOP_BYTES)];
-    let at = this.#address;
+    let at = this.extent.start;
     this.#gaps = [{ start: at, bytes: GAP_BYTES }];
     const regions = sizes.map((bytes, i): MemoryRegion => {
       const linearAddress = at + GAP_BYTES;
@@ -67,6 +68,11 @@ export class HostileMemory {
     for (const { linearAddress, sizeBytes } of this.regions) {
       this.bytes.fill(0, linearAddress, linearAddress + Number(sizeBytes));
     }
+    this.guardRegionsOnly();
+  }
+
+  /** Canaries inside the regions are forgotten, as for a device that is made to write anywhere. */
+  guardRegionsOnly(): void {
     this.#guarded = [];
     for (const gap of this.#gaps) this.guard(gap.start, gap.bytes);
   }
@@ -146,6 +152,6 @@ export class HostileMemory {
 
   /** Gives it back. The device must not have it any more. */
   free(): void {
-    this.#shared.guest.free(this.#address);
+    this.#shared.guest.free(this.extent.start);
   }
 }

@@ -82,6 +82,12 @@ export class HostileQueue {
     this.#setup.transport.kick(this.#setup.index);
   }
 
+  /** Puts right what the device refuses; and kicks, for those that look again only then. */
+  async repair(): Promise<void> {
+    await this.ring.repair(this.stage().good());
+    this.#setup.transport.kick(this.#setup.index);
+  }
+
   /**
    * What comes back until all has, or `isOver`, or so many milliseconds have passed; these pass
    * when the ring has lied, since then nothing is known of what comes.
