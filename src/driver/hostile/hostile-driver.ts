@@ -126,7 +126,7 @@ export class HostileDriver implements AsyncDisposable {
   /**
    * Plays a shape, then a good request; where a refusal stands, the ring is repaired in between,
    * and where that does not help the device is reset. Never rejects for what the device does.
-   * Rejects with ENOBUFS (no such queue), ENODEV after `close`.
+   * Rejects with ENOBUFS (no such queue); ENODEV after `close`, which a device that dies does, too.
    */
   async play(shape: HostileShape, { queue = 0 }: PlayOptions = {}): Promise<HostileOutcome> {
     this.#queue(queue);
