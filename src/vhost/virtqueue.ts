@@ -78,8 +78,9 @@ export class Virtqueue {
       const isTimed = got > UNTIMED_CHAINS_MAX || asked < DRAIN_BURST_MAX;
       const began = isTimed ? now() : 0;
       const moved = got > 0 ? this.#burst(got, handle) : 0;
-      count(got, moved);
-      this.#goodCount += got;
+      const popped = Math.max(0, got); // a refusal is a negative number
+      count(popped, moved);
+      this.#goodCount += popped;
       this.signal();
       const isDone = this.#ring.availLen() === 0 || this.isRefused;
       if (isDone && began === 0) return;
