@@ -50,6 +50,8 @@ export interface HostileShape {
   readonly expect: HostileEnding;
   /** As what it is counted, once: `VRING_E_…`. Left out: it is not. */
   readonly error?: string;
+  /** It is counted once for each entry of the ring. */
+  readonly isInEachEntry?: boolean;
   /** It is counted or not, as the two sides' timing has it. */
   readonly isRacy?: boolean;
   /** The device is reset before and after it, all queues. */

@@ -19,8 +19,8 @@ function firstWith(fields: (stage: HostileStage) => Partial<HostileDesc>) {
   };
 }
 
-/** Descriptors of a split ring that go on at one another in a circle. */
-function circle(stage: HostileStage, count: number, lengthBytes: number): void {
+/** Offers descriptors of a split ring that go on at one another in a circle. Its head. */
+function circle(stage: HostileStage, count: number, lengthBytes: number): number {
   const { split } = stage;
   const at = Array.from({ length: count }, () => split.takeDesc());
   const addr = stage.alloc(16);
@@ -29,6 +29,7 @@ function circle(stage: HostileStage, count: number, lengthBytes: number): void {
     split.writeDesc(index, { addr, len: lengthBytes, flags: NEXT, next });
   }
   split.offer(at[0] as number);
+  return at[0] as number;
 }
 
 const LINKS: readonly HostileShape[] = [
@@ -50,19 +51,29 @@ const LINKS: readonly HostileShape[] = [
     name: "descriptor-follows-itself",
     description: "a chain of one descriptor that goes on at itself (SPDK, v86: spun for ever)",
     error: "VRING_E_LOOP",
-    stage: (stage: HostileStage) => circle(stage, 1, 16),
+    stage: (stage: HostileStage) => void circle(stage, 1, 16),
   },
   {
     name: "two-in-a-circle",
     description: "two descriptors that go on at one another (SPDK, v86)",
     error: "VRING_E_LOOP",
-    stage: (stage: HostileStage) => circle(stage, 2, 16),
+    stage: (stage: HostileStage) => void circle(stage, 2, 16),
   },
   {
     name: "whole-table-in-a-circle-of-no-bytes",
     description: "all descriptors in a circle, of length 0 (CVE-2020-10725, CVE-2023-5158)",
     error: "VRING_E_LOOP",
-    stage: (stage: HostileStage) => circle(stage, stage.ring.num, 0),
+    stage: (stage: HostileStage) => void circle(stage, stage.ring.num, 0),
+  },
+  {
+    name: "every-entry-a-circle",
+    description: "every entry names such a circle (CVE-2019-3900: one guest kept the worker)",
+    error: "VRING_E_LOOP",
+    isInEachEntry: true,
+    stage: (stage: HostileStage) => {
+      const head = circle(stage, stage.ring.num, 0);
+      for (let i = 1; i < stage.ring.num; i++) stage.split.offer(head);
+    },
   },
 ].map((shape) => ({ ...shape, formats: SPLIT, expect: "refused-chain" as const }));
 

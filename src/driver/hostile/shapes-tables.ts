@@ -43,10 +43,10 @@ function tableEndingAt(end: (stage: HostileStage) => bigint) {
 }
 
 /** A table of more entries than a chain may have, of no bytes each. */
-function manyEntries(stage: HostileStage, entry: Partial<HostileDesc>): void {
+function manyEntries(stage: HostileStage, entry: Partial<HostileDesc> = {}): HostileDesc {
   const empty = { addr: stage.memory.startOf(1), len: 0, ...entry };
   const entries = Array.from({ length: MANY_ENTRIES }, () => empty);
-  stage.add(stage.table(entries, stage.memory.startOf(1)));
+  return stage.table(entries, stage.memory.startOf(1));
 }
 
 const LENGTHS = [
@@ -143,14 +143,25 @@ const ENTRIES = [
     description: "a circle of no bytes in a table of more entries than a chain may have",
     error: "VRING_E_IOV",
     formats: SPLIT,
-    stage: (stage: HostileStage) => manyEntries(stage, { next: 0 }),
+    stage: (stage: HostileStage) => stage.add(manyEntries(stage, { next: 0 })),
   },
   {
     name: "long-table-of-no-bytes",
     description: "more entries than a chain may have, of length 0 (CVE-2020-10725)",
     error: "VRING_E_IOV",
     formats: BOTH,
-    stage: (stage: HostileStage) => manyEntries(stage, {}),
+    stage: (stage: HostileStage) => stage.add(manyEntries(stage)),
+  },
+  {
+    name: "every-entry-a-long-table",
+    description: "the whole ring full of such tables (CVE-2019-3900: one guest kept the worker)",
+    error: "VRING_E_IOV",
+    isInEachEntry: true,
+    formats: BOTH,
+    stage: (stage: HostileStage) => {
+      const table = manyEntries(stage);
+      for (let i = 0; i < stage.ring.num; i++) stage.add(table);
+    },
   },
   {
     name: "entry-at-address-0",
