@@ -3,13 +3,18 @@
 // a byte changes that is in no region, nobody dies, and after it the device serves as before.
 
 import { once } from "node:events";
+import { setTimeout as sleep } from "node:timers/promises";
 import { Worker } from "node:worker_threads";
 import { describe, expect, test } from "vitest";
 import { blk } from "#dist/index.js";
 import { custom } from "../helpers/devices.js";
 import { errorsOf, holdings, type OpenHostile, openHostile, RINGS } from "../helpers/hostile.js";
 
-const KICK_EVERY_MS = 3;
+/** A queue that is refused for good, its indexes being what they are, goes on after a reset. */
+const RESET_EVERY_MS = 20;
+const KICK_EVERY_MS = 2;
+/** Where the buffers of the driver's own requests begin in the first region. */
+const BUFFERS = 16384;
 
 /** Races for so long; the seed is what the racer began with. @returns how often it wrote. */
 async function race(open: OpenHostile, packed: boolean, ms: number): Promise<number> {
@@ -22,21 +27,28 @@ async function race(open: OpenHostile, packed: boolean, ms: number): Promise<num
     guestAddress - 1n,
     guestAddress + sizeBytes - 8n,
   ]);
+  const all = regions.map(({ guestAddress, sizeBytes }) => {
+    return { guest: guestAddress, bytes: Number(sizeBytes) };
+  });
+  const [main, ...others] = all as [(typeof all)[0], ...typeof all];
+  const behind = { guest: main.guest + BigInt(BUFFERS), bytes: main.bytes - BUFFERS };
   const worker = new Worker(new URL("../helpers/hostile-racer.mjs", import.meta.url), {
     workerData: {
       ...{ memory, cell, seed, packed, places },
       ...driver.ring(),
       room: { address: regions[1].linearAddress, guest: regions[1].guestAddress },
-      regions: regions.map(({ guestAddress, sizeBytes }) => {
-        return { guest: guestAddress, bytes: Number(sizeBytes) };
-      }),
+      regions: all,
+      buffers: [behind, ...others],
     },
   });
   console.log(`race: seed ${seed}`);
   const ended = once(worker, "exit");
   for (const end = performance.now() + ms; performance.now() < end; ) {
-    driver.kick();
-    await new Promise((resolve) => setTimeout(resolve, KICK_EVERY_MS));
+    await driver.reset();
+    driver.memory.guardRegionsOnly(); // the areas' own canaries may be named by a descriptor
+    const reset = performance.now() + RESET_EVERY_MS;
+    for (; performance.now() < reset; await sleep(KICK_EVERY_MS)) driver.kick();
+    if (driver.memory.damagedAt !== undefined) break;
   }
   Atomics.store(cell, 0, 1);
   expect(await ended).toEqual([0]);
@@ -59,7 +71,6 @@ async function raceAndCheck(open: OpenHostile, packed: boolean, ms: number) {
   bytes.fill(0xd7, guestStart, start);
   bytes.fill(0xd7, start + length, guestStart + guestBytes);
   const before = { held: holdings(device), outside: outside(open) };
-  driver.memory.guardRegionsOnly(); // the areas' own canaries may be named by a descriptor
   const writes = await race(open, packed, ms);
   expect(writes).toBeGreaterThan(1000);
   expect(device.dev.worker.death).toBeUndefined();
@@ -78,8 +89,7 @@ describe.each(RINGS)("$format, $ring ring", ({ ring, packed }) => {
     const spec = blk({ memoryBytes: 65536 });
     await using open = await openHostile({ ring }, { packed, queueSize: 32 }, spec);
     const { errors, requests } = await raceAndCheck(open, packed, 3000);
-    expect(requests).toBeGreaterThan(100); // some were good, so that the disk worked on them
-    console.log(requests, JSON.stringify(errors));
+    expect(requests).toBeGreaterThan(20); // some were good, so that the disk worked on them
     expect(Object.keys(errors).length, JSON.stringify(errors)).toBeGreaterThan(5);
     await open.device.close();
   });
@@ -87,8 +97,7 @@ describe.each(RINGS)("$format, $ring ring", ({ ring, packed }) => {
   test("a device of one's own, for 1 s", async () => {
     await using open = await openHostile({ ring }, { packed, queueSize: 32 }, custom("echo"));
     const { errors, requests } = await raceAndCheck(open, packed, 1000);
-    expect(requests).toBeGreaterThan(100);
-    console.log(requests, JSON.stringify(errors));
+    expect(requests).toBeGreaterThan(20);
     expect(Object.keys(errors).length, JSON.stringify(errors)).toBeGreaterThan(5);
     await open.device.close();
   });
