@@ -4,8 +4,8 @@ import { type Amount, type Case, compare, type Work } from "./harness.js";
 import { FLOOD, FLOOD_CELL, type FloodSetup } from "./hostile-order.js";
 
 /** What is inside the timed part. */
-export const HOSTILE_NOTE = `A good queue beside another on the same worker: reads of a sector from a
-null disk, one at a time, while a second thread keeps the other queue of 256 entries full.
+export const HOSTILE_NOTE = `A good queue beside another on the same worker: reads of a sector from
+a null disk, one at a time, while a second thread keeps the other queue of 256 entries full.
 alone      nothing is in the other queue
 good       good reads of a sector, as many as there is room for
 circles    chains of all 256 descriptors in a circle, of no bytes: none has an end

@@ -35,6 +35,7 @@ export type {
   HostileOptions,
   PlayOptions,
 } from "./driver/hostile/hostile-driver.js";
+export type { HostileMemory } from "./driver/hostile/hostile-memory.js";
 export type { HostileRequest } from "./driver/hostile/hostile-request.js";
 export type { HostileDesc } from "./driver/hostile/hostile-ring.js";
 export type {

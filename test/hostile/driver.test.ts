@@ -56,7 +56,7 @@ describe.each(FORMATS)("what it sees, packed: $packed", ({ packed }) => {
     expect(await open.driver.play(GOOD)).toMatchObject(expected);
   });
 
-  // A queue's buffers begin 16 KiB into its part; the room for an answer is behind 16 bytes to read.
+  // A queue's buffers begin 16 KiB into its part; room for an answer is behind 16 bytes to read.
   const toStart = 16384 + 16;
   test.each([
     ["before the first region", toStart + 1],

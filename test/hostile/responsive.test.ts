@@ -1,5 +1,5 @@
-// A good queue beside a bad one on the same worker: what the bad one gets does not keep the good one
-// from its own. Counts of what was served, not times: the bench has these (`npm run bench --
+// A good queue beside a bad one on the same worker: what the bad one gets does not keep the good
+// one from its own. Counts of what was served, not times: the bench has these (`npm run bench --
 // hostile`).
 
 import { describe, expect, test } from "vitest";

@@ -73,7 +73,7 @@ export class PackedHostileRing implements HostileRing {
     this.#staged.push({ id, count: descs.length });
   }
 
-  /** The last descriptor added so far says the opposite of its wrap counter: it is not available. */
+  /** The last descriptor added so far says the opposite of its wrap counter: is not available. */
   spoilLast(): void {
     const index = (this.#avail.index + this.num - 1) % this.num;
     const at = this.areas.desc.address + index * VIRTQ_DESC_BYTES + PVIRTQ_DESC_FLAGS;
