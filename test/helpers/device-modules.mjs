@@ -142,15 +142,14 @@ const belies = () => ({
     }),
 });
 
-/** Serves the first requests, and then none. */
+/** Answers the first requests with a 1, and all that come later with a 2. */
 function tires({ after }) {
   let served = 0;
   const serve = ({ writable }) => {
-    served++;
-    writable.fill(0, 1, 1);
+    writable.fill(0, 1, served++ < after ? 1 : 2);
     return 1;
   };
-  return { ...plain(), handleKick: (vq) => served < after && vq.drain(serve) };
+  return { ...plain(), handleKick: (vq) => vq.drain(serve) };
 }
 
 const devices = {

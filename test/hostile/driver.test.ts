@@ -36,8 +36,9 @@ describe.each(FORMATS)("what it sees, packed: $packed", ({ packed }) => {
   });
 
   test("a device that serves until a shape comes, and after a reset not either", async () => {
-    const spec = custom("tires", { after: 1 });
-    await using open = await openHostile({}, { packed, timeoutMs: 20 }, spec);
+    const isAnswer = (written: Uint8Array) => written[0] === 1;
+    const request = { readable: new Uint8Array(4), writableBytes: 4, isAnswer };
+    await using open = await openHostile({}, { packed, request }, custom("tires", { after: 1 }));
     const expected = { ending: "served", serves: "never", isAsExpected: false };
     expect(await open.driver.play(GOOD)).toMatchObject(expected);
   });
