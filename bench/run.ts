@@ -13,6 +13,7 @@ import {
   FORMATS_THREADS_NOTE,
 } from "./formats.js";
 import type { Case } from "./harness.js";
+import { benchHostile, HOSTILE_NOTE } from "./hostile.js";
 import { header, outcomeLine, outcomes, table } from "./report.js";
 import { benchRing, RING_NOTE } from "./ring.js";
 import { benchThreads, THREADS_NOTE } from "./threads.js";
@@ -68,6 +69,12 @@ const BLK: BenchEntry = {
   smoke: () => benchBlk({ rounds: 1, samples: 1, items: 50 }),
 };
 
+const HOSTILE: BenchEntry = {
+  note: HOSTILE_NOTE,
+  full: () => benchHostile({ rounds: 11, samples: 1, items: 1_000 }),
+  smoke: () => benchHostile({ rounds: 1, samples: 1, items: 20 }),
+};
+
 const NULL_OVER_VHOST_USER: BenchEntry = {
   note: BLK_VHOST_USER_NOTE,
   full: () => benchNullOverVhostUser({ rounds: 9, samples: 1, items: 200_000 }),
@@ -87,6 +94,7 @@ const BENCHES: Record<string, BenchEntry[]> = {
   formats: [FORMATS, FORMATS_THREADS],
   threads: [THREADS],
   blk: [BLK, ...OVER_VHOST_USER],
+  hostile: [HOSTILE],
 };
 
 interface Flags {

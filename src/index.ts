@@ -30,6 +30,21 @@ export type { Abortable } from "./driver/abort.js";
 export type { BlkDriver, DiskOffset } from "./driver/blk.js";
 export type { CustomDriver } from "./driver/custom.js";
 export type { DmaBuffer } from "./driver/dma.js";
+export type {
+  HostileDriver,
+  HostileOptions,
+  PlayOptions,
+} from "./driver/hostile/hostile-driver.js";
+export type { HostileMemory } from "./driver/hostile/hostile-memory.js";
+export type { HostileRequest } from "./driver/hostile/hostile-request.js";
+export type { HostileDesc } from "./driver/hostile/hostile-ring.js";
+export type {
+  HostileEnding,
+  HostileOutcome,
+  HostileShape,
+} from "./driver/hostile/hostile-shape.js";
+export { HOSTILE_SHAPES } from "./driver/hostile/hostile-shapes.js";
+export type { HostileStage } from "./driver/hostile/hostile-stage.js";
 export type { ProbeOptions } from "./driver/probe.js";
 export type { SpawnOptions } from "./kernel/spawn.js";
 export { OpenDevice, type OpenOptions, Process } from "./loopback.js";

@@ -1,10 +1,12 @@
 import { orAbort } from "./driver/abort.js";
 import { type Drivers, probeDriver } from "./driver/drivers.js";
+import { HostileDriver, type HostileOptions } from "./driver/hostile/hostile-driver.js";
 import type { ProbeOptions } from "./driver/probe.js";
 import type { QueueAddresses, Transport } from "./driver/transport.js";
 import { fdClose, fdInstall, OpenFile } from "./kernel/files.js";
 import type { Kernel } from "./kernel/kernel.js";
 import type { Task } from "./kernel/task.js";
+import type { MemoryRegion } from "./memory/guest-memory.js";
 import { GUEST_BASE, type SharedMemory } from "./memory/shared-memory.js";
 import { loadRings, type RingKind } from "./ring/load.js";
 import type { DriverRing } from "./ring/ring.js";
@@ -29,6 +31,7 @@ class LoopbackTransport implements Transport {
   readonly #dev: VhostDev;
   readonly #ring: RingKind;
   readonly #onDetach: () => void;
+  #regions: readonly MemoryRegion[] | undefined;
   #status = 0;
 
   constructor(dev: VhostDev, ring: RingKind, onDetach: () => void) {
@@ -75,7 +78,8 @@ class LoopbackTransport implements Transport {
     if (rises & VIRTIO_CONFIG_S_DRIVER_OK && !(status & VIRTIO_CONFIG_S_FAILED)) {
       const { guestStart, guestBytes } = this.shared;
       const sizeBytes = BigInt(guestBytes);
-      this.#dev.setMemTable([{ guestAddress: GUEST_BASE, sizeBytes, linearAddress: guestStart }]);
+      const whole = { guestAddress: GUEST_BASE, sizeBytes, linearAddress: guestStart };
+      this.#dev.setMemTable(this.#regions ?? [whole]);
       await this.#dev.start();
     }
     this.#status = status;
@@ -96,6 +100,10 @@ class LoopbackTransport implements Transport {
       throw new VhostError("EOPNOTSUPP", "a driver must accept VIRTIO_F_VERSION_1");
     }
     this.#dev.setFeatures(features);
+  }
+
+  setMemTable(regions: readonly MemoryRegion[]): void {
+    this.#regions = regions;
   }
 
   setupQueue(index: number, { num, ...addresses }: QueueAddresses): void {
@@ -149,7 +157,7 @@ export class OpenDevice<Kind extends keyof Drivers> implements AsyncDisposable {
   readonly #kind: Kind;
   readonly #dev: VhostDev;
   readonly #ring: RingKind;
-  #driver: Promise<Drivers[Kind]> | undefined;
+  #driver: Promise<{ close(): Promise<void> }> | undefined;
   #closed: Promise<void> | undefined;
 
   /** Made by `Process.open`. */
@@ -173,17 +181,31 @@ export class OpenDevice<Kind extends keyof Drivers> implements AsyncDisposable {
    * The guest's side, in this thread: brings the device up. One driver at a time: EBUSY until the
    * first one is closed.
    */
-  async driver(options: ProbeOptions = {}): Promise<Drivers[Kind]> {
+  driver(options: ProbeOptions = {}): Promise<Drivers[Kind]> {
+    return this.#probe((transport) => probeDriver(this.#kind, transport, options));
+  }
+
+  /**
+   * In place of `driver`: a driver that breaks the rules on purpose, to see what the device makes
+   * of it.
+   */
+  hostileDriver(options: HostileOptions = {}): Promise<HostileDriver> {
+    return this.#probe((transport) => HostileDriver.probe(transport, options));
+  }
+
+  async #probe<T extends { close(): Promise<void> }>(
+    probe: (transport: Transport) => Promise<T>,
+  ): Promise<T> {
     if (this.#driver) {
       throw new VhostError("EBUSY", "the device has a driver; close that one first");
     }
     const free = () => {
       this.#driver = undefined;
     };
-    const transport = new LoopbackTransport(this.#dev, this.#ring, free);
-    this.#driver = probeDriver(this.#kind, transport, options);
-    this.#driver.catch(free);
-    return this.#driver;
+    const driver = probe(new LoopbackTransport(this.#dev, this.#ring, free));
+    this.#driver = driver;
+    driver.catch(free);
+    return driver;
   }
 
   /** With `run: "inline"`: does what is pending, in this thread. See `VhostDev.runPending`. */

@@ -41,9 +41,10 @@ describe("README.md", () => {
     expect(await runBlock("example")).toBe("hello\n");
   });
 
-  test("its device of one's own answers", async () => {
+  test("its device of one's own answers, a hostile driver too", async () => {
     writeFileSync(join(folder, "shout.mjs"), block("device"));
     expect(await runBlock("custom")).toBe("HELLO\n");
+    expect(await runBlock("hostile")).toBe("0\n");
   });
 
   test("every function of its walk is in the file beside it", () => {

@@ -49,8 +49,15 @@ const RING_BITS = [
   VIRTIO_F_RING_RESET,
 ];
 
-/** The features to accept. Throws EOPNOTSUPP for a device older than virtio 1. */
-function choose(transport: Transport, known: readonly number[], options: ProbeOptions): bigint {
+/**
+ * The features to accept: of the rings, and those of `known` (bit numbers). Throws EOPNOTSUPP for a
+ * device older than virtio 1.
+ */
+export function chooseFeatures(
+  transport: Transport,
+  known: readonly number[],
+  options: ProbeOptions,
+): bigint {
   const { deviceFeatures } = transport;
   if (!hasFeature(deviceFeatures, VIRTIO_F_VERSION_1)) {
     throw new VhostError("EOPNOTSUPP", "the device does not offer VIRTIO_F_VERSION_1");
@@ -82,7 +89,7 @@ export async function probe(
     await transport.setStatus(0);
     await add(VIRTIO_CONFIG_S_ACKNOWLEDGE);
     await add(VIRTIO_CONFIG_S_DRIVER);
-    const features = choose(transport, known, options);
+    const features = chooseFeatures(transport, known, options);
     transport.setFeatures(features);
     await add(VIRTIO_CONFIG_S_FEATURES_OK);
     if ((transport.status & VIRTIO_CONFIG_S_FEATURES_OK) === 0) {

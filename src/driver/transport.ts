@@ -1,3 +1,4 @@
+import type { MemoryRegion } from "../memory/guest-memory.js";
 import type { SharedMemory } from "../memory/shared-memory.js";
 import type { DriverRing } from "../ring/ring.js";
 import type { VhostError } from "../spec/errno.js";
@@ -31,6 +32,11 @@ export interface Transport {
   setStatus(status: number): Promise<void>;
   /** Accepts features. FEATURES_OK is not taken when the device can't live with them. */
   setFeatures(features: bigint): void;
+  /**
+   * What guest addresses mean to the device from its next start on. Without a call: all of the
+   * guest part is one region, at GUEST_BASE.
+   */
+  setMemTable(regions: readonly MemoryRegion[]): void;
   /** Tells the device of a queue, which is not enabled. */
   setupQueue(index: number, addresses: QueueAddresses): void;
   /**

@@ -8,7 +8,7 @@ const WORDS = 4;
 
 /** What a queue has done since its worker began. */
 export interface QueueCounts {
-  /** Requests, malformed ones too. */
+  /** Requests. Chains that are malformed are none: the ring counts them, by what is wrong. */
   requests: number;
   /** Bytes of their buffers. */
   bytes: number;

@@ -66,6 +66,8 @@ export class Virtqueue {
    * to the writable side. Used entries are published, and the driver called if it asked, after each
    * burst. A bounded amount of requests, bytes and time: when one is used up the worker comes back
    * after the other queues. A burst is finished once begun, so it is short where chains take long.
+   * One in which something was wrong is the last of its turn: a chain that is malformed may cost
+   * more than a good one, and the other queues do not wait for a ring that is full of them.
    */
   drain(handle: (chain: Chain) => number): void {
     const { now, count } = this.#hooks;
@@ -78,8 +80,9 @@ export class Virtqueue {
       const isTimed = got > UNTIMED_CHAINS_MAX || asked < DRAIN_BURST_MAX;
       const began = isTimed ? now() : 0;
       const moved = got > 0 ? this.#burst(got, handle) : 0;
-      count(got, moved);
-      this.#goodCount += got;
+      const popped = Math.max(0, got); // a refusal is a negative number
+      count(popped, moved);
+      this.#goodCount += popped;
       this.signal();
       const isDone = this.#ring.availLen() === 0 || this.isRefused;
       if (isDone && began === 0) return;
@@ -87,12 +90,18 @@ export class Virtqueue {
       const isLong = began > 0 && ended - began > BURST_MS_MAX;
       this.#burstCount = isLong ? 1 : Math.min(asked * 2, DRAIN_BURST_MAX);
       if (isDone) return;
+      if (this.#hasErred) break;
       if (end === 0) end = (began || ended) + TURN_MS_MAX;
       if (ended >= end) break;
       requests += asked; // malformed chains count like good ones
       bytes += moved;
     }
     this.#isUnfinished = true;
+  }
+
+  /** Whether an error was counted in this turn. */
+  get #hasErred(): boolean {
+    return this.#tables.errorTotal !== this.#begunErrors;
   }
 
   #burst(count: number, handle: (chain: Chain) => number): number {
@@ -144,7 +153,7 @@ export class Virtqueue {
   settle(): boolean {
     const isUnfinished = this.#isUnfinished;
     this.#isUnfinished = false;
-    const hasErrors = this.#tables.errorTotal !== this.#begunErrors;
+    const hasErrors = this.#hasErred;
     this.#leftCount = this.#goodCount === 0 && !hasErrors ? this.#begunCount : 0;
     if (hasErrors) this.#hooks.error(this.index);
     return isUnfinished;

@@ -121,8 +121,42 @@ function countingBlk({ sizeBytes, words }, { memory }) {
   return new BlkDevice(backend, "counting", 1, 64);
 }
 
+/** Answers, and writes a byte so far before the room for the answer that it is nobody's. */
+const scribbles = ({ before }, { memory }) => ({
+  ...plain(2),
+  handleKick: (vq) =>
+    vq.drain(({ writable }) => {
+      new Uint8Array(memory.buffer)[writable.address(0) - before] ^= 0xff;
+      writable.fill(0, writable.bytes, 0xee);
+      return writable.bytes;
+    }),
+});
+
+/** Writes into the room for an answer and says that it did not. */
+const belies = () => ({
+  ...plain(),
+  handleKick: (vq) =>
+    vq.drain(({ writable }) => {
+      writable.fill(0, writable.bytes, 0xee);
+      return 0;
+    }),
+});
+
+/** Answers the first requests with a 1, and all that come later with a 2. */
+function tires({ after }) {
+  let served = 0;
+  const serve = ({ writable }) => {
+    writable.fill(0, 1, served++ < after ? 1 : 2);
+    return 1;
+  };
+  return { ...plain(), handleKick: (vq) => vq.drain(serve) };
+}
+
 const devices = {
   echo,
+  scribbles,
+  belies,
+  tires,
   plain: () => plain(),
   hangs,
   holds,

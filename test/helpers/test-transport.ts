@@ -2,6 +2,7 @@
 // passes through it.
 
 import type { QueueAddresses, Transport } from "#dist/driver/transport.js";
+import type { MemoryRegion } from "#dist/memory/guest-memory.js";
 import { GUEST_BASE, type SharedMemory } from "#dist/memory/shared-memory.js";
 import { loadRings, type RingKind } from "#dist/ring/load.js";
 import type { DriverRing } from "#dist/ring/ring.js";
@@ -17,6 +18,7 @@ export class TestTransport implements Transport {
   /** Times the driver went to sleep. */
   sleeps = 0;
   readonly queues: QueueAddresses[] = [];
+  #regions: readonly MemoryRegion[] | undefined;
 
   constructor(
     readonly dev: VhostDev,
@@ -48,7 +50,8 @@ export class TestTransport implements Transport {
     if (status & ~this.status & VIRTIO_CONFIG_S_DRIVER_OK) {
       const { guestStart, guestBytes } = this.shared;
       const sizeBytes = BigInt(guestBytes);
-      this.dev.setMemTable([{ guestAddress: GUEST_BASE, sizeBytes, linearAddress: guestStart }]);
+      const whole = { guestAddress: GUEST_BASE, sizeBytes, linearAddress: guestStart };
+      this.dev.setMemTable(this.#regions ?? [whole]);
       await this.dev.start();
     }
     this.status = status;
@@ -56,6 +59,10 @@ export class TestTransport implements Transport {
 
   setFeatures(features: bigint): void {
     this.dev.setFeatures(features);
+  }
+
+  setMemTable(regions: readonly MemoryRegion[]): void {
+    this.#regions = regions;
   }
 
   setupQueue(index: number, addresses: QueueAddresses): void {

@@ -84,6 +84,20 @@ describe.each(MODES)("$run, $ring ring", (mode) => {
     },
   );
 
+  test("a refusal is no request: what was done is counted, and nothing taken off it", async () => {
+    const before = guest.errors().VRING_E_HEAD ?? 0;
+    const done = guest.dev.worker.counters.total();
+    const slot = head(guest);
+    guest.ring.send(NUM);
+    await staysRefused("VRING_E_HEAD", before + 1);
+    expect(guest.dev.worker.counters.total().requests).toBe(done.requests + 10); // the neighbour's
+    const chain = good(guest);
+    guest.ring.setAvailHead(slot, chain);
+    guest.dev.worker.kick(0);
+    await isServed(chain);
+    expect(guest.dev.worker.counters.total().requests).toBe(done.requests + 13);
+  });
+
   test("2.7.6: avail.idx that goes back is as good as far ahead", async () => {
     const before = guest.errors().VRING_E_AVAIL_INDEX ?? 0;
     const { availIdx } = guest.ring;
