@@ -3,16 +3,16 @@
 //
 // steps here                split ring (assembly/…)          packed ring (assembly/…)
 // ────────────────────────  ───────────────────────────────  ───────────────────────────────────
-// addBufs                   split-driver.ts addBufs          packed-driver.ts packedAddBufs
+// addBufs                   split-driver.ts addBufs          packed-add.ts packedAddBufs
 // publish            A1 A2  split-driver.ts driverPublish    packed-driver.ts packedDriverPublish
 // kickNeeded            A2  split-driver.ts kickNeeded       packed-driver.ts packedKickNeeded
 // availLen           A1     split-device.ts availLen         packed-device.ts packedAvailLen
 // getDescs           A1     split-device.ts nextHead         packed-device.ts packedGetDescs
 // enableKick            A2  split-device.ts enableKick       packed-device.ts packedEnableKick
 // disableKick               split-device.ts disableKick      packed-device.ts packedDisableKick
-// addUsedN                  split-device.ts addUsedN         packed-device.ts packedAddUsedN
-// devicePublish      U1 U2  split-device.ts devicePublish    packed-device.ts packedDevicePublish
-// callNeeded            U2  split-device.ts callNeeded       packed-device.ts packedCallNeeded
+// addUsedN                  split-device.ts addUsedN         packed-used.ts packedAddUsedN
+// devicePublish      U1 U2  split-device.ts devicePublish    packed-used.ts packedDevicePublish
+// callNeeded            U2  split-device.ts callNeeded       packed-used.ts packedCallNeeded
 // getBufs            U1     split-driver.ts getBufs          packed-driver.ts packedGetBufs
 // enableCall            U2  split-driver.ts enableCall       packed-driver.ts packedEnableCall
 // disableCall               split-driver.ts disableCall      packed-driver.ts packedDisableCall

@@ -74,6 +74,7 @@ describeVhostUser("vhost-user protocol", () => {
           virtio.VIRTIO_F_VERSION_1,
           virtio.VIRTIO_F_RING_PACKED,
           virtio.VIRTIO_F_IN_ORDER,
+          virtio.VIRTIO_F_RING_RESET, // not NOTIFICATION_DATA: an eventfd carries none
           wire.VHOST_USER_F_PROTOCOL_FEATURES,
           wire.VHOST_F_LOG_ALL,
         ),
