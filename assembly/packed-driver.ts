@@ -239,7 +239,7 @@ export function packedGetBufs(vq: usize, max: u32): i32 {
   return got > 0 ? <i32>got : error;
 }
 
-/** DriverRing.enableCall. Order U2: see `packedCallNeeded` in packed-device.ts. */
+/** DriverRing.enableCall. Order U2: see `packedCallNeeded` in packed-used.ts. */
 export function packedEnableCall(vq: usize): bool {
   store<u32>(vq, 0, VQ_NOTIFY_DISABLED);
   const hasEventIdx = (load<u32>(vq, VQ_FLAGS) & VQ_F_EVENT_IDX) != 0;
