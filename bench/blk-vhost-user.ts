@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { signalEventfd } from "#dist/linux/eventfd.js";
 import { featureMask } from "#dist/spec/features.js";
@@ -7,6 +7,7 @@ import { VIRTIO_F_EVENT_IDX, VIRTIO_F_VERSION_1 } from "#dist/spec/virtio-config
 import { type Disk, hasDaemon, onOwnCore, type Peer, ServingPeer } from "./blk-peers.js";
 import { FrontEnd, type FrontQueue } from "./front-end.js";
 import { type Amount, type Case, compare, type Work } from "./harness.js";
+import { tempFolder } from "./temp-folder.js";
 
 /** What is inside the timed part. */
 export const BLK_VHOST_USER_NOTE = `Random 4 KiB reads over vhost-user, from a front-end that polls
@@ -194,10 +195,6 @@ export async function benchFileOverVhostUser(amount: Amount): Promise<Case[]> {
 }
 
 async function inFolder<T>(use: (folder: string) => Promise<T>): Promise<T> {
-  const folder = mkdtempSync("/dev/shm/vhost-wasm-bench-");
-  try {
-    return await onOwnCore(() => use(folder));
-  } finally {
-    rmSync(folder, { recursive: true });
-  }
+  using folder = tempFolder("/dev/shm");
+  return await onOwnCore(() => use(folder.path));
 }

@@ -1,9 +1,11 @@
-import { mkdtemp, open, rm } from "node:fs/promises";
+import { writeFileSync } from "node:fs";
+import { open } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { blk, Kernel } from "#dist/index.js";
 import type { RingKind } from "#dist/ring/load.js";
 import { type Amount, type Case, compare, type Work } from "./harness.js";
+import { tempFolder } from "./temp-folder.js";
 
 /** What is inside the timed part. */
 export const BLK_NOTE = `The whole path as a program has it: kernel.spawn, process.open(blk(…)),
@@ -37,12 +39,11 @@ function diskImage(): Uint8Array {
 }
 
 /** The bench's file, in the system's folder for temporary files; gone when disposed. */
-async function makeFile(): Promise<{ path: string } & AsyncDisposable> {
-  const folder = await mkdtemp(join(tmpdir(), "vhost-wasm-bench-"));
-  const path = join(folder, "disk.img");
-  await using handle = await open(path, "w");
-  await handle.writeFile(diskImage());
-  return { path, [Symbol.asyncDispose]: () => rm(folder, { recursive: true }) };
+function makeFile(): { path: string } & Disposable {
+  const folder = tempFolder(tmpdir());
+  const path = join(folder.path, "disk.img");
+  writeFileSync(path, diskImage());
+  return { path, [Symbol.dispose]: () => folder[Symbol.dispose]() };
 }
 
 /** A device of ours and its driver. */
@@ -121,7 +122,7 @@ function readWork(name: string, source: Source, depth: number, count: number): W
 
 /** Reads a second, whole path. Everything that it opens is closed when it is over. */
 export async function benchBlk(amount: Amount): Promise<Case[]> {
-  await using file = await makeFile();
+  using file = makeFile();
   await using owner = new Kernel().spawn({ comm: "bench", memoryBytes: 32 << 20 });
   const cases: Case[] = [];
   for (const disk of DISKS) {

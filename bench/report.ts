@@ -45,15 +45,21 @@ function ratios(one: Case): [string, string][] {
 export function table(cases: readonly Case[]): string {
   const [one] = cases;
   if (!one) return "";
-  const numbers = [...one.measured.map(({ name }) => name), ...ratios(one).map(([name]) => name)];
+  const named = (all: Iterable<string>) => [...new Set(all)];
+  const works = named(cases.flatMap(({ measured }) => measured.map(({ name }) => name)));
+  const ratioNames = named(cases.flatMap((row) => ratios(row).map(([name]) => name)));
+  const numbers = [...works, ...ratioNames];
   const out = new Table({
     head: ["case", ...numbers, "checksum"],
     colAligns: ["left", ...numbers.map(() => "right" as const)],
     style: { head: [], border: [], compact: true },
   });
   for (const row of cases) {
-    const columns = [...row.measured.map(rate), ...ratios(row).map(([, ratio]) => ratio)];
-    out.push([row.name, ...columns, checksums(row)]);
+    const cells = new Map([
+      ...row.measured.map((one) => [one.name, rate(one)] as const),
+      ...ratios(row),
+    ]);
+    out.push([row.name, ...numbers.map((name) => cells.get(name) ?? "–"), checksums(row)]);
   }
   return out.toString();
 }

@@ -12,6 +12,7 @@ import { loadRings, type RingKind } from "./ring/load.js";
 import type { DriverRing } from "./ring/ring.js";
 import { VhostError } from "./spec/errno.js";
 import { hasFeature } from "./spec/features.js";
+import { checkNames } from "./spec/options.js";
 import {
   VIRTIO_CONFIG_S_DRIVER_OK,
   VIRTIO_CONFIG_S_FAILED,
@@ -25,6 +26,8 @@ export interface OpenOptions extends DevOptions {
   /** Gives up opening; what was made so far is given back. */
   signal?: AbortSignal;
 }
+
+const OPEN_OPTIONS = ["ring", "run", "pollMicroseconds", "policy", "notifier", "signal"];
 
 /** A driver's way to a device in the same program: calls instead of a bus. */
 class LoopbackTransport implements Transport {
@@ -278,6 +281,7 @@ export class Process implements AsyncDisposable {
     { signal, ...options }: OpenOptions = {},
   ): Promise<OpenDevice<Kind>> {
     signal?.throwIfAborted();
+    checkNames("open", options, OPEN_OPTIONS);
     const dev = new VhostDev(this.#kernel, options);
     const device = new OpenDevice(spec.kind, dev, options.ring ?? "wasm");
     try {

@@ -56,7 +56,7 @@ describe("npm run fuzz", () => {
     const { status, stdout } = await fuzz(["--seconds", "0", "--seed", "7", "--ring", "wasm"]);
     expect(stdout).toMatch(/^1 cases in [\s\S]*\nseeds from 7\n[\s\S]*\nnothing found\n$/);
     expect(status).toBe(0);
-    for (const args of [[], ["--seconds", "x"], ["--seconds", "1", "--seed", "-1"]]) {
+    for (const args of [["--bogus"], ["--seconds", "x"], ["--seconds", "1", "--seed", "-1"]]) {
       expect((await fuzz(args)).status).toBe(2);
     }
     expect((await fuzz(["--help"])).status).toBe(0);

@@ -120,7 +120,7 @@ test("npm run sim: several seeds, all that happens, arguments that are wrong", (
   expect(stdout).toMatch(/^0\.0000 a driver: /);
   expect(stdout).toMatch(/\n2 seeds from 3 in .*\n.* completed, .*\nnothing found\n$/);
   expect(status).toBe(0);
-  for (const args of [["x"], ["-1"], ["1", "--seeds", "4294967296"]]) {
+  for (const args of [["x"], ["-1"], ["1", "--seeds", "0"], ["1", "--seeds", "4294967296"]]) {
     expect(sim(...args).status).toBe(2);
   }
   expect(sim("--help").status).toBe(0);

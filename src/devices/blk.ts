@@ -1,5 +1,6 @@
 import { checkQueueSize } from "../memory/vring.js";
 import { VhostError } from "../spec/errno.js";
+import { checkNames } from "../spec/options.js";
 import { VIRTIO_BLK_ID_BYTES } from "../spec/virtio-blk.js";
 import type { Claim, DeviceEnvironment, DeviceSpec, VirtioDevice } from "../vhost/device.js";
 import { Doorbell } from "../vhost/notify.js";
@@ -72,11 +73,7 @@ function settleSource(options: BlkOptions): SettledSource {
  * 5.2 Block Device.
  */
 export function blk(options: BlkOptions): DeviceSpec<"blk"> {
-  const unknown = Object.keys(options ?? {}).filter((name) => !OPTIONS.includes(name));
-  if (unknown.length > 0) {
-    const known = OPTIONS.join(", ");
-    throw new VhostError("EINVAL", `a disk has no option ${unknown[0]}; it has ${known}`);
-  }
+  checkNames("a disk", options ?? {}, OPTIONS);
   const source = settleSource(options);
   const { readOnly = false, id = "vhost-wasm", queues = 1, queueSize = 256 } = options;
   if (new TextEncoder().encode(id).length > VIRTIO_BLK_ID_BYTES) {

@@ -164,20 +164,12 @@ export class BlkDriver implements AsyncDisposable {
    * until the promise settles, which is why it can't be given up. Rejects with EINVAL for a buffer
    * that was freed or is another process's.
    */
-  async readInto(
-    offset: DiskOffset,
-    buffer: DmaBuffer,
-    lengthBytes = buffer.bytes.length,
-  ): Promise<void> {
+  async readInto(offset: DiskOffset, buffer: DmaBuffer, lengthBytes?: number): Promise<void> {
     await this.#direct(VIRTIO_BLK_T_IN, offset, buffer, lengthBytes);
   }
 
   /** Writes straight from `buffer`, `lengthBytes` of it or all; no copy. As `readInto`. */
-  async writeFrom(
-    offset: DiskOffset,
-    buffer: DmaBuffer,
-    lengthBytes = buffer.bytes.length,
-  ): Promise<void> {
+  async writeFrom(offset: DiskOffset, buffer: DmaBuffer, lengthBytes?: number): Promise<void> {
     this.#mustBeWritable();
     await this.#direct(VIRTIO_BLK_T_OUT, offset, buffer, lengthBytes);
   }
@@ -186,10 +178,14 @@ export class BlkDriver implements AsyncDisposable {
     type: number,
     offset: DiskOffset,
     buffer: DmaBuffer,
-    lengthBytes: number,
+    length?: number,
   ): Promise<void> {
-    const sector = this.#sector(offset, lengthBytes);
+    if (!(buffer instanceof DmaBuffer)) {
+      throw new VhostError("EINVAL", "what is moved without a copy lies in a buffer of alloc()");
+    }
     const bytes = buffer.bytes.length;
+    const lengthBytes = length ?? bytes;
+    const sector = this.#sector(offset, lengthBytes);
     if (lengthBytes > bytes) {
       throw new VhostError("EINVAL", `the buffer holds ${bytes} bytes`, { lengthBytes });
     }

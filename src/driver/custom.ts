@@ -45,6 +45,9 @@ export class CustomDriver implements AsyncDisposable {
     options.signal?.throwIfAborted();
     const queue = this.#probed.queues[index];
     if (!queue) throw new VhostError("ENOBUFS", `there is no queue ${index}`);
+    if (!(readable instanceof Uint8Array)) {
+      throw new VhostError("EINVAL", "what a device is to read is a Uint8Array");
+    }
     if (!Number.isSafeInteger(writableBytes) || writableBytes < 0) {
       throw new VhostError("EINVAL", "writableBytes is a whole number from 0", { writableBytes });
     }

@@ -1,5 +1,6 @@
 import { VhostError } from "../spec/errno.js";
 import { featureMask, hasFeature } from "../spec/features.js";
+import { checkNames } from "../spec/options.js";
 import {
   VIRTIO_CONFIG_S_ACKNOWLEDGE,
   VIRTIO_CONFIG_S_DRIVER,
@@ -18,17 +19,20 @@ import { Completions } from "./completions.js";
 import { Queue } from "./queue.js";
 import type { Transport } from "./transport.js";
 
-/** What a driver may ask for beside its device's own features. */
+/**
+ * What a driver may ask for beside its device's own features. What is asked for and not offered is
+ * EOPNOTSUPP: policy linux, for one, has none of `packed`, `inOrder` and `notificationData`.
+ */
 export interface ProbeOptions {
   /** Entries of each queue, a power of two unless packed; default, most: what is offered. */
   queueSize?: number;
   /** Offer bits (numbers) that the driver is to leave alone, for tests and benches. */
   withoutFeatures?: readonly number[];
-  /** Packed virtqueues, where the device offers them. Default false: split ones. */
+  /** Packed virtqueues. Default false: split ones. */
   packed?: boolean;
-  /** Buffers come back in order (VIRTIO_F_IN_ORDER), where that is offered. Default false. */
+  /** Buffers come back in order (VIRTIO_F_IN_ORDER). Default false. */
   inOrder?: boolean;
-  /** Kicks say up to where (VIRTIO_F_NOTIFICATION_DATA), where that is offered. Default false. */
+  /** Kicks say up to where (VIRTIO_F_NOTIFICATION_DATA). Default false. */
   notificationData?: boolean;
 }
 
@@ -49,9 +53,17 @@ const RING_BITS = [
   VIRTIO_F_RING_RESET,
 ];
 
+/** What is negotiated when it is asked for, by the option's name. */
+const OPTIONAL = {
+  packed: VIRTIO_F_RING_PACKED,
+  inOrder: VIRTIO_F_IN_ORDER,
+  notificationData: VIRTIO_F_NOTIFICATION_DATA,
+};
+const OPTIONS = ["queueSize", ...Object.keys(OPTIONAL), "withoutFeatures"];
+
 /**
  * The features to accept: of the rings, and those of `known` (bit numbers). Throws EOPNOTSUPP for a
- * device older than virtio 1.
+ * device older than virtio 1, and for what is asked for and not offered.
  */
 export function chooseFeatures(
   transport: Transport,
@@ -62,12 +74,12 @@ export function chooseFeatures(
   if (!hasFeature(deviceFeatures, VIRTIO_F_VERSION_1)) {
     throw new VhostError("EOPNOTSUPP", "the device does not offer VIRTIO_F_VERSION_1");
   }
-  const asked = [
-    ...(options.packed ? [VIRTIO_F_RING_PACKED] : []),
-    ...(options.inOrder ? [VIRTIO_F_IN_ORDER] : []),
-    ...(options.notificationData ? [VIRTIO_F_NOTIFICATION_DATA] : []),
-  ];
-  const wanted = [...RING_BITS, ...asked, ...known].filter(
+  const asked = Object.entries(OPTIONAL).filter(([name]) => options[name as keyof ProbeOptions]);
+  for (const [name, number] of asked) {
+    if (hasFeature(deviceFeatures, number)) continue;
+    throw new VhostError("EOPNOTSUPP", `the device has no ${name} rings: leave that option out`);
+  }
+  const wanted = [...RING_BITS, ...asked.map(([, number]) => number), ...known].filter(
     (n) => !options.withoutFeatures?.includes(n),
   );
   return featureMask(...wanted) & deviceFeatures;
@@ -86,6 +98,7 @@ export async function probe(
   const queues: Queue[] = [];
   const add = (status: number) => transport.setStatus(transport.status | status);
   try {
+    checkNames("a driver", options, OPTIONS);
     await transport.setStatus(0);
     await add(VIRTIO_CONFIG_S_ACKNOWLEDGE);
     await add(VIRTIO_CONFIG_S_DRIVER);

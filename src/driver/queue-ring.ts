@@ -1,4 +1,4 @@
-import { type VringArea, vringAreas } from "../memory/vring.js";
+import { checkQueueSize, type VringArea, vringAreas } from "../memory/vring.js";
 import type { DriverRing } from "../ring/ring.js";
 import { allocDriverState, type StateBlock } from "../ring/state-block.js";
 import { RingTables } from "../ring/tables.js";
@@ -25,8 +25,10 @@ export class QueueRing {
   /** Lays it out, empty. Throws EINVAL for a size that no ring has, ENOMEM; nothing is kept. */
   constructor(transport: Transport, num: number, features: bigint) {
     const { shared } = transport;
+    const isPacked = hasFeature(features, VIRTIO_F_RING_PACKED);
+    checkQueueSize(num, isPacked);
     try {
-      const areas = vringAreas(num, hasFeature(features, VIRTIO_F_RING_PACKED));
+      const areas = vringAreas(num, isPacked);
       const desc = this.#place(transport, areas.desc);
       const driver = this.#place(transport, { ...areas.driver, align: AREA_ALIGN });
       const device = this.#place(transport, { ...areas.device, align: AREA_ALIGN });

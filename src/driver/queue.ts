@@ -1,15 +1,10 @@
-import { checkQueueSize } from "../memory/vring.js";
 import type { DriverRing } from "../ring/ring.js";
 import { BURST_MAX } from "../ring/state-block.js";
 import { type RingTables, vringErrorName } from "../ring/tables.js";
 import { VhostError } from "../spec/errno.js";
 import { hasFeature } from "../spec/features.js";
 import { VQ_AVAIL_PUBLISHED, VQ_IOV_CAPACITY } from "../spec/ring-state.js";
-import {
-  VIRTIO_F_NOTIFICATION_DATA,
-  VIRTIO_F_RING_PACKED,
-  VIRTIO_F_RING_RESET,
-} from "../spec/virtio-config.js";
+import { VIRTIO_F_NOTIFICATION_DATA, VIRTIO_F_RING_RESET } from "../spec/virtio-config.js";
 import { DmaBuffer } from "./dma.js";
 import { QueueRing } from "./queue-ring.js";
 import type { Transport } from "./transport.js";
@@ -137,10 +132,9 @@ export class Queue {
     const count = this.#describe();
     const added = count === 0 ? -1 : this.#ring.addBufs(count);
     if (added < 0) {
-      const facts = { pieces: this.#backlog[0]?.out.length, in: this.#backlog[0]?.in.length };
       const request = this.#backlog.shift();
       request?.letGo();
-      request?.reject(new VhostError("EINVAL", "no ring of this size can hold it", facts));
+      request?.reject(tooLong(request, this.num));
       return 1;
     }
     for (let i = 0; i < added; i++) this.#pending[this.#tables.head(i)] = this.#backlog[i];
@@ -239,7 +233,6 @@ export class Queue {
       throw new VhostError("EOPNOTSUPP", "VIRTIO_F_RING_RESET was not negotiated");
     }
     if (this.#resetting) throw new VhostError("EBUSY", `queue ${this.index} is being reset`);
-    checkQueueSize(num, hasFeature(this.#features, VIRTIO_F_RING_PACKED));
     const most = this.#transport.queueSizeMax;
     if (num > most) throw new VhostError("EINVAL", `a queue has at most ${most} entries`, { num });
   }
@@ -305,6 +298,12 @@ export class Queue {
     for (const letGo of this.#quarantine.splice(0)) letGo();
     this.#live.release();
   }
+}
+
+function tooLong({ out, in: in_ }: Request, num: number): VhostError {
+  const pieces = out.length + in_.length;
+  const message = `the ring, of ${num} entries, can't hold a request of ${pieces} pieces`;
+  return new VhostError("EINVAL", message, { pieces, num });
 }
 
 function sumErrors(a: Record<string, number>, b: Record<string, number>): Record<string, number> {

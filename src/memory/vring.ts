@@ -27,7 +27,9 @@ export function checkQueueSize(num: number, isPacked = false): void {
   const isSize = Number.isInteger(num) && num >= 1 && num <= VIRTQ_SIZE_MAX;
   if (isSize && (isPacked || (num & (num - 1)) === 0)) return;
   const which = isPacked ? "packed ring's size is" : "split ring's size is a power of two";
-  throw new VhostError("EINVAL", `a ${which} from 1 to ${VIRTQ_SIZE_MAX}`, { num });
+  throw new VhostError("EINVAL", `a ${which} from 1 to ${VIRTQ_SIZE_MAX}, not ${num}`, {
+    num,
+  });
 }
 
 /** What one of a ring's areas takes: bytes, and the alignment that it must have. */

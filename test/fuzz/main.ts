@@ -15,7 +15,8 @@ interface Arguments {
 
 function toSeconds(text: string): number {
   const value = Number(text);
-  if (text === "" || !(value >= 0 && value <= 1e9)) throw new InvalidArgumentError("No time.");
+  if (text === "" || !(value >= 0 && value <= 1e9))
+    throw new InvalidArgumentError("Seconds, 0 or more.");
   return value;
 }
 
@@ -54,7 +55,7 @@ async function run({ seconds, seed, ring, race }: Arguments): Promise<void> {
 
 const program = new Command("fuzz")
   .description("Hostile drivers and devices against the rings, at random.")
-  .requiredOption("--seconds <n>", "how long; 0: one case", toSeconds)
+  .option("--seconds <n>", "how long; 0: one case", toSeconds, 10)
   .option("--seed <n>", "of the first case; each next one has the next", toU32)
   .addOption(new Option("--ring <ring>", "which").choices(["wasm", "ts", "both"]).default("both"))
   .option("--race", "a second thread rewrites the rings while the device pops", false)

@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { VhostError } from "../../spec/errno.js";
 import { hasFeature } from "../../spec/features.js";
+import { checkNames } from "../../spec/options.js";
 import {
   VIRTIO_CONFIG_S_ACKNOWLEDGE,
   VIRTIO_CONFIG_S_DRIVER,
@@ -36,6 +37,15 @@ export interface HostileOptions extends Omit<ProbeOptions, "inOrder"> {
   timeoutMs?: number;
 }
 
+const OPTIONS = [
+  "queueSize",
+  "packed",
+  "notificationData",
+  "withoutFeatures",
+  "request",
+  "timeoutMs",
+];
+
 /** What a shape is played on. */
 export interface PlayOptions {
   /** The queue. Default 0. */
@@ -64,6 +74,9 @@ export class HostileDriver implements AsyncDisposable {
     this.#options = options;
     this.#request = options.request ?? goodRequest(transport.deviceId);
     const { readable, writableBytes } = this.#request;
+    if (!(readable instanceof Uint8Array) || !Number.isSafeInteger(writableBytes)) {
+      throw new VhostError("EINVAL", "a request is { readable: a Uint8Array, writableBytes }");
+    }
     if (readable.length + writableBytes > REQUEST_BYTES_MAX) {
       throw new VhostError("EINVAL", `a request has at most ${REQUEST_BYTES_MAX} bytes`);
     }
@@ -76,6 +89,7 @@ export class HostileDriver implements AsyncDisposable {
    * made of, ENOMEM, ENODEV when the device is gone.
    */
   static async probe(transport: Transport, options: HostileOptions = {}): Promise<HostileDriver> {
+    checkNames("a hostile driver", options, OPTIONS);
     const num = options.queueSize ?? NUM_MIN;
     const isSize = num >= NUM_MIN && num <= HOSTILE_NUM_MAX && (num & (num - 1)) === 0;
     if (!isSize || num > transport.queueSizeMax) {
@@ -126,10 +140,14 @@ export class HostileDriver implements AsyncDisposable {
   /**
    * Plays a shape, then a good request; where a refusal stands, the ring is repaired in between,
    * and where that does not help the device is reset. Never rejects for what the device does.
-   * Rejects with ENOBUFS (no such queue); ENODEV after `close`, which a device that dies does, too.
+   * Rejects with ENOBUFS (no such queue); EINVAL for what is no shape; ENODEV after `close`, which
+   * a device that dies does, too.
    */
   async play(shape: HostileShape, { queue = 0 }: PlayOptions = {}): Promise<HostileOutcome> {
     this.#queue(queue);
+    if (!Array.isArray(shape?.formats)) {
+      throw new VhostError("EINVAL", "what is played is a shape, such as those of HOSTILE_SHAPES");
+    }
     const began = performance.now();
     if (!this.applies(shape)) return outcome(shape, { ending: "skipped", serves: "at-once" });
     const parts = await this.#playOn(shape, queue).catch((error: unknown) => {

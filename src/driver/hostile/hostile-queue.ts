@@ -90,9 +90,19 @@ export class HostileQueue {
 
   /**
    * What comes back until all has, or `isOver`, or so many milliseconds have passed; these pass
-   * when the ring has lied, since then nothing is known of what comes.
+   * when the ring has lied, since then nothing is known of what comes. Keeps the program alive
+   * meanwhile: a wait for a call does not, and a device that dies calls no more.
    */
   async collect(ms: number, isOver: () => boolean): Promise<HostileUsed[]> {
+    const alive = setTimeout(() => {}, ms + CALL_MS);
+    try {
+      return await this.#collect(ms, isOver);
+    } finally {
+      clearTimeout(alive);
+    }
+  }
+
+  async #collect(ms: number, isOver: () => boolean): Promise<HostileUsed[]> {
     const { transport } = this.#setup;
     const all: HostileUsed[] = [];
     for (const end = performance.now() + ms; ; ) {
