@@ -128,9 +128,10 @@ function followIndirect(
   const addr = load<u64>(desc);
   const table = followTable(vq, chain, iovStart, addr, load<u32>(desc, VIRTQ_DESC_LEN), flags);
   const error = table & 0xff;
-  if (error != 0) return skipList(vq, chain, first, flags, 1, limit, error);
+  const walked = table & ~0xff; // the table's entries count, however it ends
+  if (error != 0) return walked + skipList(vq, chain, first, flags, 1, limit, error);
   setHead(chain, desc, 1);
-  return table + outcome(1, 0);
+  return walked + outcome(1, 0);
 }
 
 /**

@@ -130,16 +130,21 @@ export class TsLog {
     const { u8, u32, w } = this;
     const lo = u32[at] + offset;
     const hi = (u32[at + 1] + Math.floor(lo / TWO_32)) >>> 0;
-    const first = hi * PAGES_IN_4_GIB + ((lo >>> 0) >>> LOG_PAGE_SHIFT);
-    const last = first + Math.floor(((lo & (PAGE_BYTES - 1)) + bytes - 1) / PAGE_BYTES);
-    for (let page = first; page <= last; page++) {
-      const byte = Math.floor(page / 8);
-      if (byte >= u32[w + LOG_BYTES]) {
-        countError(u32, w, VRING_E_LOG);
-        return;
+    const log = u32[w + LOG];
+    let page = hi * PAGES_IN_4_GIB + ((lo >>> 0) >>> LOG_PAGE_SHIFT);
+    const end = page + Math.floor(((lo & (PAGE_BYTES - 1)) + bytes - 1) / PAGE_BYTES) + 1;
+    const stop = Math.min(end, u32[w + LOG_BYTES] * 8);
+    // Always, also when it is set: what was written before is seen by who clears the bit.
+    while (page < stop) {
+      const byte = log + Math.floor(page / 8);
+      if (page % 8 === 0 && byte % 4 === 0 && page + 32 <= stop) {
+        Atomics.or(u32, byte >>> 2, 0xffff_ffff);
+        page += 32;
+      } else {
+        Atomics.or(u8, byte, 1 << (page & 7));
+        page++;
       }
-      // Always, also when it is set: what was written before is seen by who clears the bit.
-      Atomics.or(u8, u32[w + LOG] + byte, 1 << (page & 7));
     }
+    if (stop < end) countError(u32, w, VRING_E_LOG);
   }
 }
