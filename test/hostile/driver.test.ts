@@ -3,8 +3,9 @@
 
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
-import { HOSTILE_SHAPES, type HostileShape } from "#dist/index.js";
+import { blk, HOSTILE_SHAPES, type HostileShape, Kernel } from "#dist/index.js";
 import { custom, rejected } from "../helpers/devices.js";
 import { holdings, openHostile } from "../helpers/hostile.js";
 import { ROOT } from "../helpers/source.js";
@@ -122,6 +123,34 @@ describe("what it refuses", () => {
     await using tame = await open.device.driver();
     expect(await (tame as { read(at: number, bytes: number): unknown }).read(0, 512)).toBeDefined();
   });
+
+  test.each(["reset-in-flight", "no-bytes-at-no-address", "index-one-too-far"])(
+    "closed in the midst of %s: it touches nothing any more, and the next driver is served",
+    { timeout: 60_000 },
+    async (name) => {
+      await using process = new Kernel().spawn({ memoryBytes: 4 << 20 });
+      const device = await process.open(blk({ memoryBytes: 65536 }));
+      for (const delayMs of [0, 1, 5, 12]) {
+        const hostile = await device.hostileDriver({ timeoutMs: 40 });
+        const { start, bytes } = hostile.memory.extent;
+        const play = hostile.play(shapeNamed(name)).catch((error: Error) => error);
+        await sleep(delayMs);
+        await hostile.close();
+        const { guest, bytes: memory } = device.dev.sharedMemory;
+        const again = device.dev.sharedMemory.allocGuest(bytes, 4096);
+        expect(again).toBe(start);
+        memory.fill(0x5a, start, start + bytes);
+        const drive = await device.driver();
+        expect(await drive.read(0, 512)).toHaveLength(512);
+        await play;
+        await sleep(10);
+        expect(await drive.read(0, 512)).toHaveLength(512);
+        expect(memory.subarray(start, start + bytes).every((byte) => byte === 0x5a)).toBe(true);
+        await drive.close();
+        guest.free(again);
+      }
+    },
+  );
 
   test("a queue that is not there, and a shape for the other format", async () => {
     await using open = await openHostile({}, { packed: true });

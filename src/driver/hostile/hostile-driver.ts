@@ -56,7 +56,9 @@ export interface PlayOptions {
  * A driver that breaks the rules on purpose: it lays its rings out by hand, in a small machine's
  * memory with canaries round every region and every area (`HostileMemory`), plays shapes on them,
  * and looks at what the device makes of each. After a shape it sends a good request. No shape can
- * hold it up longer than some times `timeoutMs`. One thread; one call a queue at a time.
+ * hold it up longer than some times `timeoutMs`. One thread; one call a queue at a time, and one
+ * call at all of what resets the device: `reset`, and shapes that say so (`restarts`,
+ * `resetsInFlight`, `refused-setup`).
  */
 export class HostileDriver implements AsyncDisposable {
   readonly #transport: Transport;
@@ -68,6 +70,8 @@ export class HostileDriver implements AsyncDisposable {
   #queues: HostileQueue[] = [];
   #death: VhostError | undefined;
   #closed: Promise<void> | undefined;
+  /** Calls that have not ended: what they touch is given back after them. */
+  readonly #running = new Set<Promise<unknown>>();
 
   private constructor(transport: Transport, options: HostileOptions) {
     this.#transport = transport;
@@ -150,7 +154,7 @@ export class HostileDriver implements AsyncDisposable {
     }
     const began = performance.now();
     if (!this.applies(shape)) return outcome(shape, { ending: "skipped", serves: "at-once" });
-    const parts = await this.#playOn(shape, queue).catch((error: unknown) => {
+    const parts = await this.#run(this.#playOn(shape, queue)).catch((error: unknown) => {
       if (!this.#death) throw error;
       return { ending: "died", serves: "never" } as const;
     });
@@ -159,14 +163,23 @@ export class HostileDriver implements AsyncDisposable {
 
   /** Sends a good request; whether it was served, and answered well. Rejects as `play` does. */
   async request(queue = 0): Promise<boolean> {
-    return this.#isServed(this.#queue(queue));
+    return this.#run(this.#isServed(this.#queue(queue)));
+  }
+
+  async #run<T>(work: Promise<T>): Promise<T> {
+    this.#running.add(work);
+    try {
+      return await work;
+    } finally {
+      this.#running.delete(work);
+    }
   }
 
   /**
    * Resets the device and brings it up again, all queues. Rejects with ENODEV when it is gone.
    */
   reset(): Promise<void> {
-    return this.#start();
+    return this.#run(this.#start());
   }
 
   /** Resets the device and gives the memory back. Idempotent. */
@@ -179,6 +192,7 @@ export class HostileDriver implements AsyncDisposable {
     try {
       await this.#transport.setStatus(0);
     } finally {
+      await Promise.allSettled(this.#running);
       this.memory.free();
       this.#transport.detach();
     }
@@ -196,8 +210,12 @@ export class HostileDriver implements AsyncDisposable {
     return this.#options.timeoutMs ?? 2000;
   }
 
-  #queue(index: number): HostileQueue {
+  #mustBeOpen(): void {
     if (this.#closed) throw new VhostError("ENODEV", "the driver is closed");
+  }
+
+  #queue(index: number): HostileQueue {
+    this.#mustBeOpen();
     const queue = this.#queues[index];
     if (!queue) throw new VhostError("ENOBUFS", `there is no queue ${index}`);
     return queue;
@@ -206,7 +224,11 @@ export class HostileDriver implements AsyncDisposable {
   /** virtio 1.3, 3.1.1 Driver Requirements: Device Initialization. `odd`: a queue's own layout. */
   async #start(odd?: { shape: HostileShape; queue: number }): Promise<void> {
     const transport = this.#transport;
-    const add = (status: number) => transport.setStatus(transport.status | status);
+    const add = async (status: number) => {
+      this.#mustBeOpen();
+      await transport.setStatus(transport.status | status);
+    };
+    this.#mustBeOpen();
     await transport.setStatus(0);
     this.memory.clear();
     await add(VIRTIO_CONFIG_S_ACKNOWLEDGE);
@@ -243,16 +265,18 @@ export class HostileDriver implements AsyncDisposable {
     one.publish();
     if (shape.resetsInFlight) return this.#resetInFlight(queue);
     const isQuiet = shape.expect === "refused-queue";
-    const used = await one.collect(isQuiet ? QUIET_MS : this.#timeoutMs, () => this.#isDead);
+    const used = await one.collect(isQuiet ? QUIET_MS : this.#timeoutMs, () => this.#isOver);
     if (this.#death) throw this.#death;
+    this.#mustBeOpen();
     const parts = this.#judge(shape, one, stage, used);
     const serves = await this.#recover(queue, parts.ending === "refused-queue");
     if (shape.restarts) await this.#start();
     return { ...parts, serves };
   }
 
-  get #isDead(): boolean {
-    return this.#death !== undefined;
+  /** Nothing comes back any more. */
+  get #isOver(): boolean {
+    return this.#death !== undefined || this.#closed !== undefined;
   }
 
   /** What it ended in, and whether only what may be written was. */
@@ -278,7 +302,7 @@ export class HostileDriver implements AsyncDisposable {
     const one = this.#queue(queue);
     if (isRefused) {
       await one.repair();
-      await one.collect(this.#timeoutMs, () => this.#isDead);
+      await one.collect(this.#timeoutMs, () => this.#isOver);
     }
     if (await this.#isServed(one)) return isRefused ? "after-repair" : "at-once";
     if (this.#death) throw this.#death;
@@ -291,8 +315,8 @@ export class HostileDriver implements AsyncDisposable {
     const stage = one.stage();
     stage.add(...stage.good());
     one.publish();
-    const [used] = await one.collect(this.#timeoutMs, () => this.#isDead);
-    if (!used) return false;
+    const [used] = await one.collect(this.#timeoutMs, () => this.#isOver);
+    if (!used || used.length > this.#request.writableBytes) return false;
     return this.#request.isAnswer?.(stage.written) ?? true;
   }
 
@@ -319,6 +343,7 @@ export class HostileDriver implements AsyncDisposable {
   /** Resets at once; after it not a byte may change. */
   async #resetInFlight(queue: number): Promise<Parts> {
     const one = this.#queue(queue);
+    this.#mustBeOpen();
     await this.#transport.setStatus(0);
     const before = one.snapshot();
     await sleep(QUIET_MS);

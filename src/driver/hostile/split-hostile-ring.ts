@@ -35,6 +35,8 @@ export class SplitHostileRing implements HostileRing {
   #avail = 0;
   #used = 0;
   #staged = 0;
+  /** Heads that were offered and have not come back. */
+  #heads: number[] = [];
   #ahead = 0;
   #lie = 0;
 
@@ -94,6 +96,7 @@ export class SplitHostileRing implements HostileRing {
 
   /** Puts a head, any u16, behind what was added. */
   offer(head: number): void {
+    this.#heads.push(head & 0xffff);
     this.#setHead((this.#avail + this.#staged++) & 0xffff, head);
   }
 
@@ -139,16 +142,20 @@ export class SplitHostileRing implements HostileRing {
     if (count === 0 || count > this.outstanding) return undefined;
     const slot = this.#used & (this.num - 1);
     const at = address + VIRTQ_RING_ELEMENTS + slot * VIRTQ_USED_ELEM_BYTES;
-    this.#used = (this.#used + 1) & 0xffff;
     const { view } = this.#memory;
-    const length = view.getUint32(at + VIRTQ_USED_ELEM_LEN, true);
-    return { id: view.getUint32(at, true), length };
+    const id = view.getUint32(at, true);
+    const which = this.#heads.indexOf(id);
+    if (which < 0) return undefined; // nobody's: nothing can be made of what comes after it
+    this.#heads.splice(which, 1);
+    this.#used = (this.#used + 1) & 0xffff;
+    return { id, length: view.getUint32(at + VIRTQ_USED_ELEM_LEN, true) };
   }
 
   /** A head that was refused is still the device's next one: it must become a good one. */
   async repair(good: readonly HostileDesc[]): Promise<void> {
     const head = this.outstanding > 0 ? this.link(good) : 0;
     for (let i = 0; i < this.outstanding; i++) this.#setHead((this.#used + i) & 0xffff, head);
+    this.#heads = new Array(this.outstanding).fill(head);
     this.#lie = 0;
     this.#setIdx(this.#avail);
   }
