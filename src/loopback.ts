@@ -122,8 +122,8 @@ class LoopbackTransport implements Transport {
     return this.#dev.isVringEnabled(index);
   }
 
-  enableQueue(index: number): Promise<void> {
-    return this.#dev.startVring(index);
+  enableQueue(index: number, addresses: QueueAddresses): Promise<void> {
+    return this.#dev.startVring(index, addresses);
   }
 
   readConfig(): Promise<Uint8Array> {

@@ -42,7 +42,8 @@ export class Queue {
   #pastErrors: Record<string, number> = {};
   #isFlushDue = false;
   #resetting: Promise<void> | undefined;
-  #closing: VhostError | undefined;
+  #closed: VhostError | undefined;
+  /** The ring was broken, or the device is gone: a reset mends the former. */
   #failure: VhostError | undefined;
 
   /**
@@ -101,7 +102,8 @@ export class Queue {
    * the device may touch it; rejects with EINVAL when that was freed or is another process's.
    */
   async submit(out: readonly Piece[], in_: readonly Piece[], buffer?: DmaBuffer): Promise<number> {
-    if (this.#closing) throw this.#closing;
+    const refusal = this.#closed ?? this.#failure;
+    if (refusal) throw refusal;
     const letGo = buffer ? DmaBuffer.hold(buffer, this.#transport.shared) : () => {};
     return new Promise((resolve, reject) => {
       this.#backlog.push({ out, in: in_, letGo, resolve, reject });
@@ -114,7 +116,8 @@ export class Queue {
 
   #flush(): void {
     this.#isFlushDue = false;
-    if (this.#closing || this.#resetting) return; // nothing new, the ring may be gone by now
+    // Nothing new, and the ring may be gone by now.
+    if (this.#closed || this.#failure || this.#resetting) return;
     while (this.#backlog.length > 0 && this.#addBurst() > 0) {}
     this.#ring.publish();
     if (this.#ring.kickNeeded()) this.#transport.kick(this.index, this.#kickData);
@@ -216,19 +219,13 @@ export class Queue {
 
   async #resetTo(next: QueueRing): Promise<void> {
     await this.#resetDevice();
-    if (this.#isClosed) throw this.#closing;
+    if (this.#closed) throw this.#closed;
     this.#replace(next);
-    this.#transport.setupQueue(this.index, next.addresses);
-    await this.#transport.enableQueue(this.index);
-  }
-
-  /** Whether it was closed; not just failed, which a reset mends. */
-  get #isClosed(): boolean {
-    return this.#closing !== undefined && this.#closing !== this.#failure;
+    await this.#transport.enableQueue(this.index, next.addresses);
   }
 
   #checkReset(num: number): void {
-    if (this.#isClosed) throw this.#closing;
+    if (this.#closed) throw this.#closed;
     if (!hasFeature(this.#features, VIRTIO_F_RING_RESET)) {
       throw new VhostError("EOPNOTSUPP", "VIRTIO_F_RING_RESET was not negotiated");
     }
@@ -256,7 +253,7 @@ export class Queue {
     this.#live.release();
     this.#live = next;
     this.#pending = new Array(next.addresses.num);
-    this.#closing = this.#failure = undefined; // what broke the old ring is over
+    this.#failure = undefined; // what broke the old ring is over
   }
 
   /** Resolves when no reset is under way. Never rejects. */
@@ -266,10 +263,14 @@ export class Queue {
 
   /** Rejects with `error` all that comes and all that the device has not been given. */
   close(error: VhostError): void {
-    this.#closing ??= error;
+    this.#closed ??= error;
+    this.#rejectBacklog(this.#closed);
+  }
+
+  #rejectBacklog(error: VhostError): void {
     for (const request of this.#backlog.splice(0)) {
       request.letGo();
-      request.reject(this.#closing);
+      request.reject(error);
     }
   }
 
@@ -279,7 +280,7 @@ export class Queue {
    */
   fail(error: VhostError): void {
     this.#failure ??= error;
-    this.close(this.#failure);
+    this.#rejectBacklog(this.#failure);
     const lost = this.#pending.filter((request) => request !== undefined);
     this.#pending.fill(undefined);
     for (const request of lost) {

@@ -46,8 +46,11 @@ export interface Transport {
   resetQueue(index: number): Promise<void>;
   /** Whether the device goes by the queue: from DRIVER_OK or `enableQueue` on, to its reset. */
   isQueueEnabled(index: number): boolean;
-  /** Enables a queue that was set up again after its reset. virtio 1.3, 2.6.1.2. */
-  enableQueue(index: number): Promise<void>;
+  /**
+   * Tells the device of a queue that was reset, and enables it. virtio 1.3, 2.6.1.2 Virtqueue
+   * Re-enable.
+   */
+  enableQueue(index: number, addresses: QueueAddresses): Promise<void>;
   /** The whole configuration space. */
   readConfig(): Promise<Uint8Array>;
   writeConfig(offset: number, bytes: Uint8Array): Promise<void>;

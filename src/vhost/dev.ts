@@ -229,9 +229,13 @@ export class VhostDev {
 
   /**
    * The guest address at which what the device writes to the queue's device area is marked, too;
-   * without one, it is not. Throws EBUSY, ENOBUFS. Linux: VHOST_VRING_F_LOG.
+   * without one, it is not. Throws EBUSY, ENOBUFS; EINVAL for what is no address. Linux:
+   * VHOST_VRING_F_LOG.
    */
   setVringLog(index: number, address: bigint | undefined): void {
+    if (address !== undefined && BigInt.asUintN(64, address) !== address) {
+      throw new VhostError("EINVAL", "where a ring is logged is a guest address", { address });
+    }
     this.#stoppedVring(index).logAddress = address;
   }
 
@@ -292,21 +296,21 @@ export class VhostDev {
 
   /**
    * Resets one queue while the others go on: the worker leaves it, and what was said of it is
-   * forgotten (errors stay counted). Requests that it had are over, without an answer. Rejects with
-   * ENOBUFS; EINVAL when VIRTIO_F_RING_RESET was not accepted, or the device is not started. virtio
-   * 1.3, 2.6.1 Virtqueue Reset.
+   * forgotten, where it is logged and recorded, too (errors stay counted). Requests that it had are
+   * over, without an answer. Rejects with ENOBUFS; EINVAL when VIRTIO_F_RING_RESET was not
+   * accepted, or the device is not started. virtio 1.3, 2.6.1 Virtqueue Reset.
    */
   resetVring(index: number): Promise<void> {
     return this.#turns.take(() => this.#rings.resetOne(index, this.#alive.worker.control));
   }
 
   /**
-   * Starts one queue of a started device, which was reset and set up again. Rejects with ENOBUFS;
-   * EBUSY when it runs; EINVAL when it was not set up, and as `resetVring`; and as `start`. virtio
-   * 1.3, 2.6.1.2 Virtqueue Re-enable.
+   * Starts one queue of a started device, which was reset: by `setup`, or as it was set up since.
+   * Rejects with ENOBUFS; EBUSY when it runs; EINVAL when it was not set up, and as `resetVring`;
+   * and as `start`. virtio 1.3, 2.6.1.2 Virtqueue Re-enable.
    */
-  startVring(index: number): Promise<void> {
-    return this.#turns.take(() => this.#rings.startOne(index, this.#alive.worker.control));
+  startVring(index: number, setup?: VringAddresses & { num: number }): Promise<void> {
+    return this.#turns.take(() => this.#rings.startOne(index, this.#alive.worker.control, setup));
   }
 
   /** Whether the queue runs. Throws ENOBUFS. virtio 1.3, 4.1.4.3: queue_enable. */

@@ -5,7 +5,7 @@ import { VhostError } from "../spec/errno.js";
 import { hasFeature } from "../spec/features.js";
 import { VIRTIO_F_RING_RESET } from "../spec/virtio-config.js";
 import type { RingStart, WorkerControl } from "./control.js";
-import { type DirtyLogRange, type RingsEnvironment, Vring } from "./vring.js";
+import { type DirtyLogRange, type RingsEnvironment, Vring, type VringAddresses } from "./vring.js";
 
 /** What the rings of a device are laid out by. */
 export interface RingSetSetup {
@@ -87,12 +87,18 @@ export class RingSet {
   }
 
   /**
-   * Lays one ring out and gives it to the worker. Rejects with EBUSY when it runs, EINVAL when it
-   * has no areas, and with what `layOut` throws and what is said at `resetOne`.
+   * Lays one ring out, by `setup` if there is one, and gives it to the worker. Rejects with EBUSY
+   * when it runs, EINVAL when it has no areas, and with what `layOut` throws and what is said at
+   * `resetOne`.
    */
-  async startOne(index: number, control: WorkerControl): Promise<void> {
+  async startOne(
+    index: number,
+    control: WorkerControl,
+    setup?: VringAddresses & { num: number },
+  ): Promise<void> {
     const vring = this.#resettable(index);
     if (vring.isLaidOut) throw new VhostError("EBUSY", `queue ${index} runs: reset it first`);
+    if (setup) vring.setUp(setup, this.#environment?.features ?? 0n);
     try {
       await control.startQueue(this.#layOutOne(index));
     } catch (error) {

@@ -86,6 +86,12 @@ export class Vring {
     this.#num = num;
   }
 
+  /** Sets size and areas. Throws EINVAL. */
+  setUp({ num, ...addresses }: VringAddresses & { num: number }, features: bigint): void {
+    this.setNum(num, features);
+    this.addresses = addresses;
+  }
+
   /** Where the queue goes on when it starts: what `DeviceRing.start` takes. */
   base(features: bigint): number {
     return this.#base ?? (isPacked(features) ? PACKED_BASE : 0);
@@ -104,9 +110,8 @@ export class Vring {
    * Throws EINVAL for a position that a packed ring of this size can't be at, and for two that are
    * not the same: what lies between them was in flight, and nothing is known of it.
    */
-  #checkBase(features: bigint): void {
-    if (!isPacked(features) || this.inflightRegion !== undefined) return; // it knows better
-    const base = this.base(features);
+  #checkBase(base: number, features: bigint): void {
+    if (!isPacked(features)) return;
     const [avail, used] = [base & 0xffff, base >>> 16];
     if (avail === used && (avail & INDEX) < this.#num) return;
     throw new VhostError("EINVAL", "a base that the ring can't go on at", { base, num: this.#num });
@@ -120,7 +125,7 @@ export class Vring {
     const { desc, driver, device } = this.addresses as VringAddresses;
     const num = this.#num;
     checkQueueSize(num, isPacked(features));
-    this.#checkBase(features);
+    if (this.inflightRegion === undefined) this.#checkBase(this.base(features), features);
     const areas = vringAreas(num, isPacked(features));
     const place = (address: bigint, { bytes, align }: VringArea, what: string) =>
       memory.translate(address, bytes, align, what);
@@ -135,7 +140,11 @@ export class Vring {
   /** Where it goes on, and what is to be done again. Throws EINVAL. */
   #recover(shared: SharedMemory, setup: RingSetup): Recovery | undefined {
     if (this.inflightRegion === undefined) return undefined;
-    return recover(shared, setup, this.inflightRegion, this.base(setup.features));
+    const { features } = setup;
+    const recovery = recover(shared, setup, this.inflightRegion, this.base(features));
+    // Where nothing was in flight, the position may be the base, which the region did not check.
+    if (recovery.resubmitCount === 0) this.#checkBase(recovery.position, features);
+    return recovery;
   }
 
   /** Throws what `layOut` throws, but for ENOMEM. Side effect: as `recover`. */

@@ -113,7 +113,7 @@ export class VhostWorker implements WorkerControl {
   async stopQueue(index: number): Promise<void> {
     const others = <T extends { index: number }>(list: T[]) =>
       list.filter((one) => one.index !== index);
-    this.#startKicked(this.#notifier.takeKicks(true)); // what else was kicked is not forgotten
+    this.#takeKicks(true); // of the other queues, too: they are not forgotten
     this.#queues = others(this.#queues);
     this.#workList = others(this.#workList);
     this.#awaitingKick.delete(index);
@@ -177,13 +177,8 @@ export class VhostWorker implements WorkerControl {
    * a queue that reached its limit goes to the end. Returns whether there was any work.
    */
   runWorkList(): boolean {
-    const kicks = this.#notifier.takeKicks();
-    if (kicks !== 0 && this.#awaitingKick.size > 0) this.#startKicked(kicks);
-    for (const queue of this.#queues) {
-      const isKicked = (kicks & (1 << queue.index)) !== 0;
-      if (isKicked && this.#hasKickData) this.#checkKick(queue);
-      if (isKicked || queue.hasWork()) this.#enqueue(queue);
-    }
+    this.#takeKicks();
+    for (const queue of this.#queues) if (queue.hasWork()) this.#enqueue(queue);
     const batch = this.#workList;
     if (batch.length === 0) return false;
     this.#workList = this.#serving;
@@ -195,6 +190,18 @@ export class VhostWorker implements WorkerControl {
     }
     batch.length = 0;
     return true;
+  }
+
+  /** Queues that were kicked get a turn, or start. */
+  #takeKicks(all = false): void {
+    const kicks = this.#notifier.takeKicks(all);
+    if (kicks === 0) return;
+    if (this.#awaitingKick.size > 0) this.#startKicked(kicks);
+    for (const queue of this.#queues) {
+      if ((kicks & (1 << queue.index)) === 0) continue;
+      if (this.#hasKickData) this.#checkKick(queue);
+      this.#enqueue(queue);
+    }
   }
 
   #checkKick(queue: Virtqueue): void {

@@ -42,10 +42,10 @@ const hangs = ({ config = 4, queues = 2 }) => ({
 });
 
 /** Leaves what it is given in the ring until told; `words` (Int32, shared): times run, told. */
-function waits({ words }) {
+function waits({ words, queues = 1 }) {
   const shared = new Int32Array(words);
   return {
-    ...plain(),
+    ...plain(queues),
     handleKick: (vq) => {
       Atomics.add(shared, 0, 1);
       if (Atomics.load(shared, 1) !== 0) vq.drain(() => 0);

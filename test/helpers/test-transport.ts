@@ -80,8 +80,9 @@ export class TestTransport implements Transport {
     return this.dev.isVringEnabled(index);
   }
 
-  enableQueue(index: number): Promise<void> {
-    return this.dev.startVring(index);
+  enableQueue(index: number, addresses: QueueAddresses): Promise<void> {
+    this.queues[index] = addresses;
+    return this.dev.startVring(index, addresses);
   }
 
   readConfig(): Promise<Uint8Array> {

@@ -2,9 +2,12 @@
 
 import { describe, expect, test } from "vitest";
 import { blk } from "#dist/index.js";
+import { inflightRegionBytes } from "#dist/memory/vring.js";
 import { VIRTIO_BLK_T_IN, VIRTIO_BLK_T_OUT } from "#dist/spec/virtio-blk.js";
+import { VIRTIO_F_RING_PACKED } from "#dist/spec/virtio-config.js";
 import { blkHeader, blkRequest, pattern } from "../helpers/blk-raw.js";
-import { MODES, RawGuest } from "../helpers/raw-guest.js";
+import { rejected } from "../helpers/devices.js";
+import { bit, MODES, RawGuest, VERSION_1 } from "../helpers/raw-guest.js";
 
 const spec = blk({ memoryBytes: 65536, queues: 2 });
 
@@ -90,6 +93,24 @@ describe.each(MODES)("$run, $ring ring", (mode) => {
     expect(guest.errors()).toEqual({ VRING_E_REQUEST: 2 });
     await dev.reset();
     expect(guest.errors()).toEqual({ VRING_E_REQUEST: 2 });
+  });
+
+  test("a fresh in-flight region: no base that a packed ring can't be at", async () => {
+    const features = VERSION_1 | bit(VIRTIO_F_RING_PACKED);
+    await using guest = await RawGuest.open(spec, { ...mode, features, num: 8 });
+    const { dev, shared } = guest;
+    await dev.stop();
+    const bytes = inflightRegionBytes(8, true);
+    const region = shared.allocHost(bytes);
+    dev.setVringInflight(0, region);
+    for (const base of [0x1234_5678, 5, 0x8003_8000, 0x7fff_7fff, 0x8000_0000]) {
+      shared.bytes.fill(0, region, region + bytes);
+      dev.setVringBase(0, base);
+      await rejected("EINVAL", dev.start());
+    }
+    dev.setVringBase(0, 0x8003_8003);
+    shared.bytes.fill(0, region, region + bytes);
+    await dev.start();
   });
 
   test("2.4: what was in flight at a reset is never written to any more", async () => {
