@@ -1,5 +1,13 @@
 import { VhostError } from "../spec/errno.js";
-import { __WCLONE, EXIT_DEAD, EXIT_ZOMBIE, SIGCHLD, TASK_DEAD } from "../spec/sched.js";
+import {
+  __WCLONE,
+  EXIT_DEAD,
+  EXIT_ZOMBIE,
+  PF_IO_WORKER,
+  PF_USER_WORKER,
+  SIGCHLD,
+  TASK_DEAD,
+} from "../spec/sched.js";
 import { putFiles } from "./files.js";
 import type { Kernel } from "./kernel.js";
 import { mmput } from "./mm.js";
@@ -28,10 +36,22 @@ export function doExit(kernel: Kernel, task: Task, code: number): void {
   putFiles(files);
 }
 
-/** Ends every thread of the task's process. Errors as doExit. Linux: do_group_exit(). */
+/**
+ * Ends every thread of the task's process, but vhost workers in an epoch where they go on until
+ * they are stopped. What it ended with is `code`, whatever its leader may have exited with before;
+ * the first such end counts. Errors as doExit. Linux: do_group_exit().
+ */
 export function doGroupExit(kernel: Kernel, task: Task, code: number): void {
-  for (const thread of [...task.signal.threads]) doExit(kernel, thread, code);
+  task.signal.groupExitCode ??= code;
+  const { groupExitCode, threads } = task.signal;
+  for (const thread of [...threads]) {
+    if (kernel.epoch.endsWithGroup || !isVhostThread(thread)) doExit(kernel, thread, groupExitCode);
+  }
 }
+
+/** A vhost worker within its owner's process. */
+const isVhostThread = ({ flags, groupLeader, pid }: Task): boolean =>
+  (flags & (PF_USER_WORKER | PF_IO_WORKER)) === PF_USER_WORKER && groupLeader.pid !== pid;
 
 /**
  * What became of child `pid` of the caller's process: its exit code, and the child is released; or
@@ -57,7 +77,7 @@ export function kernelWait4(
       options,
     });
   }
-  return reap(kernel, child) ? child.exitCode : null;
+  return reap(kernel, child) ? (child.signal.groupExitCode ?? child.exitCode) : null;
 }
 
 /** Releases a process that has ended with all its threads; `false`: it is not that far, or gone. */

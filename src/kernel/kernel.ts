@@ -11,6 +11,7 @@ import {
 } from "../spec/sched.js";
 import { Cgroup } from "./cgroup.js";
 import { CAP_FULL_SET, Ucounts } from "./cred.js";
+import { type Epoch, type EpochRules, epochRules } from "./epoch.js";
 import { doExit, doGroupExit } from "./exit.js";
 import { Files } from "./files.js";
 import { copyProcess, wakeUpNewTask } from "./fork.js";
@@ -21,9 +22,11 @@ import { type SpawnOptions, spawnProcess } from "./spawn.js";
 import { Task } from "./task.js";
 
 /**
- * The two sysctls: kernel.threads-max (20 and up) and kernel.pid_max (301 and up; pids are below).
+ * The two sysctls: kernel.threads-max (20 and up) and kernel.pid_max (301 and up; pids are below);
+ * and which kernel's user workers it has, by default the merge's.
  */
 export interface KernelOptions {
+  readonly epoch?: Epoch;
   readonly threadsMax?: number;
   readonly pidMax?: number;
 }
@@ -42,13 +45,15 @@ export class Kernel {
   readonly init: Task;
   /** Pid 2, the parent of kernel threads. */
   readonly kthreadd: Task;
+  readonly epoch: EpochRules;
   readonly threadsMax: number;
   readonly pidMax: number;
   readonly #tasks = new Map<number, Task>();
   #lastPid = 0;
 
-  /** EINVAL: a sysctl outside what Linux lets it be. */
-  constructor({ threadsMax = 32768, pidMax = 32768 }: KernelOptions = {}) {
+  /** EINVAL: a sysctl outside what Linux lets it be; no such epoch. */
+  constructor({ epoch = "v6.4-merge", threadsMax = 32768, pidMax = 32768 }: KernelOptions = {}) {
+    this.epoch = mustBeEpoch(epoch);
     checkRange("threadsMax", threadsMax, MIN_THREADS, MAX_THREADS);
     checkRange("pidMax", pidMax, RESERVED_PIDS + 1, PID_MAX_LIMIT);
     this.threadsMax = threadsMax;
@@ -169,6 +174,12 @@ function initTask(kernel: Kernel): Task {
     mm: null,
     files: new Files(),
   });
+}
+
+function mustBeEpoch(epoch: string): EpochRules {
+  const rules = epochRules(epoch);
+  if (rules !== undefined) return rules;
+  throw new VhostError("EINVAL", 'an epoch is "v6.4-merge", "v6.4" or "v6.12"', { epoch });
 }
 
 function checkRange(name: string, value: number, min: number, max: number): void {

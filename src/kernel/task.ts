@@ -13,6 +13,8 @@ export interface SignalStruct {
   /** All of them that are not released yet, the leader (if not) among them. */
   readonly threads: Set<Task>;
   readonly rlimits: Rlimits;
+  /** How the whole process was ended, as `exitCode` of a task; `undefined`: it was not. */
+  groupExitCode?: number | undefined;
 }
 
 /** The signal handlers. Linux: sighand_struct. */
