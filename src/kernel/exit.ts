@@ -24,6 +24,8 @@ export function doExit(kernel: Kernel, task: Task, code: number): void {
     throw new VhostError("EINVAL", `attempted to kill ${task.comm}`, { pid: task.pid });
   }
   const { mm, files } = task;
+  task.tracer = null;
+  task.tracedStop = 0;
   task.mm = null;
   task.files = null;
   task.exitCode = code;
@@ -125,7 +127,10 @@ function exitNotify(kernel: Kernel, task: Task): void {
 
 /** Init waits for every SIGCHLD; a parent that ignores it gets no zombies. Other signals: wait. */
 const parentReaps = (kernel: Kernel, { exitSignal, parent }: Task): boolean =>
-  exitSignal === SIGCHLD && (parent === kernel.init || parent.sighand.ignoreAll);
+  exitSignal === SIGCHLD &&
+  (parent === kernel.init ||
+    parent.sighand.ignoreAll ||
+    parent.sighand.actions.get(SIGCHLD) === "SIG_IGN");
 
 function endThread({ thread, pid }: Task): void {
   void thread?.terminate(new VhostError("EINTR", `task ${pid} has exited`, { pid }));

@@ -10,14 +10,18 @@ import {
   RESERVED_PIDS,
 } from "../spec/sched.js";
 import { Cgroup } from "./cgroup.js";
-import { CAP_FULL_SET, Ucounts } from "./cred.js";
+import { CAP_FULL_SET, plainCred, Ucounts } from "./cred.js";
 import { type Epoch, type EpochRules, epochRules } from "./epoch.js";
 import { doExit, doGroupExit } from "./exit.js";
 import { Files } from "./files.js";
 import { copyProcess, wakeUpNewTask } from "./fork.js";
 import { makeKthreadd } from "./kthread.js";
+import { INIT_NSPROXY } from "./nsproxy.js";
 import { type PsRow, psRows } from "./ps.js";
-import { killPid } from "./signal.js";
+import { initRlimits } from "./rlimit.js";
+import { ONLINE_CPUS } from "./sched.js";
+import { UNCONFINED } from "./seccomp.js";
+import { killPid, newSignal } from "./signal.js";
 import { type SpawnOptions, spawnProcess } from "./spawn.js";
 import { Task } from "./task.js";
 
@@ -50,6 +54,7 @@ export class Kernel {
   readonly pidMax: number;
   readonly #tasks = new Map<number, Task>();
   #lastPid = 0;
+  #lastNs = 0;
 
   /** EINVAL: a sysctl outside what Linux lets it be; no such epoch. */
   constructor({ epoch = "v6.4-merge", threadsMax = 32768, pidMax = 32768 }: KernelOptions = {}) {
@@ -128,6 +133,12 @@ export class Kernel {
     throw new VhostError("EAGAIN", `no free pid below pid_max ${pidMax}: end a task`, { pidMax });
   }
 
+  /** A number for a new namespace. Linux: ns_alloc_inum(). */
+  nextNs(): number {
+    this.#lastNs++;
+    return this.#lastNs;
+  }
+
   /** Puts a task in the tables. For copyProcess. Linux: attach_pid(), list_add_tail(). */
   attach(task: Task): void {
     this.#tasks.set(task.pid, task);
@@ -158,7 +169,6 @@ export class Kernel {
 
 /** Pid 0, the one task that no task made; in no table, but counted as root's. Linux: INIT_TASK. */
 function initTask(kernel: Kernel): Task {
-  const limit = Math.floor(kernel.threadsMax / 2);
   kernel.ucounts.inc(0);
   return new Task({
     pid: 0,
@@ -167,12 +177,18 @@ function initTask(kernel: Kernel): Task {
     flags: PF_KTHREAD,
     parent: null,
     exitSignal: 0,
-    cred: { uid: 0, gid: 0, caps: CAP_FULL_SET },
-    signal: { threads: new Set(), rlimits: { NPROC: { cur: limit, max: limit } } },
-    sighand: { ignoreAll: false },
+    cred: plainCred(0, 0, CAP_FULL_SET),
+    signal: newSignal(initRlimits(kernel.threadsMax)),
+    sighand: { ignoreAll: false, actions: new Map() },
     cgroup: kernel.cgroupRoot,
     mm: null,
     files: new Files(),
+    fs: { umask: 0o022, cwd: "/" },
+    sched: { policy: 0, nice: 0, rtPriority: 0, resetOnFork: false, cpus: ONLINE_CPUS },
+    nsproxy: INIT_NSPROXY,
+    confinement: UNCONFINED,
+    blocked: 0n,
+    pidNs: INIT_NSPROXY.pidForChildren,
   });
 }
 

@@ -1,7 +1,7 @@
 import { VhostError } from "../spec/errno.js";
 import { PF_FORKNOEXEC, SIGCHLD } from "../spec/sched.js";
 import { cgroupAttachTask, cgroupNames } from "./cgroup.js";
-import { CAP_FULL_SET, type Cred, commitCreds } from "./cred.js";
+import { CAP_FULL_SET, type Cred, commitCreds, plainCred } from "./cred.js";
 import { copyProcess, wakeUpNewTask } from "./fork.js";
 import type { Kernel } from "./kernel.js";
 import { checkMemoryBytes, MEMORY_BYTES_DEFAULT, Mm, mmput } from "./mm.js";
@@ -49,8 +49,7 @@ export function spawnProcess(kernel: Kernel, options: SpawnOptions): Task {
     cgroupAttachTask(kernel.cgroup(options.cgroup ?? "/"), task);
     commitCreds(kernel, task, makeCred(options));
     exec(task, options);
-    const nproc = nprocLimit(options);
-    if (nproc !== undefined) doPrlimit(kernel.init, task, "NPROC", nproc);
+    for (const [name, limit] of limitsOf(options)) doPrlimit(kernel.init, task, name, limit);
   } catch (error) {
     kernel.exitTask(task, 1 << 8);
     throw error;
@@ -62,21 +61,22 @@ export function spawnProcess(kernel: Kernel, options: SpawnOptions): Task {
 function checkOptions(options: SpawnOptions): void {
   cgroupNames(options.cgroup ?? "/");
   checkMemoryBytes(options.memoryBytes ?? MEMORY_BYTES_DEFAULT);
-  const nproc = nprocLimit(options);
-  if (nproc !== undefined) checkRlimit(nproc);
+  for (const [, limit] of limitsOf(options)) checkRlimit(limit);
   for (const id of [options.uid ?? 0, options.gid ?? 0]) {
     if (Number.isInteger(id) && id >= 0 && id < 0xffffffff) continue;
     throw new VhostError("EINVAL", "a uid or gid is a whole number from 0 to 2^32 - 2", { id });
   }
 }
 
-function nprocLimit({ rlimits }: SpawnOptions): Rlimit | undefined {
-  const limit = rlimits?.NPROC;
-  return typeof limit === "number" ? { cur: limit, max: limit } : limit;
+function limitsOf({ rlimits = {} }: SpawnOptions): [keyof Rlimits, Rlimit][] {
+  return Object.entries(rlimits).map(([name, limit]) => [
+    name as keyof Rlimits,
+    typeof limit === "number" ? { cur: limit, max: limit } : limit,
+  ]);
 }
 
 function makeCred({ uid = 0, gid = 0, caps }: SpawnOptions): Cred {
-  return { uid, gid, caps: new Set(caps ?? (uid === 0 ? CAP_FULL_SET : [])) };
+  return plainCred(uid, gid, new Set(caps ?? (uid === 0 ? CAP_FULL_SET : [])));
 }
 
 /** A new program in a new address space. Linux: begin_new_exec(), exec_mmap(). */
@@ -86,4 +86,6 @@ function exec(task: Task, options: SpawnOptions): void {
   task.mm = mm;
   task.comm = truncateComm(options.comm ?? "a.out");
   task.flags &= ~PF_FORKNOEXEC;
+  task.signal.pgrp = task.pid; // a session of its own
+  task.signal.session = task.pid;
 }
