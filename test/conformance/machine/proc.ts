@@ -266,6 +266,11 @@ export class Proc extends Descriptors {
     return `0::${procfs.taskOf(this.kernel, tid).cgroup.path}`;
   }
 
+  /** CLOCK_PROCESS_CPUTIME_ID, in microseconds. */
+  processCpuTimeUs(): number {
+    return this.task.signal.cpuTimeUs;
+  }
+
   /** Entries of /proc/TID/fd. Throws ENOENT. */
   fdCount(tid: number): number {
     return procfs.taskOf(this.kernel, tid).files?.fds.size ?? 0;
