@@ -31,7 +31,7 @@ function write(name: string, text: string): string {
 }
 
 /** Areas of which every value is held; grows with the model. */
-const WHOLE = ["rlimit", "cgroup"];
+const WHOLE = ["identity", "rlimit", "cgroup", "signal"];
 
 describe("the model of processes agrees with the recorded kernel", () => {
   test.each(WHOLE)("%s", async (area) => {
@@ -62,7 +62,7 @@ describe("npm run conformance -- scenarios", () => {
     const scripts = {
       says: "({ main }) => ({ a: main.tasks().length })",
       throws: "({ main }) => ({ a: main.wait(1e6) })",
-      differs: "() => ({ a: \"no\" })",
+      differs: '() => ({ a: "no" })',
     };
     for (const [id, run] of Object.entries(scripts)) {
       write(`own/${id}.mjs`, `export const run = ${run};`);

@@ -5,6 +5,7 @@ import type { Kernel } from "#dist/kernel/kernel.js";
 import type { Task } from "#dist/kernel/task.js";
 import { CGROUP_MOUNT } from "./cgroupfs.js";
 import { ScriptError, SyscallError } from "./errors.js";
+import { IoUring } from "./io-uring.js";
 import type { Machine, PendingCall } from "./machine.js";
 import { Ring } from "./ring.js";
 import { type DeviceKind, VhostDevice } from "./vhost-device.js";
@@ -47,7 +48,7 @@ export abstract class Descriptors {
     return this.call(() => {
       const kind = DEVICES[path];
       if (kind === undefined) return this.#install(new OpenFile(() => {}));
-      const device = new VhostDevice(this.kernel, kind);
+      const device = new VhostDevice(this.kernel, kind, this.machine.sleepsIn);
       const file = new OpenFile(() => {
         device.release();
         this.machine.devices.delete(device);
@@ -55,6 +56,34 @@ export abstract class Descriptors {
       this.machine.opened.set(file, device);
       this.machine.devices.add(device);
       return this.#install(file);
+    });
+  }
+
+  /** Both ends of a pipe. Throws EMFILE. */
+  pipe(): [number, number] {
+    return this.call(() => [
+      this.#install(new OpenFile(() => {})),
+      this.#install(new OpenFile(() => {})),
+    ]);
+  }
+
+  /** A ring of io_uring; with `sqpoll` a thread polls it. Throws what making that fails with. */
+  ioUringSetup({ sqpoll = false } = {}): number {
+    return this.call(() => {
+      const ring = new IoUring(this.kernel, this.machine.sleepsIn);
+      if (sqpoll) ring.pollFor(this.task);
+      const file = new OpenFile(() => ring.release());
+      this.machine.opened.set(file, ring);
+      return this.#install(file);
+    });
+  }
+
+  /** Submits a request marked IOSQE_ASYNC, which is never done: a read of an empty pipe. */
+  ioUringSubmitAsync(fd: number): string {
+    return this.try(() => {
+      const ring = this.machine.opened.get(this.#file(fd));
+      if (!(ring instanceof IoUring)) throw new SyscallError("EOPNOTSUPP");
+      ring.work(this.task);
     });
   }
 

@@ -3,6 +3,7 @@
 import type { Epoch } from "#dist/kernel/epoch.js";
 import type { OpenFile } from "#dist/kernel/files.js";
 import { Kernel } from "#dist/kernel/kernel.js";
+import type { Task } from "#dist/kernel/task.js";
 import { CgroupFs } from "./cgroupfs.js";
 import { Proc } from "./proc.js";
 import { PF_RANDOMIZE } from "./procfs.js";
@@ -22,10 +23,13 @@ export class Machine {
   readonly devices = new Set<VhostDevice>();
   /** What an open file is, where it is more than a number. */
   readonly opened = new WeakMap<OpenFile, unknown>();
+  /** The kernel function that a task of the kernel's own sleeps in. */
+  readonly sleepsIn = new WeakMap<Task, string>();
   readonly #waiting = new Set<() => boolean>();
 
   constructor(epoch: Epoch = "v6.12") {
     this.kernel = new Kernel({ epoch });
+    this.sleepsIn.set(this.kernel.kthreadd, "kthreadd");
     this.cgroups = new CgroupFs(this.kernel);
   }
 

@@ -22,6 +22,7 @@ import { SIG_KERNEL_ONLY_MASK, SIGNALS, sigmask } from "#dist/spec/signal.js";
 import { Descriptors } from "./descriptors.js";
 import { attempt, codeOf, ScriptError, SyscallError } from "./errors.js";
 import * as procfs from "./procfs.js";
+import { type PtraceRequest, ptrace } from "./ptrace.js";
 
 /** A signal's name. */
 export type SignalName = keyof typeof SIGNALS;
@@ -221,6 +222,11 @@ export class Proc extends Descriptors {
     if (number !== 0) sendSignal(this.kernel, task, number, group);
   }
 
+  /** Traces, or asks a traced thread to stop or go on. */
+  ptrace(request: PtraceRequest, tid: number): string {
+    return this.try(() => ptrace(this.kernel, this.task, request, tid));
+  }
+
   /** What a signal does in this process: its default, nothing, or a function of the script's. */
   sigaction(sig: SignalName, action: "SIG_DFL" | "SIG_IGN" | ((by: number) => void)): string {
     return this.try(() => {
@@ -279,6 +285,17 @@ export class Proc extends Descriptors {
   /** Where /proc/TID/cwd leads. Throws ENOENT. */
   cwd(tid: number): string {
     return procfs.taskOf(this.kernel, tid).fs.cwd;
+  }
+
+  /** Whether /proc/TID/exe leads to the same program as this thread's. */
+  hasSameExe(tid: number): boolean {
+    return procfs.taskOf(this.kernel, tid).mm === this.task.mm;
+  }
+
+  /** /proc/TID/wchan: "0" while it runs. Throws ENOENT; for tasks of programs nothing is known. */
+  wchan(tid: number): string | undefined {
+    const task = procfs.taskOf(this.kernel, tid);
+    return task === this.task ? "0" : this.machine.sleepsIn.get(task);
   }
 
   /** Names in /proc/PID/task: the tids of a process, the oldest first. Throws ENOENT. */

@@ -56,6 +56,8 @@ export class VhostDevice {
   constructor(
     readonly kernel: Kernel,
     readonly kind: DeviceKind,
+    /** Where the tasks of the machine sleep. */
+    readonly sleepsIn: WeakMap<Task, string>,
   ) {
     this.vqs = Array.from({ length: QUEUES[kind] }, freshVq);
   }
@@ -163,8 +165,11 @@ export class VhostDevice {
 
   #makeWorker(task: Task): Worker {
     const make = this.forkFromOwner ? userWorker : kthreadWorker;
+    const fn = this.forkFromOwner ? "vhost_task_fn" : "vhost_run_work_kthread_list";
     try {
-      return make(this.kernel, task);
+      const worker = make(this.kernel, task);
+      this.sleepsIn.set(worker.task, fn);
+      return worker;
     } catch {
       throw new SyscallError("ENOMEM");
     }
