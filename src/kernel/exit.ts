@@ -51,8 +51,8 @@ export function doGroupExit(kernel: Kernel, task: Task, code: number): void {
   }
 }
 
-/** A vhost worker within its owner's process. */
-const isVhostThread = ({ flags, groupLeader, pid }: Task): boolean =>
+/** Whether it is a vhost worker within its owner's process. */
+export const isVhostThread = ({ flags, groupLeader, pid }: Task): boolean =>
   (flags & (PF_USER_WORKER | PF_IO_WORKER)) === PF_USER_WORKER && groupLeader.pid !== pid;
 
 /**

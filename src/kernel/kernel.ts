@@ -50,7 +50,8 @@ export class Kernel {
   /** Pid 2, the parent of kernel threads. */
   readonly kthreadd: Task;
   readonly epoch: EpochRules;
-  readonly threadsMax: number;
+  /** Most tasks on the machine; may be changed, within what the constructor allows. */
+  threadsMax: number;
   readonly pidMax: number;
   readonly #tasks = new Map<number, Task>();
   #lastPid = 0;

@@ -19,13 +19,13 @@ export function copySighand(current: Task, args: KernelCloneArgs): SighandStruct
 /** The child's process: the caller's with CLONE_THREAD, else a new one. Linux: copy_signal(). */
 export function copySignal(current: Task, flags: number): SignalStruct {
   if (flags & CLONE_THREAD) return current.signal;
-  const { rlimits, pgrp, session } = current.signal;
-  return { ...newSignal({ ...rlimits }), pgrp, session };
+  const { rlimits, pgrp, session, oomScoreAdj } = current.signal;
+  return { ...newSignal({ ...rlimits }), pgrp, session, oomScoreAdj };
 }
 
 /** A process without threads yet, in no process group. */
 export function newSignal(rlimits: Rlimits): SignalStruct {
-  const state = { sharedPending: 0n, stopped: false, cpuTimeUs: 0 };
+  const state = { oomScoreAdj: 0, sharedPending: 0n, stopped: false, cpuTimeUs: 0 };
   return { threads: new Set(), rlimits, pgrp: 0, session: 0, ...state };
 }
 

@@ -1,12 +1,13 @@
 import { VhostError } from "../spec/errno.js";
-import { PF_FORKNOEXEC, SIGCHLD } from "../spec/sched.js";
+import { SIGCHLD } from "../spec/sched.js";
 import { cgroupAttachTask, cgroupNames } from "./cgroup.js";
 import { CAP_FULL_SET, type Cred, commitCreds, plainCred } from "./cred.js";
+import { beginNewExec } from "./exec.js";
 import { copyProcess, wakeUpNewTask } from "./fork.js";
 import type { Kernel } from "./kernel.js";
-import { checkMemoryBytes, MEMORY_BYTES_DEFAULT, Mm, mmput } from "./mm.js";
+import { checkMemoryBytes, MEMORY_BYTES_DEFAULT } from "./mm.js";
 import { checkRlimit, doPrlimit, type Rlimit, type Rlimits } from "./rlimit.js";
-import { type Task, truncateComm } from "./task.js";
+import type { Task } from "./task.js";
 
 /** Who a new process is to be. What is left out, it has from init. */
 export interface SpawnOptions {
@@ -48,7 +49,10 @@ export function spawnProcess(kernel: Kernel, options: SpawnOptions): Task {
   try {
     cgroupAttachTask(kernel.cgroup(options.cgroup ?? "/"), task);
     commitCreds(kernel, task, makeCred(options));
-    exec(task, options);
+    const { comm = "a.out", memoryBytes = MEMORY_BYTES_DEFAULT } = options;
+    beginNewExec(kernel, task, { comm, memoryBytes });
+    task.signal.pgrp = task.pid; // a session of its own
+    task.signal.session = task.pid;
     for (const [name, limit] of limitsOf(options)) doPrlimit(kernel.init, task, name, limit);
   } catch (error) {
     kernel.exitTask(task, 1 << 8);
@@ -77,15 +81,4 @@ function limitsOf({ rlimits = {} }: SpawnOptions): [keyof Rlimits, Rlimit][] {
 
 function makeCred({ uid = 0, gid = 0, caps }: SpawnOptions): Cred {
   return plainCred(uid, gid, new Set(caps ?? (uid === 0 ? CAP_FULL_SET : [])));
-}
-
-/** A new program in a new address space. Linux: begin_new_exec(), exec_mmap(). */
-function exec(task: Task, options: SpawnOptions): void {
-  const mm = new Mm(options.memoryBytes ?? MEMORY_BYTES_DEFAULT);
-  mmput(task.mm);
-  task.mm = mm;
-  task.comm = truncateComm(options.comm ?? "a.out");
-  task.flags &= ~PF_FORKNOEXEC;
-  task.signal.pgrp = task.pid; // a session of its own
-  task.signal.session = task.pid;
 }

@@ -21,6 +21,8 @@ export interface SignalStruct {
   session: number;
   /** Set of signals for the whole process that no thread has taken yet. */
   sharedPending: bigint;
+  /** -1000 to 1000: how gladly it is killed when memory is short. Linux: oom_score_adj. */
+  oomScoreAdj: number;
   /** Stopped by SIGSTOP or its like, until SIGCONT. Linux: SIGNAL_STOP_STOPPED. */
   stopped: boolean;
   /** Microseconds that its threads have run, those that are gone too. */
@@ -92,7 +94,7 @@ export class Task {
   exitSignal: number;
   cred: Cred;
   readonly signal: SignalStruct;
-  readonly sighand: SighandStruct;
+  sighand: SighandStruct;
   cgroup: Cgroup;
   /** `null`: a kernel thread, or exited. */
   mm: Mm | null;

@@ -44,19 +44,25 @@ export abstract class Descriptors {
   protected abstract leaveKernel(): void;
 
   /** Opens a device node, or any other path, behind which is nothing. Throws EMFILE. */
-  open(path: string): number {
+  open(path: string, flags: "O_CLOEXEC" | "" = ""): number {
     return this.call(() => {
       const kind = DEVICES[path];
-      if (kind === undefined) return this.#install(new OpenFile(() => {}));
-      const device = new VhostDevice(this.kernel, kind, this.machine.sleepsIn);
-      const file = new OpenFile(() => {
-        device.release();
-        this.machine.devices.delete(device);
-      });
-      this.machine.opened.set(file, device);
-      this.machine.devices.add(device);
-      return this.#install(file);
+      const file = kind === undefined ? new OpenFile(() => {}) : this.#device(kind);
+      const fd = this.#install(file);
+      if (flags === "O_CLOEXEC") this.#files.closeOnExec.add(fd);
+      return fd;
     });
+  }
+
+  #device(kind: DeviceKind): OpenFile {
+    const device = new VhostDevice(this.kernel, kind, this.machine.sleepsIn);
+    const file = new OpenFile(() => {
+      device.release();
+      this.machine.devices.delete(device);
+    });
+    this.machine.opened.set(file, device);
+    this.machine.devices.add(device);
+    return file;
   }
 
   /** Both ends of a pipe. Throws EMFILE. */
@@ -119,7 +125,7 @@ export abstract class Descriptors {
     };
     let isFlushed = () => true;
     const result = this.try(() => {
-      const device = this.#device(fd);
+      const device = this.#vhost(fd);
       try {
         vhostIoctl(name, { dev: device, task: this.task, arg, others: this.machine.devices });
       } finally {
@@ -214,7 +220,7 @@ export abstract class Descriptors {
     return file;
   }
 
-  #device(fd: number): VhostDevice {
+  #vhost(fd: number): VhostDevice {
     const device = this.machine.opened.get(this.#file(fd));
     if (device instanceof VhostDevice) return device;
     throw new SyscallError("ENOTTY");

@@ -1,6 +1,6 @@
 /**
  * The vocabulary of scenario scripts: a machine, programs on it, and the calls that a C program
- * would make. `VOCABULARY.md` beside this folder has it on one page.
+ * would make. `../VOCABULARY.md` has it on one page.
  *
  * A script exports `run(scene)`, which takes the steps of a scenario and returns what it saw, by
  * the names that the record has; the record itself it never sees. What cannot be said is

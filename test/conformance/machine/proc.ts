@@ -9,6 +9,7 @@ import {
   setresgid,
   setresuid,
 } from "#dist/kernel/cred.js";
+import { beginNewExec } from "#dist/kernel/exec.js";
 import { kernelWait4 } from "#dist/kernel/exit.js";
 import { copyProcess, wakeUpNewTask } from "#dist/kernel/fork.js";
 import { unshare } from "#dist/kernel/nsproxy.js";
@@ -19,10 +20,9 @@ import { checkKillPermission, getSignal, isHalted, sendSignal } from "#dist/kern
 import { type Task, truncateComm } from "#dist/kernel/task.js";
 import * as sched from "#dist/spec/sched.js";
 import { SIG_KERNEL_ONLY_MASK, SIGNALS, sigmask } from "#dist/spec/signal.js";
-import { Descriptors } from "./descriptors.js";
 import { attempt, codeOf, ScriptError, SyscallError } from "./errors.js";
-import * as procfs from "./procfs.js";
 import { type PtraceRequest, ptrace } from "./ptrace.js";
+import { Views } from "./views.js";
 
 /** A signal's name. */
 export type SignalName = keyof typeof SIGNALS;
@@ -45,14 +45,9 @@ const bits = (flags: readonly CloneFlag[]): number =>
   flags.reduce((all, flag) => (all | NUMBERS[flag]) >>> 0, 0);
 
 /** One thread. `pid` is its process's number, `tid` its own. */
-export class Proc extends Descriptors {
+export class Proc extends Views {
   /** What happens elsewhere each time this thread has entered the kernel, as on another CPU. */
   onEntry: (() => void) | undefined;
-
-  /** Number of its process. */
-  get pid(): number {
-    return this.task.tgid;
-  }
 
   /** Whether the thread has not exited. */
   get isAlive(): boolean {
@@ -78,6 +73,12 @@ export class Proc extends Descriptors {
     const task = this.call(() => this.restarting(() => copyProcess(this.kernel, this.task, args)));
     wakeUpNewTask(task);
     return new Proc(this.machine, task);
+  }
+
+  /** Another program in this process: execve(2). Its first thread must make the call. */
+  exec(comm: string): void {
+    if (this.tid !== this.pid) throw new ScriptError("exec from another thread is not modelled");
+    this.call(() => beginNewExec(this.kernel, this.task, { comm, memoryBytes: 65536 }));
   }
 
   /** This thread alone ends: SYS_exit. */
@@ -194,6 +195,25 @@ export class Proc extends Descriptors {
     return this.try(() => schedSetaffinity(this.task, this.#target(tid), cpus));
   }
 
+  /** kernel.threads-max: 20 and up. */
+  setThreadsMax(value: number): string {
+    return this.try(() => {
+      if (this.task.cred.euid !== 0) throw new SyscallError("EACCES");
+      if (!(value >= sched.MIN_THREADS && value <= sched.MAX_THREADS)) {
+        throw new SyscallError("EINVAL");
+      }
+      this.kernel.threadsMax = value;
+    });
+  }
+
+  /** Writes /proc/TID/oom_score_adj. */
+  setOomScoreAdj(tid: number, value: number): string {
+    return this.try(() => {
+      if (!(value >= -1000 && value <= 1000)) throw new SyscallError("EINVAL");
+      this.#target(tid).signal.oomScoreAdj = value;
+    });
+  }
+
   umask(mask: number): void {
     this.task.fs.umask = mask;
   }
@@ -245,70 +265,6 @@ export class Proc extends Descriptors {
         sigs.reduce((all, sig) => all | sigmask(SIGNALS[sig]), 0n) & ~SIG_KERNEL_ONLY_MASK;
       this.task.blocked = how === "SIG_BLOCK" ? this.task.blocked | set : this.task.blocked & ~set;
     });
-  }
-
-  /** Lines of /proc/TID/status by name. Throws ENOENT. */
-  status(tid: number): Record<string, string> {
-    return procfs.status(procfs.taskOf(this.kernel, tid), this.task);
-  }
-
-  /** Fields of /proc/TID/stat. Throws ENOENT. */
-  stat(tid: number): procfs.Stat {
-    return procfs.stat(procfs.taskOf(this.kernel, tid), this.task);
-  }
-
-  /** /proc/TID/limits: "soft hard unit" by resource. Throws ENOENT. */
-  limits(tid: number): Record<keyof Rlimits, string> {
-    return procfs.limits(procfs.taskOf(this.kernel, tid));
-  }
-
-  /** Links of /proc/TID/ns by name. Throws ENOENT. */
-  ns(tid: number): Record<string, string> {
-    return procfs.namespaces(procfs.taskOf(this.kernel, tid));
-  }
-
-  /** /proc/TID/cgroup, its line. Throws ENOENT. */
-  cgroupOf(tid: number): string {
-    return `0::${procfs.taskOf(this.kernel, tid).cgroup.path}`;
-  }
-
-  /** CLOCK_PROCESS_CPUTIME_ID, in microseconds. */
-  processCpuTimeUs(): number {
-    return this.task.signal.cpuTimeUs;
-  }
-
-  /** Entries of /proc/TID/fd. Throws ENOENT. */
-  fdCount(tid: number): number {
-    return procfs.taskOf(this.kernel, tid).files?.fds.size ?? 0;
-  }
-
-  /** Where /proc/TID/cwd leads. Throws ENOENT. */
-  cwd(tid: number): string {
-    return procfs.taskOf(this.kernel, tid).fs.cwd;
-  }
-
-  /** Whether /proc/TID/exe leads to the same program as this thread's. */
-  hasSameExe(tid: number): boolean {
-    return procfs.taskOf(this.kernel, tid).mm === this.task.mm;
-  }
-
-  /** /proc/TID/wchan: "0" while it runs. Throws ENOENT; for tasks of programs nothing is known. */
-  wchan(tid: number): string | undefined {
-    const task = procfs.taskOf(this.kernel, tid);
-    return task === this.task ? "0" : this.machine.sleepsIn.get(task);
-  }
-
-  /** Names in /proc/PID/task: the tids of a process, the oldest first. Throws ENOENT. */
-  tasks(pid: number = this.pid): number[] {
-    return [...procfs.taskOf(this.kernel, pid).signal.threads].map((task) => task.pid);
-  }
-
-  /** Numbers in /proc, those of processes. */
-  processes(): number[] {
-    return this.kernel
-      .tasks()
-      .filter((task) => task.groupLeader === task)
-      .map(({ pid }) => pid);
   }
 
   #target(tid: number): Task {

@@ -14,7 +14,7 @@ export class Inexpressible {
   constructor(readonly reason: string) {}
 }
 
-/** Says why a value, or a whole scenario, cannot be had. */
+/** See Scene. */
 export const inexpressible = (reason: string): Inexpressible => new Inexpressible(reason);
 
 /** A machine that has just booted. */
@@ -26,6 +26,8 @@ export interface Scene {
   readonly parent: Proc;
   /** "OK" or the errno that the call fails with. */
   readonly attempt: typeof attempt;
+  /** Says why a value, or the whole scenario, cannot be had. */
+  readonly inexpressible: typeof inexpressible;
 }
 
 /** The steps of one scenario. */
@@ -35,5 +37,5 @@ export type Script = (scene: Scene) => Seen | Inexpressible;
 export function makeScene(): Scene {
   const machine = new Machine();
   const parent = machine.boot();
-  return { machine, parent, main: parent.fork(), attempt };
+  return { machine, parent, main: parent.fork(), attempt, inexpressible };
 }
