@@ -72,7 +72,9 @@ function dupFd(old: Files): Files {
   return files;
 }
 
-/** The table for its one user alone: itself, or a copy where others use it. Linux: unshare_files(). */
+/**
+ * The table for its one user alone: itself, or a copy where others use it. Linux: unshare_files().
+ */
 export function unshareFiles(files: Files | null): Files | null {
   if (files === null || files.users === 1) return files;
   const own = dupFd(files);

@@ -1,4 +1,4 @@
-// Signals: who takes them, what stops and what ends, and what a worker of each epoch does with them.
+// Signals: who takes them, what stops, what ends, and what a worker of each epoch does with them.
 
 import { describe, expect, test } from "vitest";
 import type { Epoch } from "#dist/kernel/epoch.js";
