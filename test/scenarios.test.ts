@@ -31,7 +31,7 @@ function write(name: string, text: string): string {
 }
 
 /** Areas of which every value is held; grows with the model. */
-const WHOLE = ["identity", "rlimit", "cgroup", "signal"];
+const WHOLE = ["identity", "rlimit", "cgroup", "signal", "io_uring", "worker-ioctl"];
 
 describe("the model of processes agrees with the recorded kernel", () => {
   test.each(WHOLE)("%s", async (area) => {

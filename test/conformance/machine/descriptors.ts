@@ -5,7 +5,7 @@ import type { Kernel } from "#dist/kernel/kernel.js";
 import type { Task } from "#dist/kernel/task.js";
 import { CGROUP_MOUNT } from "./cgroupfs.js";
 import { ScriptError, SyscallError } from "./errors.js";
-import { IoUring } from "./io-uring.js";
+import { type AsyncRequest, IoUring, IoWq } from "./io-uring.js";
 import type { Machine, PendingCall } from "./machine.js";
 import { Ring } from "./ring.js";
 import { type DeviceKind, VhostDevice } from "./vhost-device.js";
@@ -74,23 +74,44 @@ export abstract class Descriptors {
   }
 
   /** A ring of io_uring; with `sqpoll` a thread polls it. Throws what making that fails with. */
-  ioUringSetup({ sqpoll = false } = {}): number {
+  ioUringSetup({ sqpoll = false, entries = 8 } = {}): number {
     return this.call(() => {
-      const ring = new IoUring(this.kernel, this.machine.sleepsIn);
-      if (sqpoll) ring.pollFor(this.task);
+      const ring = new IoUring(this.kernel, entries);
+      if (sqpoll) ring.pollFor(this.task, this.machine.sleepsIn);
       const file = new OpenFile(() => ring.release());
       this.machine.opened.set(file, ring);
       return this.#install(file);
     });
   }
 
-  /** Submits a request marked IOSQE_ASYNC, which is never done: a read of an empty pipe. */
-  ioUringSubmitAsync(fd: number): string {
+  /** Submits a request marked IOSQE_ASYNC, which is never done. */
+  ioUringSubmitAsync(fd: number, request: AsyncRequest = "read-empty-pipe"): string {
+    return this.try(() => this.#ioWq(fd).submit(request));
+  }
+
+  /**
+   * IORING_REGISTER_IOWQ_MAX_WORKERS: writes the old values over `counts`. EINVAL: more than
+   * INT_MAX.
+   */
+  ioUringRegisterMaxWorkers(fd: number, counts: [bounded: number, unbounded: number]): string {
     return this.try(() => {
-      const ring = this.machine.opened.get(this.#file(fd));
-      if (!(ring instanceof IoUring)) throw new SyscallError("EOPNOTSUPP");
-      ring.work(this.task);
+      if (!counts.every((count) => count >= 0 && count <= 0x7fffffff)) {
+        throw new SyscallError("EINVAL");
+      }
+      const isNew = !this.machine.ioWqs.has(this.task);
+      const old = this.#ioWq(fd).setMax(...counts);
+      [counts[0], counts[1]] = isNew ? [0, 0] : old;
     });
+  }
+
+  /** Workers of this thread. The first ring that it names says how many may be bounded. */
+  #ioWq(fd: number): IoWq {
+    const ring = this.machine.opened.get(this.#file(fd));
+    if (!(ring instanceof IoUring)) throw new SyscallError("EOPNOTSUPP");
+    const { ioWqs, sleepsIn } = this.machine;
+    const wq = ioWqs.get(this.task) ?? new IoWq(this.kernel, this.task, sleepsIn, ring.entries);
+    ioWqs.set(this.task, wq);
+    return wq;
   }
 
   /** Another descriptor of the same file. Throws EBADF, EMFILE. */

@@ -5,6 +5,7 @@ import type { OpenFile } from "#dist/kernel/files.js";
 import { Kernel } from "#dist/kernel/kernel.js";
 import type { Task } from "#dist/kernel/task.js";
 import { CgroupFs } from "./cgroupfs.js";
+import type { IoWq } from "./io-uring.js";
 import { Proc } from "./proc.js";
 import { PF_RANDOMIZE } from "./procfs.js";
 import type { VhostDevice } from "./vhost-device.js";
@@ -23,6 +24,8 @@ export class Machine {
   readonly devices = new Set<VhostDevice>();
   /** What an open file is, where it is more than a number. */
   readonly opened = new WeakMap<OpenFile, unknown>();
+  /** The workers that io_uring has for a thread. */
+  readonly ioWqs = new WeakMap<Task, IoWq>();
   /** The kernel function that a task of the kernel's own sleeps in. */
   readonly sleepsIn = new WeakMap<Task, string>();
   readonly #waiting = new Set<() => boolean>();

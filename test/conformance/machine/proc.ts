@@ -83,7 +83,10 @@ export class Proc extends Views {
 
   /** This thread alone ends: SYS_exit. */
   exit(code = 0): void {
-    this.call(() => this.kernel.exitTask(this.task, code << 8));
+    this.call(() => {
+      this.machine.ioWqs.get(this.task)?.exit();
+      this.kernel.exitTask(this.task, code << 8);
+    });
   }
 
   /** The process ends: exit(3), SYS_exit_group. */
