@@ -93,6 +93,49 @@ describe("limits", () => {
   });
 });
 
+describe("cgroups", () => {
+  test("a task is born in the group that is named, which counts and limits it", () => {
+    const { main } = boot();
+    main.mkdir("/sys/fs/cgroup/a");
+    main.write("/sys/fs/cgroup/a/pids.max", 1);
+    const clone = () => main.clone([], "SIGCHLD", "/sys/fs/cgroup/a");
+    expect(main.cgroupOf(clone().tid)).toBe("0::/a");
+    expect(attempt(clone)).toBe("EAGAIN");
+    expect(main.read("/sys/fs/cgroup/a/pids.current")).toBe("1");
+    expect(attempt(() => main.clone([], "SIGCHLD", "/sys/fs/cgroup/b"))).toBe("ENOENT");
+  });
+
+  test("one with a kernel thread is never frozen, an empty one is", () => {
+    const { main } = boot();
+    const frozen = () => main.read("/sys/fs/cgroup/a/cgroup.events").endsWith("frozen 1");
+    main.mkdir("/sys/fs/cgroup/a");
+    main.write("/sys/fs/cgroup/a/cgroup.freeze", 1);
+    expect(frozen()).toBe(true);
+    const fd = main.open("/dev/vhost-vsock");
+    main.ioctl(fd, "VHOST_SET_FORK_FROM_OWNER", 0);
+    main.ioctl(fd, "VHOST_SET_OWNER");
+    const kthread = main.processes().find((pid) => main.stat(pid).comm === `vhost-${main.tid}`);
+    main.write("/sys/fs/cgroup/a/cgroup.procs", kthread ?? 0);
+    expect(frozen()).toBe(false);
+  });
+
+  test("files that are not there, text that is not right", () => {
+    const { main } = boot();
+    main.mkdir("/sys/fs/cgroup/a");
+    expect(main.mkdir("/sys/fs/cgroup/a")).toBe("EEXIST");
+    expect(main.mkdir("/sys/fs/cgroup/b/c")).toBe("ENOENT");
+    expect(main.write("/sys/fs/cgroup/pids.max", 1)).toBe("ENOENT");
+    expect(main.write("/sys/fs/cgroup/a/pids.max", "-1")).toBe("EINVAL");
+    expect(main.write("/sys/fs/cgroup/a/cgroup.freeze", 2)).toBe("EINVAL");
+    expect(main.write("/sys/fs/cgroup/a/cgroup.procs", 99999)).toBe("ESRCH");
+    main.write("/sys/fs/cgroup/a/cgroup.procs", 0);
+    expect(main.write("/sys/fs/cgroup/a/cgroup.subtree_control", "+pids")).toBe("EBUSY");
+    expect(main.rmdir("/sys/fs/cgroup/a")).toBe("EBUSY");
+    main.write("/sys/fs/cgroup/cgroup.procs", 0);
+    expect(main.rmdir("/sys/fs/cgroup/a")).toBe("OK");
+  });
+});
+
 describe("snapshot and live", () => {
   test("cwd, umask, handlers, oom_score_adj are live", () => {
     const { main } = boot();

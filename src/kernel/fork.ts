@@ -27,6 +27,7 @@ import {
   TASK_NEW,
   TASK_RUNNING,
 } from "../spec/sched.js";
+import type { Cgroup } from "./cgroup.js";
 import { checkNproc, copyCreds } from "./cred.js";
 import { doExit } from "./exit.js";
 import { copyFiles, putFiles } from "./files.js";
@@ -62,6 +63,8 @@ export interface KernelCloneArgs {
   readonly noFiles?: boolean;
   /** Every signal, SIGKILL too, is ignored. Linux: ignore_signals:1, up to 6.4-rc. */
   readonly ignoreSignals?: boolean;
+  /** The control group it is born in; without it, the caller's. Linux: CLONE_INTO_CGROUP. */
+  readonly cgroup?: Cgroup;
   /** The number it gets; without it, the next that is free. Linux: set_tid. */
   readonly setTid?: number;
   /** Its comm; without it, the caller's. Linux: name. */
@@ -159,7 +162,7 @@ function buildTask(
   undo.push(() => mmput(mm));
   const nsproxy = copyNamespaces(kernel, current, flags);
   const pid = kernel.allocPid(args.setTid);
-  const { cgroup } = current;
+  const cgroup = args.cgroup ?? current.cgroup;
   cgroup.tryCharge();
   undo.push(() => cgroup.uncharge());
   const kin = kinship(current, args);

@@ -39,6 +39,8 @@ const operations: Record<string, (kernel: Kernel, task: Task, y: number) => unkn
     }),
   fork: (kernel, task, y) =>
     copyProcess(kernel, task, { flags: y % 2 ? CLONE_VM : 0, exitSignal: y % 3 ? SIGCHLD : 0 }),
+  into: (kernel, task, y) =>
+    copyProcess(kernel, task, { flags: CLONE_VM, cgroup: kernel.cgroup(pick(PATHS, y)) }),
   worker: (kernel, task) => vhostTaskCreate(kernel, task, { name: "w", run: "inline" }),
   ioThread: (kernel, task) => createIoThread(kernel, task, {}),
   kthread: (kernel, _, y) =>

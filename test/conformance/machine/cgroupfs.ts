@@ -2,7 +2,7 @@
 
 import { type Cgroup, cgroupAttachTask } from "#dist/kernel/cgroup.js";
 import type { Kernel } from "#dist/kernel/kernel.js";
-import { getSignal, sendSignal } from "#dist/kernel/send-signal.js";
+import { getSignal, isHalted, sendSignal } from "#dist/kernel/send-signal.js";
 import type { Task } from "#dist/kernel/task.js";
 import { PF_IO_WORKER } from "#dist/spec/sched.js";
 import { SIGNALS } from "#dist/spec/signal.js";
@@ -36,11 +36,16 @@ export class CgroupFs {
 
   /** EBUSY: tasks or groups in it. */
   rmdir(path: string): void {
-    const group = this.#group(path);
+    const group = this.group(path);
     const below = [...this.#made].some((one) => one !== path && parentOf(one) === path);
     if (below || this.#tasksIn(group, true).length > 0) fail("EBUSY");
     this.#made.delete(path);
     this.#pidsBelow.delete(path);
+  }
+
+  /** The group of a folder. ENOENT. */
+  group(path: string): Cgroup {
+    return this.#made.has(path) ? this.#kernel.cgroup(path) : fail("ENOENT");
   }
 
   /** A file's text, without the last newline. */
@@ -77,7 +82,8 @@ export class CgroupFs {
   #lines(group: Cgroup): Record<string, () => string> {
     const leaders = () => this.#tasksIn(group, false).filter((task) => task.groupLeader === task);
     const populated = () => this.#tasksIn(group, true).some(({ exitState }) => exitState === 0);
-    const frozen = () => group.isFrozen && populated();
+    // An empty group is frozen too; one with a task that never stops is not.
+    const frozen = () => group.isFrozen && this.#tasksIn(group, true).every(isHalted);
     return {
       "cgroup.procs": () =>
         leaders()
@@ -97,17 +103,13 @@ export class CgroupFs {
     };
   }
 
-  #group(path: string): Cgroup {
-    return this.#made.has(path) ? this.#kernel.cgroup(path) : fail("ENOENT");
-  }
-
   #find(path: string): [Cgroup, string] {
     const at = path.lastIndexOf("/");
     const folder = path.slice(0, at) || "/";
     const file = path.slice(at + 1);
     const hasPids = folder !== "/" && this.#pidsBelow.has(parentOf(folder));
     if (file.startsWith("pids.") && !hasPids) fail("ENOENT");
-    return [this.#group(folder), file];
+    return [this.group(folder), file];
   }
 
   /** Released tasks are in no group; zombies still are, but are not shown. */

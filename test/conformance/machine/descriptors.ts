@@ -261,7 +261,8 @@ export abstract class Descriptors {
   }
 }
 
-function cgroupPath(path: string): string {
+/** A path below the mount, as `CgroupFs` has it. ENOENT: it is elsewhere. */
+export function cgroupPath(path: string): string {
   if (path === CGROUP_MOUNT) return "/";
   if (path.startsWith(`${CGROUP_MOUNT}/`)) return path.slice(CGROUP_MOUNT.length);
   throw new SyscallError("ENOENT");

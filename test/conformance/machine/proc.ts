@@ -20,6 +20,7 @@ import { checkKillPermission, getSignal, isHalted, sendSignal } from "#dist/kern
 import { type Task, truncateComm } from "#dist/kernel/task.js";
 import * as sched from "#dist/spec/sched.js";
 import { SIG_KERNEL_ONLY_MASK, SIGNALS, sigmask } from "#dist/spec/signal.js";
+import { cgroupPath } from "./descriptors.js";
 import { attempt, codeOf, ScriptError, SyscallError } from "./errors.js";
 import { type PtraceRequest, ptrace } from "./ptrace.js";
 import { Views } from "./views.js";
@@ -64,12 +65,17 @@ export class Proc extends Views {
     return this.clone(THREAD);
   }
 
-  /** A new task. Throws what clone(2) fails with. */
-  clone(flags: readonly CloneFlag[], exitSignal: SignalName = "SIGCHLD"): Proc {
+  /**
+   * A new task, with `into` born in the cgroup of that folder (CLONE_INTO_CGROUP). Throws what
+   * clone3(2) fails with.
+   */
+  clone(flags: readonly CloneFlag[], exitSignal: SignalName = "SIGCHLD", into?: string): Proc {
     if (flags.includes("CLONE_PIDFD") && flags.includes("CLONE_PARENT_SETTID")) {
       throw new SyscallError("EINVAL"); // the two would be stored at one place
     }
-    const args = { flags: bits(flags), exitSignal: SIGNALS[exitSignal] };
+    const cgroup =
+      into === undefined ? {} : { cgroup: this.machine.cgroups.group(cgroupPath(into)) };
+    const args = { flags: bits(flags), exitSignal: SIGNALS[exitSignal], ...cgroup };
     const task = this.call(() => this.restarting(() => copyProcess(this.kernel, this.task, args)));
     wakeUpNewTask(task);
     return new Proc(this.machine, task);
