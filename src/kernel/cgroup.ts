@@ -12,6 +12,11 @@ export class Cgroup {
   readonly #children = new Map<string, Cgroup>();
   #pidsMax = Number.POSITIVE_INFINITY;
   #pidsCurrent = 0;
+  #freeze = false;
+  /** Forks that a limit of this group, or of one here or below, has refused. Linux: pids.events. */
+  readonly pidsEvents = { local: 0, all: 0 };
+  /** Microseconds that tasks have run while in this group or below. Linux: cpu.stat usage_usec. */
+  cpuUsageUs = 0;
 
   /** Without arguments: the root. Groups below come from `at`. */
   constructor(parent: Cgroup | null = null, name = "") {
@@ -40,6 +45,17 @@ export class Cgroup {
     this.#pidsMax = max;
   }
 
+  /** Asked to be frozen; so is everything below. Linux: cgroup.freeze. */
+  set freeze(freeze: boolean) {
+    if (this.parent === null) throw new VhostError("ENOENT", "the root is never frozen");
+    this.#freeze = freeze;
+  }
+
+  /** Whether this group or one above is asked to be frozen. Linux: CGRP_FREEZE. */
+  get isFrozen(): boolean {
+    return this.#freeze || (this.parent?.isFrozen ?? false);
+  }
+
   /**
    * The group at an absolute path below this one, the root; made on demand.
    * EINVAL: a relative path, an empty part, "." or "..".
@@ -62,8 +78,11 @@ export class Cgroup {
    * As `charge`; EAGAIN, and nothing counted, when a group of the path is full: nobody is exempt.
    */
   tryCharge(): void {
-    for (const { path, pidsCurrent, pidsMax } of this.#counted()) {
+    for (const group of this.#counted()) {
+      const { path, pidsCurrent, pidsMax } = group;
       if (pidsCurrent + 1 <= pidsMax) continue;
+      group.pidsEvents.local++;
+      for (const above of group.#counted()) above.pidsEvents.all++;
       throw new VhostError(
         "EAGAIN",
         `cgroup ${path} has ${pidsCurrent} tasks, pids.max is ${pidsMax}: raise it or end a task`,
@@ -71,6 +90,12 @@ export class Cgroup {
       );
     }
     this.charge();
+  }
+
+  /** Whether `group` is this one or lies below it. */
+  contains(group: Cgroup): boolean {
+    for (let at: Cgroup | null = group; at !== null; at = at.parent) if (at === this) return true;
+    return false;
   }
 
   #child(name: string): Cgroup {
@@ -103,5 +128,17 @@ export function cgroupAttachTask(group: Cgroup, task: Task): void {
     group.charge();
     thread.cgroup.uncharge();
     thread.cgroup = group;
+  }
+}
+
+/**
+ * Has `task` run for so many microseconds: its own time, and that of its group and of all above.
+ * Linux: account_process_tick(), cgroup_account_cputime().
+ */
+export function accountCpu(task: Task, microseconds: number): void {
+  task.cpuTimeUs += microseconds;
+  task.signal.cpuTimeUs += microseconds;
+  for (let at: Cgroup | null = task.cgroup; at !== null; at = at.parent) {
+    at.cpuUsageUs += microseconds;
   }
 }

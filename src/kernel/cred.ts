@@ -1,5 +1,12 @@
 import { VhostError } from "../spec/errno.js";
-import { CAP_SYS_ADMIN, CAP_SYS_RESOURCE, CLONE_THREAD } from "../spec/sched.js";
+import {
+  CAP_LAST_CAP,
+  CAP_SETGID,
+  CAP_SETUID,
+  CAP_SYS_ADMIN,
+  CAP_SYS_RESOURCE,
+  CLONE_THREAD,
+} from "../spec/sched.js";
 import type { Kernel } from "./kernel.js";
 import { mustLive, type Task } from "./task.js";
 
@@ -8,12 +15,40 @@ export interface Cred {
   /** Real user. Its tasks are what RLIMIT_NPROC counts. */
   readonly uid: number;
   readonly gid: number;
+  /** Effective: what is asked about when it acts; saved; for files. */
+  readonly euid: number;
+  readonly suid: number;
+  readonly fsuid: number;
+  readonly egid: number;
+  readonly sgid: number;
+  readonly fsgid: number;
+  /** Supplementary groups, ascending. */
+  readonly groups: readonly number[];
   /** Effective capabilities, CAP_… numbers. */
   readonly caps: ReadonlySet<number>;
+  readonly capPermitted: ReadonlySet<number>;
+  readonly capInheritable: ReadonlySet<number>;
+  readonly capAmbient: ReadonlySet<number>;
+  /** Permitted capabilities stay when the last uid of 0 goes. Linux: SECBIT_KEEP_CAPS. */
+  readonly keepCaps: boolean;
+  /** Number of the user namespace; 0: the machine's own, where capabilities count for all. */
+  readonly userNs: number;
 }
 
-/** Every capability the model tests: what root has. Linux: CAP_FULL_SET. */
-export const CAP_FULL_SET: ReadonlySet<number> = new Set([CAP_SYS_ADMIN, CAP_SYS_RESOURCE]);
+/** Every capability: what root has. Linux: CAP_FULL_SET. */
+export const CAP_FULL_SET: ReadonlySet<number> = new Set(
+  Array.from({ length: CAP_LAST_CAP + 1 }, (_, cap) => cap),
+);
+
+/** A user's identity, with one number and one set of capabilities for all purposes. */
+export function plainCred(uid: number, gid: number, caps: ReadonlySet<number>): Cred {
+  return {
+    ...{ uid, euid: uid, suid: uid, fsuid: uid },
+    ...{ gid, egid: gid, sgid: gid, fsgid: gid, groups: [] },
+    ...{ caps, capPermitted: caps, capInheritable: new Set(), capAmbient: new Set() },
+    ...{ keepCaps: false, userNs: 0 },
+  };
+}
 
 /** How many tasks each real user has, the kernel's own included. Linux: ucounts, RLIMIT_NPROC. */
 export class Ucounts {
@@ -39,8 +74,12 @@ export class Ucounts {
   }
 }
 
-/** Whether `cred` has the capability. Linux: capable(). */
-export const capable = (cred: Cred, cap: number): boolean => cred.caps.has(cap);
+/** Whether `cred` has the capability over the whole machine. Linux: capable(). */
+export const capable = (cred: Cred, cap: number): boolean =>
+  cred.userNs === 0 && nsCapable(cred, cap);
+
+/** Whether `cred` has the capability in its own user namespace. Linux: ns_capable(). */
+export const nsCapable = (cred: Cred, cap: number): boolean => cred.caps.has(cap);
 
 /**
  * The child's identity: with CLONE_THREAD the very object, else a copy of equal content. Side
@@ -78,4 +117,84 @@ export function checkNproc(kernel: Kernel, current: Task): void {
     `user ${cred.uid} would have ${nproc} tasks, RLIMIT_NPROC is ${limit}: raise it or end a task`,
     { pid: current.pid, uid: cred.uid, nproc, limit },
   );
+}
+
+/** The ids that are to change; those left out stay. */
+export interface Resuid {
+  readonly uid?: number;
+  readonly euid?: number;
+  readonly suid?: number;
+}
+
+/**
+ * Changes one task's user ids; capabilities go when the last 0 does, the effective ones with an
+ * effective 0. EPERM: to an id it does not have, without CAP_SETUID. Linux: setresuid(),
+ * cap_emulate_setxuid().
+ */
+export function setresuid(kernel: Kernel, current: Task, ids: Resuid): void {
+  const old = current.cred;
+  const { uid, euid, suid } = { uid: old.uid, euid: old.euid, suid: old.suid, ...ids };
+  mustMayBecome(current, [old.uid, old.euid, old.suid], [uid, euid, suid], CAP_SETUID);
+  commitCreds(kernel, current, withRootCaps(old, { ...old, uid, euid, suid, fsuid: euid }));
+}
+
+/**
+ * Changes all of one task's group ids. EPERM: to one it does not have, without CAP_SETGID. Linux:
+ * setresgid().
+ */
+export function setresgid(kernel: Kernel, current: Task, gid: number): void {
+  const old = current.cred;
+  mustMayBecome(current, [old.gid, old.egid, old.sgid], [gid], CAP_SETGID);
+  commitCreds(kernel, current, { ...old, gid, egid: gid, sgid: gid, fsgid: gid });
+}
+
+/** Changes one task's further groups. EPERM without CAP_SETGID. Linux: setgroups(). */
+export function setgroups(kernel: Kernel, current: Task, groups: readonly number[]): void {
+  mustMayBecome(current, [], groups, CAP_SETGID);
+  const ascending = [...groups].sort((a, b) => a - b);
+  commitCreds(kernel, current, { ...current.cred, groups: ascending });
+}
+
+/**
+ * Changes one task's capabilities. EPERM: a permitted one that it has not, or an effective one
+ * that is not permitted. Linux: capset().
+ */
+export function capset(
+  kernel: Kernel,
+  current: Task,
+  { effective, permitted }: Record<"effective" | "permitted", Iterable<number>>,
+): void {
+  const caps = new Set(effective);
+  const capPermitted = new Set(permitted);
+  if (!isWithin(capPermitted, current.cred.capPermitted) || !isWithin(caps, capPermitted)) {
+    throw new VhostError("EPERM", "capabilities can only be given up", { pid: current.pid });
+  }
+  commitCreds(kernel, current, { ...current.cred, caps, capPermitted });
+}
+
+const isWithin = (some: ReadonlySet<number>, all: ReadonlySet<number>): boolean =>
+  [...some].every((cap) => all.has(cap));
+
+const NO_CAPS: ReadonlySet<number> = new Set();
+
+function withRootCaps(old: Cred, cred: Cred): Cred {
+  const hasRoot = ({ uid, euid, suid }: Cred) => [uid, euid, suid].includes(0);
+  let { caps, capPermitted, capAmbient } = cred;
+  if (hasRoot(old) && !hasRoot(cred)) {
+    capAmbient = NO_CAPS;
+    if (!cred.keepCaps) caps = capPermitted = NO_CAPS;
+  }
+  if (old.euid === 0 && cred.euid !== 0) caps = NO_CAPS;
+  if (old.euid !== 0 && cred.euid === 0) caps = capPermitted;
+  return { ...cred, caps, capPermitted, capAmbient };
+}
+
+function mustMayBecome(
+  { cred, pid }: Task,
+  own: readonly number[],
+  ids: readonly number[],
+  cap: number,
+): void {
+  if (nsCapable(cred, cap) || (own.length > 0 && ids.every((id) => own.includes(id)))) return;
+  throw new VhostError("EPERM", `another identity needs capability ${cap}`, { pid, ids });
 }

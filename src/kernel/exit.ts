@@ -1,5 +1,13 @@
 import { VhostError } from "../spec/errno.js";
-import { __WCLONE, EXIT_DEAD, EXIT_ZOMBIE, SIGCHLD, TASK_DEAD } from "../spec/sched.js";
+import {
+  __WCLONE,
+  EXIT_DEAD,
+  EXIT_ZOMBIE,
+  PF_IO_WORKER,
+  PF_USER_WORKER,
+  SIGCHLD,
+  TASK_DEAD,
+} from "../spec/sched.js";
 import { putFiles } from "./files.js";
 import type { Kernel } from "./kernel.js";
 import { mmput } from "./mm.js";
@@ -16,6 +24,8 @@ export function doExit(kernel: Kernel, task: Task, code: number): void {
     throw new VhostError("EINVAL", `attempted to kill ${task.comm}`, { pid: task.pid });
   }
   const { mm, files } = task;
+  task.tracer = null;
+  task.tracedStop = 0;
   task.mm = null;
   task.files = null;
   task.exitCode = code;
@@ -28,10 +38,22 @@ export function doExit(kernel: Kernel, task: Task, code: number): void {
   putFiles(files);
 }
 
-/** Ends every thread of the task's process. Errors as doExit. Linux: do_group_exit(). */
+/**
+ * Ends every thread of the task's process, but vhost workers in an epoch where they go on until
+ * they are stopped. What it ended with is `code`, whatever its leader may have exited with before;
+ * the first such end counts. Errors as doExit. Linux: do_group_exit().
+ */
 export function doGroupExit(kernel: Kernel, task: Task, code: number): void {
-  for (const thread of [...task.signal.threads]) doExit(kernel, thread, code);
+  task.signal.groupExitCode ??= code;
+  const { groupExitCode, threads } = task.signal;
+  for (const thread of [...threads]) {
+    if (kernel.epoch.endsWithGroup || !isVhostThread(thread)) doExit(kernel, thread, groupExitCode);
+  }
 }
+
+/** Whether it is a vhost worker within its owner's process. */
+export const isVhostThread = ({ flags, groupLeader, pid }: Task): boolean =>
+  (flags & (PF_USER_WORKER | PF_IO_WORKER)) === PF_USER_WORKER && groupLeader.pid !== pid;
 
 /**
  * What became of child `pid` of the caller's process: its exit code, and the child is released; or
@@ -57,7 +79,7 @@ export function kernelWait4(
       options,
     });
   }
-  return reap(kernel, child) ? child.exitCode : null;
+  return reap(kernel, child) ? (child.signal.groupExitCode ?? child.exitCode) : null;
 }
 
 /** Releases a process that has ended with all its threads; `false`: it is not that far, or gone. */
@@ -105,7 +127,10 @@ function exitNotify(kernel: Kernel, task: Task): void {
 
 /** Init waits for every SIGCHLD; a parent that ignores it gets no zombies. Other signals: wait. */
 const parentReaps = (kernel: Kernel, { exitSignal, parent }: Task): boolean =>
-  exitSignal === SIGCHLD && (parent === kernel.init || parent.sighand.ignoreAll);
+  exitSignal === SIGCHLD &&
+  (parent === kernel.init ||
+    parent.sighand.ignoreAll ||
+    parent.sighand.actions.get(SIGCHLD) === "SIG_IGN");
 
 function endThread({ thread, pid }: Task): void {
   void thread?.terminate(new VhostError("EINTR", `task ${pid} has exited`, { pid }));

@@ -26,6 +26,8 @@ export class Files {
   /** Tasks that share the table. */
   users = 1;
   readonly fds = new Map<number, OpenFile>();
+  /** Descriptors that a new program does not get. Linux: close_on_exec. */
+  readonly closeOnExec = new Set<number>();
 }
 
 /** Puts `file` at the lowest free descriptor, and says which. Linux: fd_install(). */
@@ -41,6 +43,7 @@ export function fdClose(files: Files, fd: number): void {
   const file = files.fds.get(fd);
   if (!file) throw new VhostError("EBADF", `${fd} is not open`, { fd });
   files.fds.delete(fd);
+  files.closeOnExec.delete(fd);
   file.put();
 }
 
@@ -55,12 +58,33 @@ export function copyFiles(current: Task, args: KernelCloneArgs): Files | null {
     old.users++;
     return old;
   }
+  return dupFd(old);
+}
+
+/** A table with further references to the same files. Linux: dup_fd(). */
+function dupFd(old: Files): Files {
   const files = new Files();
   for (const [fd, file] of old.fds) {
     file.count++;
     files.fds.set(fd, file);
   }
+  for (const fd of old.closeOnExec) files.closeOnExec.add(fd);
   return files;
+}
+
+/**
+ * The table for its one user alone: itself, or a copy where others use it. Linux: unshare_files().
+ */
+export function unshareFiles(files: Files | null): Files | null {
+  if (files === null || files.users === 1) return files;
+  const own = dupFd(files);
+  putFiles(files);
+  return own;
+}
+
+/** Closes what a new program does not get. Linux: do_close_on_exec(). */
+export function closeOnExec(files: Files | null): void {
+  for (const fd of files?.closeOnExec ?? []) if (files?.fds.has(fd)) fdClose(files, fd);
 }
 
 /** One user less; the last one closes every descriptor. Linux: put_files_struct(). */

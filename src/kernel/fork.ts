@@ -1,9 +1,22 @@
 import { VhostError } from "../spec/errno.js";
 import {
+  CLONE_DETACHED,
   CLONE_FILES,
   CLONE_FS,
   CLONE_IO,
+  CLONE_NEWCGROUP,
+  CLONE_NEWIPC,
+  CLONE_NEWNET,
+  CLONE_NEWNS,
+  CLONE_NEWPID,
+  CLONE_NEWTIME,
+  CLONE_NEWUSER,
+  CLONE_NEWUTS,
+  CLONE_PARENT,
+  CLONE_PARENT_SETTID,
+  CLONE_PIDFD,
   CLONE_SIGHAND,
+  CLONE_SYSVSEM,
   CLONE_THREAD,
   CLONE_UNTRACED,
   CLONE_VM,
@@ -14,17 +27,25 @@ import {
   TASK_NEW,
   TASK_RUNNING,
 } from "../spec/sched.js";
+import type { Cgroup } from "./cgroup.js";
 import { checkNproc, copyCreds } from "./cred.js";
 import { doExit } from "./exit.js";
 import { copyFiles, putFiles } from "./files.js";
 import type { Kernel } from "./kernel.js";
 import { copyMm, mmput } from "./mm.js";
-import { copySighand, copySignal } from "./signal.js";
+import { copyNamespaces } from "./nsproxy.js";
+import { schedFork } from "./sched.js";
+import { signalPending } from "./send-signal.js";
+import { copyBlocked, copySighand, copySignal } from "./signal.js";
 import { mustLive, Task } from "./task.js";
 import type { Thread } from "./thread.js";
 
-const CLONE_MODELLED =
-  CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_UNTRACED | CLONE_IO;
+const CLONE_SHARED = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_IO;
+const CLONE_NEW =
+  CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWNET | CLONE_NEWCGROUP | CLONE_NEWTIME;
+const CLONE_ACCEPTED =
+  CLONE_UNTRACED | CLONE_SYSVSEM | CLONE_PARENT | CLONE_PARENT_SETTID | CLONE_DETACHED;
+const CLONE_MODELLED = CLONE_SHARED | CLONE_NEW | CLONE_ACCEPTED;
 
 /** What a new task is to be. Linux: kernel_clone_args. */
 export interface KernelCloneArgs {
@@ -42,6 +63,8 @@ export interface KernelCloneArgs {
   readonly noFiles?: boolean;
   /** Every signal, SIGKILL too, is ignored. Linux: ignore_signals:1, up to 6.4-rc. */
   readonly ignoreSignals?: boolean;
+  /** The control group it is born in; without it, the caller's. Linux: CLONE_INTO_CGROUP. */
+  readonly cgroup?: Cgroup;
   /** The number it gets; without it, the next that is free. Linux: set_tid. */
   readonly setTid?: number;
   /** Its comm; without it, the caller's. Linux: name. */
@@ -57,15 +80,17 @@ export interface KernelCloneArgs {
  * Makes a task from `current`: with its credentials, limits and cgroup, and what the flags say
  * shared or copied. It is in the tables and in TASK_NEW: `wakeUpNewTask` starts it.
  *
- * Refusals, in this order; nothing is left behind by any: ESRCH `current` has exited; EOPNOTSUPP
- * flags not modelled; EINVAL THREAD without SIGHAND, SIGHAND without VM; EAGAIN RLIMIT_NPROC,
- * threads-max; ENOMEM no room to copy the mm; EAGAIN pid_max (with `setTid`: EEXIST it
- * is taken, EINVAL it is none), pids.max of a cgroup on the path.
+ * Refusals, in this order; nothing is left behind by any: ESRCH `current` has exited; EINVAL flags
+ * that do not go together; EOPNOTSUPP flags not modelled; ERESTARTNOINTR a signal waits; EAGAIN
+ * RLIMIT_NPROC, threads-max, a deadline caller; ENOMEM no room to copy the mm; EPERM, EINVAL new
+ * namespaces; EAGAIN pid_max (with `setTid`: EEXIST it is taken, EINVAL it is none), pids.max of a
+ * cgroup on the path.
  * Linux: copy_process().
  */
 export function copyProcess(kernel: Kernel, current: Task, args: KernelCloneArgs): Task {
   mustLive(current);
-  checkFlags(args.flags);
+  checkFlags(kernel, current, args.flags);
+  checkSignals(current);
   const undo: (() => void)[] = [];
   try {
     return buildTask(kernel, current, args, undo);
@@ -87,17 +112,33 @@ export function wakeUpNewTask(task: Task): void {
   task.thread?.start();
 }
 
-function checkFlags(flags: number): void {
-  const facts = { flags };
-  if (!Number.isInteger(flags) || flags > 0xffffffff || (flags & ~CLONE_MODELLED) !== 0) {
-    throw new VhostError("EOPNOTSUPP", "a CLONE_ flag that this kernel does not model", facts);
+function checkFlags(kernel: Kernel, current: Task, flags: number): void {
+  const isKnown = Number.isInteger(flags) && flags <= 0xffffffff;
+  const misfit = isKnown && illegalFlags(kernel, current, flags);
+  if (misfit) throw new VhostError("EINVAL", misfit, { flags });
+  if (isKnown && (flags & ~CLONE_MODELLED) === 0) return;
+  throw new VhostError("EOPNOTSUPP", "a CLONE_ flag that this kernel does not model", { flags });
+}
+
+/** What does not go together, in copy_process's order; `undefined`: all does. */
+function illegalFlags(kernel: Kernel, current: Task, flags: number): string | undefined {
+  const has = (...bits: number[]) => bits.every((bit) => (flags & bit) !== 0);
+  if (has(CLONE_NEWNS, CLONE_FS)) return "CLONE_NEWNS does not go with CLONE_FS";
+  if (has(CLONE_NEWUSER, CLONE_FS)) return "CLONE_NEWUSER does not go with CLONE_FS";
+  if (has(CLONE_THREAD) && !has(CLONE_SIGHAND)) return "CLONE_THREAD needs CLONE_SIGHAND";
+  if (has(CLONE_SIGHAND) && !has(CLONE_VM)) return "CLONE_SIGHAND needs CLONE_VM";
+  if (has(CLONE_PARENT) && current.signal === kernel.init.signal) return "init has no siblings";
+  const movesPids = current.nsproxy.pidForChildren !== current.pidNs;
+  if (has(CLONE_THREAD) && (has(CLONE_NEWUSER) || has(CLONE_NEWPID) || movesPids)) {
+    return "a thread lives in its process's user and pid namespaces";
   }
-  if (flags & CLONE_THREAD && !(flags & CLONE_SIGHAND)) {
-    throw new VhostError("EINVAL", "CLONE_THREAD needs CLONE_SIGHAND", facts);
-  }
-  if (flags & CLONE_SIGHAND && !(flags & CLONE_VM)) {
-    throw new VhostError("EINVAL", "CLONE_SIGHAND needs CLONE_VM", facts);
-  }
+  return has(CLONE_PIDFD, CLONE_DETACHED) ? "no pidfd for CLONE_DETACHED" : undefined;
+}
+
+/** Who is about to handle a signal forks afterwards. */
+function checkSignals(current: Task): void {
+  if (!current.inKernel || !signalPending(current)) return;
+  throw new VhostError("ERESTARTNOINTR", "a signal is to be handled first", { pid: current.pid });
 }
 
 /** The steps of copy_process in their order; each that takes something leaves its undoing. */
@@ -112,23 +153,32 @@ function buildTask(
   undo.push(() => kernel.ucounts.dec(cred.uid));
   checkNproc(kernel, current);
   kernel.checkThreadsMax();
+  const sched = schedFork(current);
   const files = copyFiles(current, args);
   undo.push(() => putFiles(files));
   const sighand = copySighand(current, args);
   const signal = copySignal(current, flags);
   const mm = copyMm(current, flags);
   undo.push(() => mmput(mm));
+  const nsproxy = copyNamespaces(kernel, current, flags);
   const pid = kernel.allocPid(args.setTid);
-  const { cgroup } = current;
+  const cgroup = args.cgroup ?? current.cgroup;
   cgroup.tryCharge();
   undo.push(() => cgroup.uncharge());
   const kin = kinship(current, args);
   const comm = args.name ?? current.comm;
   const pf = processFlags(current, args);
-  const task = new Task({ pid, ...kin, comm, flags: pf, cred, signal, sighand, cgroup, mm, files });
+  const shared = { cred, signal, sighand, cgroup, mm, files, nsproxy };
+  const own = { pid, comm, flags: pf, sched, blocked: copyBlocked(kernel, current, pf) };
+  const task = new Task({ ...kin, ...shared, ...own, ...inherited(current, flags) });
   copyThread(kernel, task, args);
   kernel.attach(task);
   return task;
+}
+
+/** What needs no counting. Linux: copy_fs(), copy_seccomp(). */
+function inherited({ fs, confinement, nsproxy }: Task, flags: number) {
+  return { fs: flags & CLONE_FS ? fs : { ...fs }, confinement, pidNs: nsproxy.pidForChildren };
 }
 
 /** PF_KTHREAD comes from the bit alone; what else the caller has is inherited. */
@@ -140,11 +190,16 @@ function processFlags(current: Task, args: KernelCloneArgs): number {
   return flags;
 }
 
-/** A thread is its caller's sibling and nobody waits for it; a process is its caller's child. */
+/**
+ * A thread is its caller's sibling and nobody waits for it; a process is its caller's child, or
+ * with CLONE_PARENT its sibling.
+ */
 function kinship(current: Task, { flags, exitSignal = 0 }: KernelCloneArgs) {
-  return flags & CLONE_THREAD
-    ? { groupLeader: current.groupLeader, parent: current.parent, exitSignal: -1 }
-    : { groupLeader: null, parent: current, exitSignal };
+  const { groupLeader, parent } = current;
+  if (flags & CLONE_THREAD) return { groupLeader, parent, exitSignal: -1 };
+  if (flags & CLONE_PARENT)
+    return { groupLeader: null, parent, exitSignal: groupLeader.exitSignal };
+  return { groupLeader: null, parent: current, exitSignal };
 }
 
 /** However the thread ends, the task exits with it. Linux: copy_thread(), ret_from_fork(). */

@@ -10,20 +10,27 @@ import {
   RESERVED_PIDS,
 } from "../spec/sched.js";
 import { Cgroup } from "./cgroup.js";
-import { CAP_FULL_SET, Ucounts } from "./cred.js";
+import { CAP_FULL_SET, plainCred, Ucounts } from "./cred.js";
+import { type Epoch, type EpochRules, epochRules } from "./epoch.js";
 import { doExit, doGroupExit } from "./exit.js";
 import { Files } from "./files.js";
 import { copyProcess, wakeUpNewTask } from "./fork.js";
 import { makeKthreadd } from "./kthread.js";
+import { INIT_NSPROXY } from "./nsproxy.js";
 import { type PsRow, psRows } from "./ps.js";
-import { killPid } from "./signal.js";
+import { initRlimits } from "./rlimit.js";
+import { ONLINE_CPUS } from "./sched.js";
+import { UNCONFINED } from "./seccomp.js";
+import { killPid, newSignal } from "./signal.js";
 import { type SpawnOptions, spawnProcess } from "./spawn.js";
 import { Task } from "./task.js";
 
 /**
- * The two sysctls: kernel.threads-max (20 and up) and kernel.pid_max (301 and up; pids are below).
+ * The two sysctls: kernel.threads-max (20 and up) and kernel.pid_max (301 and up; pids are below);
+ * and which kernel's user workers it has, by default the merge's.
  */
 export interface KernelOptions {
+  readonly epoch?: Epoch;
   readonly threadsMax?: number;
   readonly pidMax?: number;
 }
@@ -42,13 +49,17 @@ export class Kernel {
   readonly init: Task;
   /** Pid 2, the parent of kernel threads. */
   readonly kthreadd: Task;
-  readonly threadsMax: number;
+  readonly epoch: EpochRules;
+  /** Most tasks on the machine; may be changed, within what the constructor allows. */
+  threadsMax: number;
   readonly pidMax: number;
   readonly #tasks = new Map<number, Task>();
   #lastPid = 0;
+  #lastNs = 0;
 
-  /** EINVAL: a sysctl outside what Linux lets it be. */
-  constructor({ threadsMax = 32768, pidMax = 32768 }: KernelOptions = {}) {
+  /** EINVAL: a sysctl outside what Linux lets it be; no such epoch. */
+  constructor({ epoch = "v6.4-merge", threadsMax = 32768, pidMax = 32768 }: KernelOptions = {}) {
+    this.epoch = mustBeEpoch(epoch);
     checkRange("threadsMax", threadsMax, MIN_THREADS, MAX_THREADS);
     checkRange("pidMax", pidMax, RESERVED_PIDS + 1, PID_MAX_LIMIT);
     this.threadsMax = threadsMax;
@@ -123,6 +134,12 @@ export class Kernel {
     throw new VhostError("EAGAIN", `no free pid below pid_max ${pidMax}: end a task`, { pidMax });
   }
 
+  /** A number for a new namespace. Linux: ns_alloc_inum(). */
+  nextNs(): number {
+    this.#lastNs++;
+    return this.#lastNs;
+  }
+
   /** Puts a task in the tables. For copyProcess. Linux: attach_pid(), list_add_tail(). */
   attach(task: Task): void {
     this.#tasks.set(task.pid, task);
@@ -153,7 +170,6 @@ export class Kernel {
 
 /** Pid 0, the one task that no task made; in no table, but counted as root's. Linux: INIT_TASK. */
 function initTask(kernel: Kernel): Task {
-  const limit = Math.floor(kernel.threadsMax / 2);
   kernel.ucounts.inc(0);
   return new Task({
     pid: 0,
@@ -162,13 +178,25 @@ function initTask(kernel: Kernel): Task {
     flags: PF_KTHREAD,
     parent: null,
     exitSignal: 0,
-    cred: { uid: 0, gid: 0, caps: CAP_FULL_SET },
-    signal: { threads: new Set(), rlimits: { NPROC: { cur: limit, max: limit } } },
-    sighand: { ignoreAll: false },
+    cred: plainCred(0, 0, CAP_FULL_SET),
+    signal: newSignal(initRlimits(kernel.threadsMax)),
+    sighand: { ignoreAll: false, actions: new Map() },
     cgroup: kernel.cgroupRoot,
     mm: null,
     files: new Files(),
+    fs: { umask: 0o022, cwd: "/" },
+    sched: { policy: 0, nice: 0, rtPriority: 0, resetOnFork: false, cpus: ONLINE_CPUS },
+    nsproxy: INIT_NSPROXY,
+    confinement: UNCONFINED,
+    blocked: 0n,
+    pidNs: INIT_NSPROXY.pidForChildren,
   });
+}
+
+function mustBeEpoch(epoch: string): EpochRules {
+  const rules = epochRules(epoch);
+  if (rules !== undefined) return rules;
+  throw new VhostError("EINVAL", 'an epoch is "v6.4-merge", "v6.4" or "v6.12"', { epoch });
 }
 
 function checkRange(name: string, value: number, min: number, max: number): void {

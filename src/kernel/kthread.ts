@@ -7,6 +7,7 @@ import {
   CLONE_UNTRACED,
   CLONE_VM,
   PF_NOFREEZE,
+  SIGCHLD,
 } from "../spec/sched.js";
 import { copyProcess, type KernelCloneArgs, wakeUpNewTask } from "./fork.js";
 import type { Kernel } from "./kernel.js";
@@ -35,6 +36,18 @@ export function makeKthreadd(kernel: Kernel, swapper: Task): Task {
   task.flags |= PF_NOFREEZE;
   ignoreSignals(task.sighand);
   return task;
+}
+
+/**
+ * A child of kthreadd that has its name from the start. Not counted against any process's limits.
+ * Errors: copyProcess. Linux: kthread_create(), kthread_run().
+ */
+export function kthreadCreate(
+  kernel: Kernel,
+  args: Required<Pick<KernelCloneArgs, "name" | "fn">>,
+): Task {
+  const flags = CLONE_FS | CLONE_FILES;
+  return kernelThread(kernel, kernel.kthreadd, { ...args, flags, exitSignal: SIGCHLD });
 }
 
 /**

@@ -11,9 +11,29 @@ export interface Rlimit {
   readonly max: number;
 }
 
-/** The limits of a process. NPROC: tasks of its real user. Infinity: RLIM_INFINITY. */
+/**
+ * The limits of a process. NPROC, tasks of its real user, is enforced; the others are carried as
+ * the rules say, and shown. Infinity: RLIM_INFINITY.
+ */
 export interface Rlimits {
   NPROC: Rlimit;
+  /** Open files. */
+  NOFILE: Rlimit;
+  /** Signals that wait. */
+  SIGPENDING: Rlimit;
+  /** Bytes of a core file. */
+  CORE: Rlimit;
+}
+
+/** What pid 0 has on a machine for `threadsMax` tasks. Linux: INIT_RLIMITS, fork_init(). */
+export function initRlimits(threadsMax: number): Rlimits {
+  const limit = Math.floor(threadsMax / 2);
+  return {
+    NPROC: { cur: limit, max: limit },
+    NOFILE: { cur: 1024, max: 4096 },
+    SIGPENDING: { cur: limit, max: limit },
+    CORE: { cur: 0, max: Number.POSITIVE_INFINITY },
+  };
 }
 
 /**

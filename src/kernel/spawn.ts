@@ -1,12 +1,13 @@
 import { VhostError } from "../spec/errno.js";
-import { PF_FORKNOEXEC, SIGCHLD } from "../spec/sched.js";
+import { SIGCHLD } from "../spec/sched.js";
 import { cgroupAttachTask, cgroupNames } from "./cgroup.js";
-import { CAP_FULL_SET, type Cred, commitCreds } from "./cred.js";
+import { CAP_FULL_SET, type Cred, commitCreds, plainCred } from "./cred.js";
+import { beginNewExec } from "./exec.js";
 import { copyProcess, wakeUpNewTask } from "./fork.js";
 import type { Kernel } from "./kernel.js";
-import { checkMemoryBytes, MEMORY_BYTES_DEFAULT, Mm, mmput } from "./mm.js";
+import { checkMemoryBytes, MEMORY_BYTES_DEFAULT } from "./mm.js";
 import { checkRlimit, doPrlimit, type Rlimit, type Rlimits } from "./rlimit.js";
-import { type Task, truncateComm } from "./task.js";
+import type { Task } from "./task.js";
 
 /** Who a new process is to be. What is left out, it has from init. */
 export interface SpawnOptions {
@@ -48,9 +49,11 @@ export function spawnProcess(kernel: Kernel, options: SpawnOptions): Task {
   try {
     cgroupAttachTask(kernel.cgroup(options.cgroup ?? "/"), task);
     commitCreds(kernel, task, makeCred(options));
-    exec(task, options);
-    const nproc = nprocLimit(options);
-    if (nproc !== undefined) doPrlimit(kernel.init, task, "NPROC", nproc);
+    const { comm = "a.out", memoryBytes = MEMORY_BYTES_DEFAULT } = options;
+    beginNewExec(kernel, task, { comm, memoryBytes });
+    task.signal.pgrp = task.pid; // a session of its own
+    task.signal.session = task.pid;
+    for (const [name, limit] of limitsOf(options)) doPrlimit(kernel.init, task, name, limit);
   } catch (error) {
     kernel.exitTask(task, 1 << 8);
     throw error;
@@ -62,28 +65,20 @@ export function spawnProcess(kernel: Kernel, options: SpawnOptions): Task {
 function checkOptions(options: SpawnOptions): void {
   cgroupNames(options.cgroup ?? "/");
   checkMemoryBytes(options.memoryBytes ?? MEMORY_BYTES_DEFAULT);
-  const nproc = nprocLimit(options);
-  if (nproc !== undefined) checkRlimit(nproc);
+  for (const [, limit] of limitsOf(options)) checkRlimit(limit);
   for (const id of [options.uid ?? 0, options.gid ?? 0]) {
     if (Number.isInteger(id) && id >= 0 && id < 0xffffffff) continue;
     throw new VhostError("EINVAL", "a uid or gid is a whole number from 0 to 2^32 - 2", { id });
   }
 }
 
-function nprocLimit({ rlimits }: SpawnOptions): Rlimit | undefined {
-  const limit = rlimits?.NPROC;
-  return typeof limit === "number" ? { cur: limit, max: limit } : limit;
+function limitsOf({ rlimits = {} }: SpawnOptions): [keyof Rlimits, Rlimit][] {
+  return Object.entries(rlimits).map(([name, limit]) => [
+    name as keyof Rlimits,
+    typeof limit === "number" ? { cur: limit, max: limit } : limit,
+  ]);
 }
 
 function makeCred({ uid = 0, gid = 0, caps }: SpawnOptions): Cred {
-  return { uid, gid, caps: new Set(caps ?? (uid === 0 ? CAP_FULL_SET : [])) };
-}
-
-/** A new program in a new address space. Linux: begin_new_exec(), exec_mmap(). */
-function exec(task: Task, options: SpawnOptions): void {
-  const mm = new Mm(options.memoryBytes ?? MEMORY_BYTES_DEFAULT);
-  mmput(task.mm);
-  task.mm = mm;
-  task.comm = truncateComm(options.comm ?? "a.out");
-  task.flags &= ~PF_FORKNOEXEC;
+  return plainCred(uid, gid, new Set(caps ?? (uid === 0 ? CAP_FULL_SET : [])));
 }

@@ -4,7 +4,10 @@ import type { Cgroup } from "./cgroup.js";
 import type { Cred } from "./cred.js";
 import type { Files } from "./files.js";
 import type { Mm } from "./mm.js";
+import type { NsProxy } from "./nsproxy.js";
 import type { Rlimits } from "./rlimit.js";
+import type { Sched } from "./sched.js";
+import type { Confinement } from "./seccomp.js";
 import type { Thread } from "./thread.js";
 import { TASK_WORDS_BYTES, WORD_STATE } from "./wait.js";
 
@@ -13,12 +16,36 @@ export interface SignalStruct {
   /** All of them that are not released yet, the leader (if not) among them. */
   readonly threads: Set<Task>;
   readonly rlimits: Rlimits;
+  /** Process group and session, by their leaders' pids. */
+  pgrp: number;
+  session: number;
+  /** Set of signals for the whole process that no thread has taken yet. */
+  sharedPending: bigint;
+  /** -1000 to 1000: how gladly it is killed when memory is short. Linux: oom_score_adj. */
+  oomScoreAdj: number;
+  /** Stopped by SIGSTOP or its like, until SIGCONT. Linux: SIGNAL_STOP_STOPPED. */
+  stopped: boolean;
+  /** Microseconds that its threads have run, those that are gone too. */
+  cpuTimeUs: number;
+  /** How the whole process was ended, as `exitCode` of a task; `undefined`: it was not. */
+  groupExitCode?: number | undefined;
 }
 
 /** The signal handlers. Linux: sighand_struct. */
 export interface SighandStruct {
-  /** Every one of them, SIGKILL's included, is SIG_IGN; else all are the default. */
+  /** Every one of them, SIGKILL's included, is SIG_IGN. */
   ignoreAll: boolean;
+  /** By number, those that are not the default: SIG_IGN, or what runs. Linux: action. */
+  readonly actions: Map<number, "SIG_IGN" | SignalHandler>;
+}
+
+/** Called in place of the process's own code, with the thread that took the signal. */
+export type SignalHandler = (task: Task, sig: number) => void;
+
+/** Where a process is in the file system. Linux: fs_struct. */
+export interface FsStruct {
+  umask: number;
+  cwd: string;
 }
 
 /** What a task is made of. Linux: task_struct, the fields that this model has. */
@@ -37,6 +64,13 @@ export interface TaskFields {
   cgroup: Cgroup;
   mm: Mm | null;
   files: Files | null;
+  fs: FsStruct;
+  sched: Sched;
+  nsproxy: NsProxy;
+  confinement: Confinement;
+  /** Set of signals it does not take. */
+  blocked: bigint;
+  pidNs: number;
 }
 
 /**
@@ -60,12 +94,32 @@ export class Task {
   exitSignal: number;
   cred: Cred;
   readonly signal: SignalStruct;
-  readonly sighand: SighandStruct;
+  sighand: SighandStruct;
   cgroup: Cgroup;
   /** `null`: a kernel thread, or exited. */
   mm: Mm | null;
   /** `null`: made with `noFiles`, or exited. */
   files: Files | null;
+  /** Shared with CLONE_FS. */
+  readonly fs: FsStruct;
+  /** Its own, as copied at its birth. */
+  readonly sched: Sched;
+  nsproxy: NsProxy;
+  /** Number of the pid namespace it lives in. */
+  readonly pidNs: number;
+  confinement: Confinement;
+  /** Set of signals it does not take. Linux: blocked. */
+  blocked: bigint;
+  /** Set of signals for it alone that it has not taken yet. Linux: pending. */
+  pending = 0n;
+  /** The process that traces it. Linux: ptrace, parent. */
+  tracer: Task | null = null;
+  /** The signal that its tracer sees it stopped by; 0: it is not. Linux: TASK_TRACED, exit_code. */
+  tracedStop = 0;
+  /** Microseconds that it has run. Linux: utime + stime. */
+  cpuTimeUs = 0;
+  /** It is in a call: what comes waits until its end. */
+  inKernel = false;
   /** What runs it; `null`: the caller's own code acts for it. */
   thread: Thread | null = null;
   /** 0 while it lives, then EXIT_ZOMBIE, EXIT_DEAD. */
@@ -89,6 +143,12 @@ export class Task {
     this.cgroup = fields.cgroup;
     this.mm = fields.mm;
     this.files = fields.files;
+    this.fs = fields.fs;
+    this.sched = fields.sched;
+    this.nsproxy = fields.nsproxy;
+    this.confinement = fields.confinement;
+    this.blocked = fields.blocked;
+    this.pidNs = fields.pidNs;
     this.state = TASK_NEW;
   }
 

@@ -1,5 +1,5 @@
-import { CLONE_FS, CLONE_UNTRACED, CLONE_VM, VHOST_TASK_FLAGS_STOP } from "../spec/sched.js";
-import { reap } from "./exit.js";
+import { VHOST_TASK_FLAGS_STOP } from "../spec/sched.js";
+import { doExit, reap } from "./exit.js";
 import { copyProcess, wakeUpNewTask } from "./fork.js";
 import type { Kernel } from "./kernel.js";
 import type { Task } from "./task.js";
@@ -22,7 +22,7 @@ export interface ThreadRun extends Omit<WorkerThreadOptions, "name" | "words"> {
   readonly wake?: () => void;
 }
 
-/** A worker without a thread: whoever made it does its work; stop ends it at once. */
+/** A worker without a thread: whoever made it does its work; stop ends it before it returns. */
 export interface InlineRun {
   readonly run: "inline";
 }
@@ -69,25 +69,32 @@ export class VhostTask implements AsyncDisposable {
   async #end(graceMs: number): Promise<void> {
     Atomics.or(new Int32Array(this.words), WORD_FLAGS, 1 << VHOST_TASK_FLAGS_STOP); // S1: then wake
     this.waker.wake();
-    await this.#thread.stop(graceMs);
+    const stopped = this.#thread.stop(graceMs);
+    if (this.#thread instanceof InlineThread) {
+      doExit(this.kernel, this.task, 0); // at once: it has no thread to wait for
+      reap(this.kernel, this.task);
+    }
+    await stopped;
     await this.exited; // the task has exited by now: see copyThread
     reap(this.kernel, this.task);
   }
 }
 
 /**
- * Makes a worker of `owner`: a child process in its memory, with its credentials, limits and
- * cgroup, counted and limited as its own; without files, deaf to signals. Not started. Errors:
- * copyProcess. Linux 6.4-rc1: vhost_task_create().
+ * Makes a worker of `owner` in its memory, with its credentials, limits and cgroup, counted and
+ * limited as its own; without files. Whether it is a child process that is deaf to signals, or a
+ * thread of the owner's process, the kernel's epoch says. Not started. Errors: copyProcess.
+ * Linux: vhost_task_create().
  */
 export function vhostTaskCreate(kernel: Kernel, owner: Task, options: VhostTaskOptions): VhostTask {
   let thread!: Thread;
+  const { vhostTaskFlags, ignoreSignals } = kernel.epoch;
   const task = copyProcess(kernel, owner, {
-    flags: CLONE_FS | CLONE_UNTRACED | CLONE_VM,
+    flags: vhostTaskFlags,
     exitSignal: 0,
     userWorker: true,
     noFiles: true,
-    ignoreSignals: true,
+    ignoreSignals,
     name: options.name,
     fn: (child) => {
       thread = makeThread(child, options);

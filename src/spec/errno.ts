@@ -32,6 +32,8 @@ export const errno = {
   ETIMEDOUT: 110,
   ECONNREFUSED: 111,
   ECANCELED: 125,
+  /** Linux, within the kernel: the call is begun again once the signal is handled. */
+  ERESTARTNOINTR: 513,
 } as const;
 
 /** The name of an error: `"EAGAIN"`, `"EINVAL"` … */

@@ -9,8 +9,34 @@ export const CLONE_FS = 0x200;
 export const CLONE_FILES = 0x400;
 /** Share the signal handlers; needs CLONE_VM. */
 export const CLONE_SIGHAND = 0x800;
+/** Give a descriptor that stands for the child. Not modelled, but for its refusals. */
+export const CLONE_PIDFD = 0x1000;
+/** The child's parent is the caller's. */
+export const CLONE_PARENT = 0x8000;
 /** Join the caller's thread group; needs CLONE_SIGHAND. */
 export const CLONE_THREAD = 0x10000;
+/** A mount namespace of its own. */
+export const CLONE_NEWNS = 0x20000;
+/** Share System V semaphore undo lists. This model has none: accepted. */
+export const CLONE_SYSVSEM = 0x40000;
+/** Store the child's number for the parent. The caller of this model has it anyway: accepted. */
+export const CLONE_PARENT_SETTID = 0x100000;
+/** Without a meaning today. */
+export const CLONE_DETACHED = 0x400000;
+/** A cgroup namespace of its own. */
+export const CLONE_NEWCGROUP = 0x2000000;
+/** A namespace of host and domain name of its own. */
+export const CLONE_NEWUTS = 0x4000000;
+/** An IPC namespace of its own. */
+export const CLONE_NEWIPC = 0x8000000;
+/** A user namespace of its own. */
+export const CLONE_NEWUSER = 0x10000000;
+/** A pid namespace for the children. */
+export const CLONE_NEWPID = 0x20000000;
+/** A network namespace of its own. */
+export const CLONE_NEWNET = 0x40000000;
+/** A namespace of clocks of its own. */
+export const CLONE_NEWTIME = 0x80;
 /** A tracer may not force tracing on the child. This model has no tracers: accepted. */
 export const CLONE_UNTRACED = 0x800000;
 /** Share the I/O context (I/O priority). This model has none: accepted. Top bit of 32. */
@@ -52,6 +78,30 @@ export const SIGKILL = 9;
 /** Signal 17: tells a parent that a child has ended. */
 export const SIGCHLD = 17;
 
+/** Policy: takes its turn by its nice value. Also SCHED_OTHER. */
+export const SCHED_NORMAL = 0;
+/** Policy: runs before all ordinary tasks, until it sleeps. */
+export const SCHED_FIFO = 1;
+/** Policy: as FIFO, in turns. */
+export const SCHED_RR = 2;
+/** Policy: as NORMAL, in longer turns. */
+export const SCHED_BATCH = 3;
+/** Policy: runs by a budget and a deadline. */
+export const SCHED_DEADLINE = 6;
+
+/** Seccomp mode: filters decide. */
+export const SECCOMP_MODE_FILTER = 2;
+
+/** Capability number: to signal other users' processes. */
+export const CAP_KILL = 5;
+/** Capability number: to become any group. */
+export const CAP_SETGID = 6;
+/** Capability number: to become any user. */
+export const CAP_SETUID = 7;
+/** Capability number: to schedule as one likes. */
+export const CAP_SYS_NICE = 23;
+/** The highest capability number there is. */
+export const CAP_LAST_CAP = 40;
 /** Capability number: the system administrator's. */
 export const CAP_SYS_ADMIN = 21;
 /** Capability number: to pass resource limits. */

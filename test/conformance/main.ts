@@ -1,9 +1,11 @@
-// The command: `npm run conformance -- rings FILE…`. Exit status: 0 all agree, 1 some differ, 2 a
-// file or an argument is wrong.
+// The command: `npm run conformance -- rings FILE…` or `-- scenarios`. Exit status: 0 all agree, 1
+// some differ, 2 a file or an argument is wrong.
 
+import { fileURLToPath } from "node:url";
 import { Command, CommanderError } from "commander";
 import { RecordError, readRecords } from "./ring-record.js";
 import { type Difference, type Outcome, runRecords } from "./rings.js";
+import { type AreaScore, type Finding, readScenarios, runScenarios } from "./scenarios.js";
 
 /** Differences that are shown of each ring. */
 const SHOWN_MAX = 10;
@@ -31,8 +33,43 @@ function rings(files: readonly string[]): void {
   }
 }
 
+const text = (value: unknown): string => JSON.stringify(value) ?? "nothing";
+
+function describeFinding({ id, field, expected, got, reason }: Finding): string {
+  if (reason !== undefined) return `  ${id}  ${field}: not expressible: ${reason}`;
+  return `  ${id}  ${field}: expected ${text(expected)}, got ${text(got)}`;
+}
+
+function reportArea(score: AreaScore): string {
+  const { area, agree, differ, inexpressible, valuesAgree, values } = score;
+  const scenarios = `${agree} agree, ${differ} differ, ${inexpressible} not expressible`;
+  const findings = [...score.differences, ...score.reasons].map(describeFinding);
+  const head = `${area.padEnd(8)}  scenarios: ${scenarios}; values: ${valuesAgree} of ${values}`;
+  return [head, ...findings].join("\n");
+}
+
+/** Where the project's own records and scripts are; both are built files' neighbours. */
+const RECORDS = fileURLToPath(
+  new URL("../../test/conformance/data/scenarios.jsonl", import.meta.url),
+);
+const SCRIPTS = fileURLToPath(new URL(".", import.meta.url));
+
+interface ScenarioOptions {
+  records: string;
+  scripts: string;
+  area?: string;
+}
+
+async function scenarios({ records, scripts, area }: ScenarioOptions): Promise<void> {
+  const chosen = readScenarios(records).filter((one) => area === undefined || one.area === area);
+  if (chosen.length === 0) throw new RecordError(`${records}: there is no area ${area}`);
+  const scores = await runScenarios(chosen, scripts);
+  for (const score of scores) console.log(reportArea(score));
+  if (scores.some(({ differ }) => differ > 0)) process.exitCode = 1;
+}
+
 const program = new Command("conformance")
-  .description("Holds the rings, with the policy linux, against records of a real kernel.")
+  .description("Holds the rings and the processes against records of a real kernel.")
   .exitOverride()
   .showHelpAfterError("Run with --help to see what there is.");
 program
@@ -40,9 +77,16 @@ program
   .description("recorded split rings, through the WebAssembly ring and the TypeScript ring")
   .argument("<files...>", "JSON lines, plain or compressed by gzip")
   .action(rings);
+program
+  .command("scenarios")
+  .description("recorded scenarios of processes, each by its script on a machine of its own")
+  .option("--records <file>", "JSON lines", RECORDS)
+  .option("--scripts <dir>", "scripts, <dir>/<area>/<id>.js", SCRIPTS)
+  .option("--area <name>", "one area alone")
+  .action(scenarios);
 
 try {
-  program.parse();
+  await program.parseAsync();
 } catch (error) {
   if (error instanceof RecordError) console.error(`conformance: ${error.message}`);
   else if (!(error instanceof CommanderError)) throw error;

@@ -1,17 +1,27 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { type Cgroup, cgroupAttachTask } from "#dist/kernel/cgroup.js";
-import { commitCreds } from "#dist/kernel/cred.js";
+import { commitCreds, setresuid } from "#dist/kernel/cred.js";
+import { beginNewExec } from "#dist/kernel/exec.js";
 import { kernelWait4 } from "#dist/kernel/exit.js";
 import { copyProcess } from "#dist/kernel/fork.js";
 import { Kernel } from "#dist/kernel/kernel.js";
 import { createIoThread, kernelThread } from "#dist/kernel/kthread.js";
 import type { Mm } from "#dist/kernel/mm.js";
+import { unshare } from "#dist/kernel/nsproxy.js";
 import { doPrlimit } from "#dist/kernel/rlimit.js";
+import { sendSignal } from "#dist/kernel/send-signal.js";
 import type { Task } from "#dist/kernel/task.js";
 import { vhostTaskCreate } from "#dist/kernel/vhost-task.js";
 import { VhostError } from "#dist/spec/errno.js";
-import { __WCLONE, CLONE_VM, SIGCHLD, SIGKILL } from "#dist/spec/sched.js";
+import {
+  __WCLONE,
+  CLONE_NEWPID,
+  CLONE_NEWUTS,
+  CLONE_VM,
+  SIGCHLD,
+  SIGKILL,
+} from "#dist/spec/sched.js";
 import { counted, recounted } from "../helpers/kernel-counts.js";
 
 const UIDS = [0, 1000, 1001];
@@ -29,6 +39,8 @@ const operations: Record<string, (kernel: Kernel, task: Task, y: number) => unkn
     }),
   fork: (kernel, task, y) =>
     copyProcess(kernel, task, { flags: y % 2 ? CLONE_VM : 0, exitSignal: y % 3 ? SIGCHLD : 0 }),
+  into: (kernel, task, y) =>
+    copyProcess(kernel, task, { flags: CLONE_VM, cgroup: kernel.cgroup(pick(PATHS, y)) }),
   worker: (kernel, task) => vhostTaskCreate(kernel, task, { name: "w", run: "inline" }),
   ioThread: (kernel, task) => createIoThread(kernel, task, {}),
   kthread: (kernel, _, y) =>
@@ -49,6 +61,16 @@ const operations: Record<string, (kernel: Kernel, task: Task, y: number) => unkn
     kernel.cgroup(pick(PATHS, y)).pidsMax = pick([0, 3, 6, Number.POSITIVE_INFINITY], y >> 3);
   },
   setuid: (kernel, task, y) => commitCreds(kernel, task, { ...task.cred, uid: pick(UIDS, y) }),
+  setresuid: (kernel, task, y) => setresuid(kernel, task, { uid: pick(UIDS, y) }),
+  exec: (kernel, task) => {
+    if (task.groupLeader !== task || task.exitState !== 0 || task.pid < 3) return;
+    beginNewExec(kernel, task, { comm: "new", memoryBytes: 65536 });
+  },
+  signal: (kernel, task, y) => sendSignal(kernel, task, 1 + (y % 31), y % 2 === 0),
+  freeze: (kernel, _, y) => {
+    kernel.cgroup(pick(PATHS, y)).freeze = y % 2 === 0;
+  },
+  unshare: (kernel, task, y) => unshare(kernel, task, pick([CLONE_NEWUTS, CLONE_NEWPID], y)),
   move: (kernel, task, y) => cgroupAttachTask(kernel.cgroup(pick(PATHS, y)), task),
 };
 
@@ -67,10 +89,12 @@ function attempt(action: () => unknown): void {
   }
 }
 
-test("every counter equals a recount, always; in the end everything is given back", () => {
+const EPOCHS = ["v6.4-merge", "v6.4", "v6.12"] as const;
+
+test.each(EPOCHS)("%s: counters equal a recount, always; in the end all is given back", (epoch) => {
   fc.assert(
     fc.property(fc.array(step, { maxLength: 60 }), (steps) => {
-      const kernel = new Kernel({ threadsMax: 24 });
+      const kernel = new Kernel({ threadsMax: 24, epoch });
       const mms = new Set<Mm>();
       const cgroups: Cgroup[] = PATHS.map((path) => kernel.cgroup(path));
       const check = () => {

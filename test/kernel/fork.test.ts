@@ -71,8 +71,8 @@ describe("what a task has from its maker", () => {
   const rows = { fork, worker, thread };
 
   test.each(Object.entries(rows))("%s: same content of cred, limits, cgroup", (_, task) => {
-    expect(task.cred).toEqual({ uid: 1000, gid: 100, caps: new Set([24]) });
-    expect(task.signal.rlimits).toEqual({ NPROC: { cur: 9, max: 9 } });
+    expect(task.cred).toMatchObject({ uid: 1000, gid: 100, caps: new Set([24]) });
+    expect(task.signal.rlimits).toMatchObject({ NPROC: { cur: 9, max: 9 } });
     expect(task.cgroup).toBe(owner.cgroup);
     expect(task.state).toBe(TASK_NEW);
   });

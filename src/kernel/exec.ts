@@ -1,0 +1,36 @@
+import { PF_FORKNOEXEC } from "../spec/sched.js";
+import { doExit, isVhostThread } from "./exit.js";
+import { closeOnExec, unshareFiles } from "./files.js";
+import type { Kernel } from "./kernel.js";
+import { Mm, mmput } from "./mm.js";
+import { type Task, truncateComm } from "./task.js";
+
+/** A new program. */
+export interface ExecOptions {
+  readonly comm: string;
+  /** Size of its memory, in bytes, as `checkMemoryBytes` allows. */
+  readonly memoryBytes: number;
+}
+
+/**
+ * A new program in a new address space: the process's other threads end (its vhost workers too, in
+ * an epoch where they end with it), files marked so are closed, signal handlers are the default
+ * again (what was ignored still is). The task must lead its process. ENOMEM: no room for the mm;
+ * nothing was done. Linux: begin_new_exec(), de_thread(), exec_mmap().
+ */
+export function beginNewExec(kernel: Kernel, task: Task, options: ExecOptions): void {
+  const mm = new Mm(options.memoryBytes);
+  for (const thread of [...task.signal.threads]) {
+    const ends = kernel.epoch.endsWithGroup || !isVhostThread(thread);
+    if (thread !== task && ends) doExit(kernel, thread, 0);
+  }
+  task.files = unshareFiles(task.files);
+  mmput(task.mm);
+  task.mm = mm;
+  const { ignoreAll, actions } = task.sighand;
+  const ignored = [...actions].filter(([, action]) => action === "SIG_IGN");
+  task.sighand = { ignoreAll, actions: new Map(ignored) };
+  task.comm = truncateComm(options.comm);
+  task.flags &= ~PF_FORKNOEXEC;
+  closeOnExec(task.files);
+}

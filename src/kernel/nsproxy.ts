@@ -1,0 +1,105 @@
+import { VhostError } from "../spec/errno.js";
+import {
+  CAP_SYS_ADMIN,
+  CLONE_FS,
+  CLONE_NEWCGROUP,
+  CLONE_NEWIPC,
+  CLONE_NEWNET,
+  CLONE_NEWNS,
+  CLONE_NEWPID,
+  CLONE_NEWTIME,
+  CLONE_NEWUSER,
+  CLONE_NEWUTS,
+  CLONE_SYSVSEM,
+} from "../spec/sched.js";
+import { CAP_FULL_SET, commitCreds, nsCapable } from "./cred.js";
+import type { Kernel } from "./kernel.js";
+import type { Task } from "./task.js";
+
+/** The namespaces of a task, each a number; never changed, replaced as a whole. Linux: nsproxy. */
+export interface NsProxy {
+  readonly mnt: number;
+  readonly uts: number;
+  readonly ipc: number;
+  readonly net: number;
+  readonly cgroup: number;
+  readonly time: number;
+  /** Where its children get their pids. The task's own never changes. */
+  readonly pidForChildren: number;
+}
+
+/** Number of the namespaces that a machine boots with. */
+const INIT_NS = 0;
+
+/** Those of pid 0. Linux: init_nsproxy. */
+export const INIT_NSPROXY: NsProxy = {
+  mnt: INIT_NS,
+  uts: INIT_NS,
+  ipc: INIT_NS,
+  net: INIT_NS,
+  cgroup: INIT_NS,
+  time: INIT_NS,
+  pidForChildren: INIT_NS,
+};
+
+const NEW: readonly [flag: number, name: keyof NsProxy][] = [
+  [CLONE_NEWNS, "mnt"],
+  [CLONE_NEWUTS, "uts"],
+  [CLONE_NEWIPC, "ipc"],
+  [CLONE_NEWNET, "net"],
+  [CLONE_NEWCGROUP, "cgroup"],
+  [CLONE_NEWTIME, "time"],
+  [CLONE_NEWPID, "pidForChildren"],
+];
+const NEW_ALL = NEW.reduce((flags, [flag]) => flags | flag, 0);
+
+/**
+ * The child's namespaces: the caller's, but for those that the flags ask new. EPERM: one without
+ * CAP_SYS_ADMIN. EINVAL: NEWIPC with SYSVSEM. Linux: copy_namespaces().
+ */
+export function copyNamespaces(kernel: Kernel, current: Task, flags: number): NsProxy {
+  if ((flags & NEW_ALL) === 0) return current.nsproxy;
+  mustAdminister(current, flags);
+  if (flags & CLONE_NEWIPC && flags & CLONE_SYSVSEM) {
+    throw new VhostError("EINVAL", "CLONE_NEWIPC does not go with CLONE_SYSVSEM", { flags });
+  }
+  return renewed(kernel, current.nsproxy, flags);
+}
+
+/**
+ * Puts one task in new namespaces. NEWUSER (a process of one thread alone: EINVAL) comes first and
+ * gives it every capability there. EPERM: another one without CAP_SYS_ADMIN. EINVAL: a flag that
+ * is no namespace. Linux: unshare().
+ */
+export function unshare(kernel: Kernel, current: Task, flags: number): void {
+  if ((flags & ~(NEW_ALL | CLONE_NEWUSER | CLONE_FS)) !== 0) {
+    throw new VhostError("EINVAL", "only namespaces are unshared in this model", { flags });
+  }
+  if (flags & CLONE_NEWUSER) unshareUser(kernel, current);
+  if ((flags & NEW_ALL) === 0) return;
+  mustAdminister(current, flags);
+  current.nsproxy = renewed(kernel, current.nsproxy, flags);
+}
+
+function unshareUser(kernel: Kernel, current: Task): void {
+  if (current.signal.threads.size > 1) {
+    throw new VhostError("EINVAL", "a process of several threads keeps its user namespace", {
+      pid: current.pid,
+    });
+  }
+  const caps = CAP_FULL_SET;
+  const capSets = { caps, capPermitted: caps, capInheritable: NONE, capAmbient: NONE };
+  commitCreds(kernel, current, { ...current.cred, ...capSets, userNs: kernel.nextNs() });
+}
+
+const NONE: ReadonlySet<number> = new Set();
+
+function renewed(kernel: Kernel, old: NsProxy, flags: number): NsProxy {
+  const fresh = NEW.filter(([flag]) => flags & flag).map(([, name]) => [name, kernel.nextNs()]);
+  return { ...old, ...Object.fromEntries(fresh) };
+}
+
+function mustAdminister({ cred, pid }: Task, flags: number): void {
+  if (nsCapable(cred, CAP_SYS_ADMIN)) return;
+  throw new VhostError("EPERM", "a new namespace needs CAP_SYS_ADMIN", { pid, flags });
+}

@@ -1,0 +1,7 @@
+import type { Scene, Seen } from "../machine/index.js";
+import { prepare, taskFields } from "../task-fields.js";
+
+export function run(scene: Scene): Seen {
+  const main = prepare(scene);
+  return taskFields(main, main.tid);
+}

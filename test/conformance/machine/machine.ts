@@ -1,0 +1,62 @@
+// One machine: a kernel of an epoch, what its device nodes are, and its workers' time to work.
+
+import type { Epoch } from "#dist/kernel/epoch.js";
+import type { OpenFile } from "#dist/kernel/files.js";
+import { Kernel } from "#dist/kernel/kernel.js";
+import type { Task } from "#dist/kernel/task.js";
+import { CgroupFs } from "./cgroupfs.js";
+import type { IoWq } from "./io-uring.js";
+import { Proc } from "./proc.js";
+import { PF_RANDOMIZE } from "./procfs.js";
+import type { VhostDevice } from "./vhost-device.js";
+
+/** A call that may have to wait. */
+export interface PendingCall {
+  readonly done: boolean;
+  /** "OK" or the name of an errno; `undefined` while it is not done. */
+  readonly result: string | undefined;
+}
+
+/** A machine that scripts run programs on. */
+export class Machine {
+  readonly kernel: Kernel;
+  readonly cgroups: CgroupFs;
+  readonly devices = new Set<VhostDevice>();
+  /** What an open file is, where it is more than a number. */
+  readonly opened = new WeakMap<OpenFile, unknown>();
+  /** The workers that io_uring has for a thread. */
+  readonly ioWqs = new WeakMap<Task, IoWq>();
+  /** The kernel function that a task of the kernel's own sleeps in. */
+  readonly sleepsIn = new WeakMap<Task, string>();
+  readonly #waiting = new Set<() => boolean>();
+
+  constructor(epoch: Epoch = "v6.12") {
+    this.kernel = new Kernel({ epoch });
+    this.sleepsIn.set(this.kernel.kthreadd, "kthreadd");
+    this.cgroups = new CgroupFs(this.kernel);
+  }
+
+  /** A program that root has started, in the root group: from it all others are forked. */
+  boot(comm = "program"): Proc {
+    const task = this.kernel.spawn({ comm, memoryBytes: 65536 });
+    task.flags |= PF_RANDOMIZE;
+    return new Proc(this, task);
+  }
+
+  /** `isDone` is asked after each step until it says so. */
+  wait(isDone: () => boolean): void {
+    this.#waiting.add(isDone);
+  }
+
+  /** Lets everything happen that can: workers work, calls that waited go on. */
+  settle(): void {
+    for (let worked = true; worked; ) {
+      worked = [...this.devices].map((device) => device.run()).includes(true);
+      for (const isDone of this.#waiting) {
+        if (!isDone()) continue;
+        this.#waiting.delete(isDone);
+        worked = true;
+      }
+    }
+  }
+}

@@ -1,0 +1,102 @@
+// The command that holds the process model against recorded scenarios: all records of the project,
+// and what it says of records and scripts that are wrong.
+
+import { spawnSync } from "node:child_process";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { afterAll, describe, expect, test } from "vitest";
+import { readScenarios, runScenarios } from "#dist/conformance/scenarios.js";
+
+const path = (name: string): string => fileURLToPath(new URL(name, import.meta.url));
+const MAIN = path("../dist/conformance/main.js");
+const SCRIPTS = path("../dist/conformance");
+const RECORDS = path("conformance/data/scenarios.jsonl");
+
+const folder = mkdtempSync(join(tmpdir(), "scenarios-"));
+afterAll(() => rmSync(folder, { recursive: true }));
+
+function scenarios(...args: string[]) {
+  const { status, stdout, stderr } = spawnSync(process.execPath, [MAIN, "scenarios", ...args], {
+    encoding: "utf8",
+  });
+  return { status, stdout, stderr };
+}
+
+function write(name: string, text: string): string {
+  const file = join(folder, name);
+  writeFileSync(file, text);
+  return file;
+}
+
+/** Areas of which every value is held; grows with the model. */
+const WHOLE = ["identity", "rlimit", "cgroup", "signal", "io_uring", "worker-ioctl"];
+
+describe("the model of processes agrees with the recorded kernel", () => {
+  test.each(WHOLE)("%s", async (area) => {
+    const records = readScenarios(RECORDS).filter((record) => record.area === area);
+    const [score] = await runScenarios(records, SCRIPTS);
+    expect(score?.differences).toEqual([]);
+    expect(score?.reasons).toEqual([]);
+    expect(score?.agree).toBe(records.length);
+  });
+});
+
+describe("npm run conformance -- scenarios", () => {
+  test("prints a score, and fails when a value differs", () => {
+    const records = readFileSync(RECORDS, "utf8").replace(
+      '"set_owner_same_fd_after_raising_to_2": "OK", "threads": 2',
+      '"set_owner_same_fd_after_raising_to_2": "OK", "threads": 3',
+    );
+    const { status, stdout } = scenarios(
+      "--records",
+      write("a.jsonl", records),
+      "--area",
+      "rlimit",
+    );
+    expect(status).toBe(1);
+    expect(stdout).toContain("rlimit    scenarios: 9 agree, 1 differ, 0 not expressible");
+    expect(stdout).toContain("rl-01-at-limit  threads: expected 3, got 2");
+  });
+
+  test("takes scripts from elsewhere; says what has none, throws, or cannot be said", () => {
+    mkdirSync(join(folder, "own"));
+    const scripts = {
+      says: "({ main }) => ({ a: main.tasks().length })",
+      throws: "({ main }) => ({ a: main.wait(1e6) })",
+      differs: '() => ({ a: "no" })',
+    };
+    for (const [id, run] of Object.entries(scripts)) {
+      write(`own/${id}.mjs`, `export const run = ${run};`);
+    }
+    const observed = { a: 1, volatile_b: 2 };
+    const lines = ["says", "throws", "differs", "none"].map((id) =>
+      JSON.stringify({ id, area: "own", observed }),
+    );
+    const records = write("own.jsonl", lines.join("\n"));
+    const { status, stdout } = scenarios("--records", records, "--scripts", folder);
+    expect(status).toBe(1);
+    expect(stdout.split("\n").slice(0, 4)).toEqual([
+      "own       scenarios: 1 agree, 2 differ, 1 not expressible; values: 1 of 4",
+      '  throws  a: expected 1, got "the script threw ECHILD: 1000000 is no such child"',
+      '  differs  a: expected 1, got "no"',
+      "  none  a: not expressible: there is no script",
+    ]);
+  });
+
+  test.each([
+    ["no file", ["--records", join(folder, "missing")], "no such file"],
+    ["no JSON", ["--records", write("b.jsonl", "{")], "b.jsonl:1: is no JSON"],
+    [
+      "a name that leads elsewhere",
+      ["--records", write("c.jsonl", '{"id":"../x","area":"a","observed":{}}')],
+      "c.jsonl:1: id is not a name",
+    ],
+    ["no such area", ["--area", "none"], "there is no area none"],
+  ])("%s: 2", (_, args, message) => {
+    const { status, stderr } = scenarios(...args);
+    expect(status).toBe(2);
+    expect(stderr).toContain(message);
+  });
+});
