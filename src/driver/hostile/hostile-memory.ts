@@ -19,6 +19,12 @@ interface Extent {
 
 const canary = (at: number): number => (at * 7 + (at >>> 8)) & 0xff;
 
+/** A ring's area: linear address, bytes. */
+export interface HostileArea {
+  address: number;
+  bytes: number;
+}
+
 /**
  * A small machine's memory, inside one allocation of the guest part: three regions, with canaries
  * before, between and behind them which no guest address reaches. Region 0 is the driver's main
@@ -99,6 +105,16 @@ export class HostileMemory {
   /** Guest address of the byte after a region. */
   endOf(region: 0 | 1 | 2): bigint {
     return this.regions[region].guestAddress + this.regions[region].sizeBytes;
+  }
+
+  /** So many bytes at a guest address that is in a region. */
+  area(guest: bigint, bytes: number): HostileArea {
+    return { address: this.toLinear(guest), bytes };
+  }
+
+  /** Stores a u16 at a linear address, atomically: a device may look on. Cuts `value`. */
+  storeU16(at: number, value: number): void {
+    Atomics.store(this.u16, at >>> 1, value & 0xffff);
   }
 
   /** Linear address of a guest address that is in a region. */

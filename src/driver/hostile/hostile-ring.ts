@@ -1,5 +1,5 @@
 import type { QueueAddresses } from "../transport.js";
-import type { HostileMemory } from "./hostile-memory.js";
+import type { HostileArea, HostileMemory } from "./hostile-memory.js";
 
 /** A descriptor as a shape says it: anything. */
 export interface HostileDesc {
@@ -27,7 +27,7 @@ export interface HostileRing {
   /** Entries. */
   readonly num: number;
   /** Linear addresses and bytes of the three areas. */
-  readonly areas: Record<"desc" | "driver" | "device", { address: number; bytes: number }>;
+  readonly areas: Record<"desc" | "driver" | "device", HostileArea>;
   /** Chains that were published and have not come back. */
   readonly outstanding: number;
   /** An index was published that is not true. */

@@ -47,11 +47,10 @@ export class PackedHostileRing implements HostileRing {
     const { num } = areas;
     this.num = num;
     this.#memory = memory;
-    const at = (guest: bigint, bytes: number) => ({ address: memory.toLinear(guest), bytes });
     this.areas = {
-      desc: at(areas.desc, descBytes(num)),
-      driver: at(areas.driver, PVIRTQ_EVENT_BYTES),
-      device: at(areas.device, PVIRTQ_EVENT_BYTES),
+      desc: memory.area(areas.desc, descBytes(num)),
+      driver: memory.area(areas.driver, PVIRTQ_EVENT_BYTES),
+      device: memory.area(areas.device, PVIRTQ_EVENT_BYTES),
     };
   }
 
@@ -66,7 +65,7 @@ export class PackedHostileRing implements HostileRing {
       const at = this.areas.desc.address + this.#avail.index * VIRTQ_DESC_BYTES;
       writeAddrLen(this.#memory, at, desc);
       this.#memory.view.setUint16(at + PVIRTQ_DESC_ID, id, true);
-      if (this.#held) this.#store(at + PVIRTQ_DESC_FLAGS, flags);
+      if (this.#held) this.#memory.storeU16(at + PVIRTQ_DESC_FLAGS, flags);
       else this.#held = { at: at + PVIRTQ_DESC_FLAGS, flags };
       this.#avail = this.#moved(this.#avail, 1);
     }
@@ -77,20 +76,20 @@ export class PackedHostileRing implements HostileRing {
   spoilLast(): void {
     const index = (this.#avail.index + this.num - 1) % this.num;
     const at = this.areas.desc.address + index * VIRTQ_DESC_BYTES + PVIRTQ_DESC_FLAGS;
-    this.#store(at, this.#memory.view.getUint16(at, true) ^ MARKS);
+    this.#memory.storeU16(at, this.#memory.view.getUint16(at, true) ^ MARKS);
   }
 
   /** Writes to an event suppression structure: the driver's own, or the device's. */
   setEvent(whose: "driver" | "device", desc: number, flags: number): void {
     const { address } = this.areas[whose];
-    this.#store(address, desc);
-    this.#store(address + 2, flags);
+    this.#memory.storeU16(address, desc);
+    this.#memory.storeU16(address + 2, flags);
   }
 
   /** Publish: the one store that makes the rest visible. */
   publish(): void {
     this.#lists.push(...this.#staged.splice(0));
-    if (this.#held) this.#store(this.#held.at, this.#held.flags);
+    if (this.#held) this.#memory.storeU16(this.#held.at, this.#held.flags);
     this.#held = undefined;
   }
 
@@ -112,9 +111,9 @@ export class PackedHostileRing implements HostileRing {
   async repair(): Promise<void> {
     const flagsAt = (index: number) =>
       this.areas.desc.address + index * VIRTQ_DESC_BYTES + PVIRTQ_DESC_FLAGS;
-    this.#store(flagsAt(this.#used.index), 0);
+    this.#memory.storeU16(flagsAt(this.#used.index), 0);
     await sleep(ONE_LIST_MS);
-    for (let index = 0; index < this.num; index++) this.#store(flagsAt(index), 0);
+    for (let index = 0; index < this.num; index++) this.#memory.storeU16(flagsAt(index), 0);
     this.#avail = this.#used;
     this.#lists = [];
   }
@@ -131,9 +130,5 @@ export class PackedHostileRing implements HostileRing {
   #moved({ index, wrap }: Position, count: number): Position {
     const next = index + count;
     return next < this.num ? { index: next, wrap } : { index: next - this.num, wrap: !wrap };
-  }
-
-  #store(at: number, value: number): void {
-    Atomics.store(this.#memory.u16, at >>> 1, value & 0xffff);
   }
 }

@@ -47,11 +47,10 @@ export class SplitHostileRing implements HostileRing {
     this.#memory = memory;
     this.#firstDesc = this.#nextDesc = firstDesc;
     this.#hasEventIdx = hasEventIdx;
-    const at = (guest: bigint, bytes: number) => ({ address: memory.toLinear(guest), bytes });
     this.areas = {
-      desc: at(areas.desc, descBytes(num)),
-      driver: at(areas.driver, driverAreaBytes(num)),
-      device: at(areas.device, deviceAreaBytes(num)),
+      desc: memory.area(areas.desc, descBytes(num)),
+      driver: memory.area(areas.driver, driverAreaBytes(num)),
+      device: memory.area(areas.device, deviceAreaBytes(num)),
     };
   }
 
@@ -112,24 +111,24 @@ export class SplitHostileRing implements HostileRing {
   /** Sets the event index that the next `publish` leaves alone. */
   setUsedEvent(value: number): void {
     this.#hasEventIdx = false;
-    this.#store(this.#usedEventAt, value);
+    this.#memory.storeU16(this.#usedEventAt, value);
   }
 
   /** Sets `flags` of the available ring. */
   setFlags(value: number): void {
-    this.#store(this.areas.driver.address + VIRTQ_RING_FLAGS, value);
+    this.#memory.storeU16(this.areas.driver.address + VIRTQ_RING_FLAGS, value);
   }
 
   /** Writes to the used ring, which is the device's: its flags, its index, all of its elements. */
   scribbleUsed(value: number): void {
     const { address, bytes } = this.areas.device;
-    for (let at = address; at < address + bytes; at += 2) this.#store(at, value);
+    for (let at = address; at < address + bytes; at += 2) this.#memory.storeU16(at, value);
   }
 
   publish(): void {
     this.#avail = (this.#avail + this.#staged) & 0xffff;
     this.#staged = 0;
-    if (this.#hasEventIdx) this.#store(this.#usedEventAt, this.#used);
+    if (this.#hasEventIdx) this.#memory.storeU16(this.#usedEventAt, this.#used);
     this.#lie = this.#ahead;
     this.#ahead = 0;
     this.#setIdx(this.#avail + this.#lie);
@@ -167,15 +166,11 @@ export class SplitHostileRing implements HostileRing {
 
   #setHead(entry: number, head: number): void {
     const at = (entry & (this.num - 1)) * VIRTQ_AVAIL_ELEM_BYTES;
-    this.#store(this.areas.driver.address + VIRTQ_RING_ELEMENTS + at, head);
+    this.#memory.storeU16(this.areas.driver.address + VIRTQ_RING_ELEMENTS + at, head);
   }
 
   /** Publish: the one store that makes the rest visible. Pairs with A1 of the device's ring. */
   #setIdx(idx: number): void {
-    this.#store(this.areas.driver.address + VIRTQ_RING_IDX, idx);
-  }
-
-  #store(at: number, value: number): void {
-    Atomics.store(this.#memory.u16, at >>> 1, value & 0xffff);
+    this.#memory.storeU16(this.areas.driver.address + VIRTQ_RING_IDX, idx);
   }
 }
