@@ -1,7 +1,7 @@
 import { VhostError } from "../spec/errno.js";
 import { type Abortable, orAbort } from "./abort.js";
 import { DmaBuffer } from "./dma.js";
-import { type Probed, type ProbeOptions, probe, remove, resetQueue } from "./probe.js";
+import { type Probed, type ProbeOptions, probe, queueAt, remove } from "./probe.js";
 import type { Queue } from "./queue.js";
 import type { Transport } from "./transport.js";
 
@@ -43,8 +43,7 @@ export class CustomDriver implements AsyncDisposable {
     options: Abortable = {},
   ): Promise<Uint8Array> {
     options.signal?.throwIfAborted();
-    const queue = this.#probed.queues[index];
-    if (!queue) throw new VhostError("ENOBUFS", `there is no queue ${index}`);
+    const queue = queueAt(this.#probed, index);
     if (!(readable instanceof Uint8Array)) {
       throw new VhostError("EINVAL", "what a device is to read is a Uint8Array");
     }
@@ -74,8 +73,8 @@ export class CustomDriver implements AsyncDisposable {
    * the device can't, EBUSY while it is being reset, ENOBUFS, EINVAL, ENOMEM, ENODEV. virtio 1.3,
    * 2.6.1 Virtqueue Reset.
    */
-  resetQueue(index: number, options: { queueSize?: number } = {}): Promise<void> {
-    return resetQueue(this.#probed, index, options);
+  async resetQueue(index: number, options: { queueSize?: number } = {}): Promise<void> {
+    await queueAt(this.#probed, index).reset(options.queueSize);
   }
 
   /** Resets the device and gives the memory back; what is in flight rejects with ENODEV. */

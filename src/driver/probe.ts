@@ -77,7 +77,7 @@ export function chooseFeatures(
   const asked = Object.entries(OPTIONAL).filter(([name]) => options[name as keyof ProbeOptions]);
   for (const [name, number] of asked) {
     if (hasFeature(deviceFeatures, number)) continue;
-    throw new VhostError("EOPNOTSUPP", `the device has no ${name} rings: leave that option out`);
+    throw new VhostError("EOPNOTSUPP", `the device does not offer ${name}: leave that option out`);
   }
   const wanted = [...RING_BITS, ...asked.map(([, number]) => number), ...known].filter(
     (n) => !options.withoutFeatures?.includes(n),
@@ -129,18 +129,11 @@ export async function probe(
   }
 }
 
-/**
- * Resets queue `index`, with `queueSize` entries from then on: see `Queue.reset`, which says what
- * it rejects with; ENOBUFS when there is no such queue.
- */
-export async function resetQueue(
-  { queues }: Probed,
-  index: number,
-  { queueSize }: { queueSize?: number } = {},
-): Promise<void> {
+/** A queue. Throws ENOBUFS when there is no such one. */
+export function queueAt({ queues }: Probed, index: number): Queue {
   const queue = queues[index];
-  if (!queue) throw new VhostError("ENOBUFS", `there is no queue ${index}`);
-  await queue.reset(queueSize);
+  if (queue) return queue;
+  throw new VhostError("ENOBUFS", `there is no queue ${index}`);
 }
 
 /** Resets the device, rejects what is in flight with ENODEV, gives the memory back. Idempotent. */

@@ -1,6 +1,6 @@
 import type { DriverRing } from "../ring/ring.js";
 import { BURST_MAX } from "../ring/state-block.js";
-import { type RingTables, vringErrorName } from "../ring/tables.js";
+import { type RingTables, sumErrors, vringErrorName } from "../ring/tables.js";
 import { VhostError } from "../spec/errno.js";
 import { hasFeature } from "../spec/features.js";
 import { VQ_AVAIL_PUBLISHED, VQ_IOV_CAPACITY } from "../spec/ring-state.js";
@@ -305,10 +305,4 @@ function tooLong({ out, in: in_ }: Request, num: number): VhostError {
   const pieces = out.length + in_.length;
   const message = `the ring, of ${num} entries, can't hold a request of ${pieces} pieces`;
   return new VhostError("EINVAL", message, { pieces, num });
-}
-
-function sumErrors(a: Record<string, number>, b: Record<string, number>): Record<string, number> {
-  const sum = { ...a };
-  for (const [name, count] of Object.entries(b)) sum[name] = (sum[name] ?? 0) + count;
-  return sum;
 }

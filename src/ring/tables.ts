@@ -32,6 +32,16 @@ const errorNames = new Map(
     .map(([name, code]) => [code, name]),
 );
 
+/** Counts of errors by name, those of two times or places together. */
+export function sumErrors(
+  some: Record<string, number>,
+  others: Record<string, number>,
+): Record<string, number> {
+  const sum = { ...some };
+  for (const [name, count] of Object.entries(others)) sum[name] = (sum[name] ?? 0) + count;
+  return sum;
+}
+
 /**
  * The host's view of a state block and the two tables it names: all private to our side, so they
  * may be read as often as needed. Addresses and lengths are in bytes, of the linear memory.
