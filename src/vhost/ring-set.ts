@@ -1,20 +1,8 @@
-import type { GuestMemory } from "../memory/guest-memory.js";
-import type { SharedMemory } from "../memory/shared-memory.js";
-import type { Policy } from "../ring/state-block.js";
 import { VhostError } from "../spec/errno.js";
 import { hasFeature } from "../spec/features.js";
 import { VIRTIO_F_RING_RESET } from "../spec/virtio-config.js";
 import type { RingStart, WorkerControl } from "./control.js";
-import { type DirtyLogRange, type RingsEnvironment, Vring, type VringAddresses } from "./vring.js";
-
-/** What the rings of a device are laid out by. */
-export interface RingSetSetup {
-  shared: SharedMemory;
-  memory: GuestMemory;
-  features: bigint;
-  policy: Policy;
-  log: DirtyLogRange | undefined;
-}
+import { type RingsEnvironment, Vring, type VringAddresses } from "./vring.js";
 
 /**
  * The rings of one device, and the region table that they share while the device is started.
@@ -44,29 +32,30 @@ export class RingSet {
   }
 
   /**
-   * Lays out every ring whose areas are set, for the worker to start. Throws EFAULT, EINVAL,
-   * ENOMEM: nothing is kept then.
+   * Lays out every ring whose areas are set, and the region table, for the worker to start. Throws
+   * EFAULT, EINVAL, ENOMEM: nothing is kept then.
    */
-  layOut(setup: RingSetSetup): RingStart[] {
+  layOut(setup: Omit<RingsEnvironment, "regions">): RingStart[] {
     const { shared, memory } = setup;
     const regions = shared.allocHost(Math.max(memory.tableBytes, 8));
     memory.writeTo(shared.view, regions);
-    this.#environment = { ...setup, regions };
+    const environment = { ...setup, regions };
+    this.#environment = environment;
     try {
       const ready = [...this.#vrings.entries()].filter(([, vring]) => vring.addresses);
-      return ready.map(([index]) => this.#layOutOne(index));
+      return ready.map(([index]) => this.#layOutOne(index, environment));
     } catch (error) {
       this.release();
       throw error;
     }
   }
 
-  #layOutOne(index: number): RingStart {
+  #layOutOne(index: number, environment: RingsEnvironment): RingStart {
     const vring = this.at(index);
-    if (!vring.addresses || !this.#environment) {
+    if (!vring.addresses) {
       throw new VhostError("EINVAL", `queue ${index} was not set up`, { index });
     }
-    const place = vring.layOut(this.#environment);
+    const place = vring.layOut(environment);
     const { notify } = vring;
     return { index, ...place, ...notify, awaitsKick: notify.awaitsKick ?? false };
   }
@@ -77,7 +66,8 @@ export class RingSet {
    * what the device's own reset of a queue throws: the ring is stopped all the same.
    */
   async resetOne(index: number, control: WorkerControl): Promise<void> {
-    const vring = this.#resettable(index);
+    const vring = this.at(index);
+    this.#mustReset(index);
     try {
       if (vring.isLaidOut) await control.stopQueue(index);
     } finally {
@@ -96,21 +86,22 @@ export class RingSet {
     control: WorkerControl,
     setup?: VringAddresses & { num: number },
   ): Promise<void> {
-    const vring = this.#resettable(index);
+    const vring = this.at(index);
+    const environment = this.#mustReset(index);
     if (vring.isLaidOut) throw new VhostError("EBUSY", `queue ${index} runs: reset it first`);
-    if (setup) vring.setUp(setup, this.#environment?.features ?? 0n);
+    if (setup) vring.setUp(setup, environment.features);
     try {
-      await control.startQueue(this.#layOutOne(index));
+      await control.startQueue(this.#layOutOne(index, environment));
     } catch (error) {
       vring.release();
       throw error;
     }
   }
 
-  #resettable(index: number): Vring {
-    const vring = this.at(index);
-    if (!this.#environment) throw new VhostError("EINVAL", "the device is not started", { index });
-    if (hasFeature(this.#environment.features, VIRTIO_F_RING_RESET)) return vring;
+  #mustReset(index: number): RingsEnvironment {
+    const environment = this.#environment;
+    if (!environment) throw new VhostError("EINVAL", "the device is not started", { index });
+    if (hasFeature(environment.features, VIRTIO_F_RING_RESET)) return environment;
     throw new VhostError("EINVAL", "VIRTIO_F_RING_RESET was not negotiated", { index });
   }
 

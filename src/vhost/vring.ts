@@ -9,7 +9,7 @@ import {
   type RingSetup,
   type StateBlock,
 } from "../ring/state-block.js";
-import { RingTables } from "../ring/tables.js";
+import { RingTables, sumErrors } from "../ring/tables.js";
 import { VhostError } from "../spec/errno.js";
 import { hasFeature } from "../spec/features.js";
 import { VIRTIO_F_RING_PACKED } from "../spec/virtio-config.js";
@@ -176,11 +176,7 @@ export class Vring {
 
   /** How often each error happened, by name, since the queue was made. */
   errorCounts(): Record<string, number> {
-    const counts = { ...this.#pastErrors };
-    for (const [name, count] of Object.entries(this.#tables?.errorCounts() ?? {})) {
-      counts[name] = (counts[name] ?? 0) + count;
-    }
-    return counts;
+    return sumErrors(this.#pastErrors, this.#tables?.errorCounts() ?? {});
   }
 
   /** Forgets what the driver has said; errors stay counted. Only when it is released. */

@@ -94,9 +94,14 @@ export class VhostWorker implements WorkerControl {
     this.#setStarted(rings);
     for (const ring of rings) {
       this.#notifier.call(ring.index);
-      if (ring.awaitsKick) this.#awaitingKick.set(ring.index, ring);
-      else this.#begin(ring);
+      this.#admit(ring);
     }
+  }
+
+  /** It begins at once, or with its first kick. */
+  #admit(ring: RingStart): void {
+    if (ring.awaitsKick) this.#awaitingKick.set(ring.index, ring);
+    else this.#begin(ring);
   }
 
   #setStarted(rings: RingStart[]): void {
@@ -106,8 +111,7 @@ export class VhostWorker implements WorkerControl {
 
   async startQueue(ring: RingStart): Promise<void> {
     this.#setStarted([...this.#started, ring]);
-    if (ring.awaitsKick) this.#awaitingKick.set(ring.index, ring);
-    else this.#begin(ring);
+    this.#admit(ring);
   }
 
   async stopQueue(index: number): Promise<void> {
