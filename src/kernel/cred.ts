@@ -40,12 +40,15 @@ export const CAP_FULL_SET: ReadonlySet<number> = new Set(
   Array.from({ length: CAP_LAST_CAP + 1 }, (_, cap) => cap),
 );
 
+/** No capability. Linux: CAP_EMPTY_SET. */
+export const NO_CAPS: ReadonlySet<number> = new Set();
+
 /** A user's identity, with one number and one set of capabilities for all purposes. */
 export function plainCred(uid: number, gid: number, caps: ReadonlySet<number>): Cred {
   return {
     ...{ uid, euid: uid, suid: uid, fsuid: uid },
     ...{ gid, egid: gid, sgid: gid, fsgid: gid, groups: [] },
-    ...{ caps, capPermitted: caps, capInheritable: new Set(), capAmbient: new Set() },
+    ...{ caps, capPermitted: caps, capInheritable: NO_CAPS, capAmbient: NO_CAPS },
     ...{ keepCaps: false, userNs: 0 },
   };
 }
@@ -174,8 +177,6 @@ export function capset(
 
 const isWithin = (some: ReadonlySet<number>, all: ReadonlySet<number>): boolean =>
   [...some].every((cap) => all.has(cap));
-
-const NO_CAPS: ReadonlySet<number> = new Set();
 
 function withRootCaps(old: Cred, cred: Cred): Cred {
   const hasRoot = ({ uid, euid, suid }: Cred) => [uid, euid, suid].includes(0);

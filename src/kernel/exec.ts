@@ -1,5 +1,5 @@
 import { PF_FORKNOEXEC } from "../spec/sched.js";
-import { doExit, isVhostThread } from "./exit.js";
+import { doExit, endsWithGroup } from "./exit.js";
 import { closeOnExec, unshareFiles } from "./files.js";
 import type { Kernel } from "./kernel.js";
 import { Mm, mmput } from "./mm.js";
@@ -21,8 +21,7 @@ export interface ExecOptions {
 export function beginNewExec(kernel: Kernel, task: Task, options: ExecOptions): void {
   const mm = new Mm(options.memoryBytes);
   for (const thread of [...task.signal.threads]) {
-    const ends = kernel.epoch.endsWithGroup || !isVhostThread(thread);
-    if (thread !== task && ends) doExit(kernel, thread, 0);
+    if (thread !== task && endsWithGroup(kernel, thread)) doExit(kernel, thread, 0);
   }
   task.files = unshareFiles(task.files);
   mmput(task.mm);

@@ -47,12 +47,16 @@ export function doGroupExit(kernel: Kernel, task: Task, code: number): void {
   task.signal.groupExitCode ??= code;
   const { groupExitCode, threads } = task.signal;
   for (const thread of [...threads]) {
-    if (kernel.epoch.endsWithGroup || !isVhostThread(thread)) doExit(kernel, thread, groupExitCode);
+    if (endsWithGroup(kernel, thread)) doExit(kernel, thread, groupExitCode);
   }
 }
 
+/** Whether it ends with its process: in some epochs a vhost worker goes on until it is stopped. */
+export const endsWithGroup = (kernel: Kernel, thread: Task): boolean =>
+  kernel.epoch.endsWithGroup || !isVhostThread(thread);
+
 /** Whether it is a vhost worker within its owner's process. */
-export const isVhostThread = ({ flags, groupLeader, pid }: Task): boolean =>
+const isVhostThread = ({ flags, groupLeader, pid }: Task): boolean =>
   (flags & (PF_USER_WORKER | PF_IO_WORKER)) === PF_USER_WORKER && groupLeader.pid !== pid;
 
 /**

@@ -12,7 +12,7 @@ import {
   CLONE_NEWUTS,
   CLONE_SYSVSEM,
 } from "../spec/sched.js";
-import { CAP_FULL_SET, commitCreds, nsCapable } from "./cred.js";
+import { CAP_FULL_SET, commitCreds, NO_CAPS, nsCapable } from "./cred.js";
 import type { Kernel } from "./kernel.js";
 import type { Task } from "./task.js";
 
@@ -88,11 +88,9 @@ function unshareUser(kernel: Kernel, current: Task): void {
     });
   }
   const caps = CAP_FULL_SET;
-  const capSets = { caps, capPermitted: caps, capInheritable: NONE, capAmbient: NONE };
+  const capSets = { caps, capPermitted: caps, capInheritable: NO_CAPS, capAmbient: NO_CAPS };
   commitCreds(kernel, current, { ...current.cred, ...capSets, userNs: kernel.nextNs() });
 }
-
-const NONE: ReadonlySet<number> = new Set();
 
 function renewed(kernel: Kernel, old: NsProxy, flags: number): NsProxy {
   const fresh = NEW.filter(([flag]) => flags & flag).map(([, name]) => [name, kernel.nextNs()]);
