@@ -22,6 +22,7 @@ const ALL = [
   "kernel",
   "linux",
   "ring",
+  "io-uring",
   "vhost",
   "driver",
   "devices",
@@ -36,6 +37,7 @@ const MAY_IMPORT: Record<string, string[]> = {
   kernel: ["spec"],
   linux: ["spec"],
   ring: ["spec", "memory"],
+  "io-uring": ["spec", "memory", "kernel", "ring"],
   vhost: ["spec", "memory", "kernel", "ring"],
   driver: ["spec", "memory", "ring"],
   devices: ["spec", "memory", "kernel", "linux", "vhost"],
@@ -145,6 +147,8 @@ describe("nothing is dead", () => {
   const roots = [
     "src/index.ts",
     "src/cli/main.ts",
+    "src/io-uring/load.ts",
+    "src/io-uring/state-block.ts",
     "src/kernel/thread-entry.ts",
     "src/linux/discard-thread.ts",
     "src/linux/readiness-thread.ts",
@@ -218,7 +222,7 @@ describe("the module", () => {
   });
 
   test("is small", () => {
-    expect(statSync(join(ROOT, "dist/wasm/shared.wasm")).size).toBeLessThan(20_000);
+    expect(statSync(join(ROOT, "dist/wasm/shared.wasm")).size).toBeLessThan(21_000);
   });
 });
 
