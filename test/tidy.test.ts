@@ -147,6 +147,7 @@ describe("nothing is dead", () => {
   const roots = [
     "src/index.ts",
     "src/cli/main.ts",
+    "src/io-uring/io-wq.ts",
     "src/io-uring/load.ts",
     "src/io-uring/state-block.ts",
     "src/kernel/thread-entry.ts",
