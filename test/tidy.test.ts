@@ -147,16 +147,15 @@ describe("nothing is dead", () => {
   const roots = [
     "src/index.ts",
     "src/cli/main.ts",
-    "src/io-uring/io-wq.ts",
-    "src/io-uring/load.ts",
-    "src/io-uring/state-block.ts",
+    "src/io-uring/io-uring.ts",
+    "src/io-uring/io-worker-thread.ts",
     "src/kernel/thread-entry.ts",
     "src/linux/discard-thread.ts",
     "src/linux/readiness-thread.ts",
     "assembly/index.ts",
   ];
   /** Found by name at run time. */
-  const named = ["createDevice", "createNotifier", "vhostWorker"];
+  const named = ["createDevice", "createNotifier", "ioWorker", "vhostWorker"];
   const imports = [...product, ...tests].flatMap((source) =>
     importsOf(source).map((one) => ({ ...one, from: source.path })),
   );

@@ -10,8 +10,24 @@ export const IO_URING_SQE_BYTES = 64;
 export const SQE_OPCODE = 0;
 /** u8: IOSQE_… bits. */
 export const SQE_FLAGS = 1;
+/** u16: I/O priority; must be 0 here. */
+export const SQE_IOPRIO = 2;
+/** i32: descriptor in the table of the owner. */
+export const SQE_FD = 4;
+/** u64: position in the file; all ones: the file's own. */
+export const SQE_OFF = 8;
+/** u64: address of the buffer, the iovecs or the path. */
+export const SQE_ADDR = 16;
+/** Bytes of the buffer, number of iovecs, or mode of a new file. */
+export const SQE_LEN = 24;
+/** The opcode's own flags: rw_flags, fsync_flags, open_flags, cancel_flags. */
+export const SQE_OP_FLAGS = 28;
 /** u64: comes back in the CQE, unread. */
 export const SQE_USER_DATA = 32;
+/** u16: index of a registered buffer; must be 0 here. */
+export const SQE_BUF_INDEX = 40;
+/** Index of a registered file. */
+export const SQE_FILE_INDEX = 44;
 
 // ── struct io_uring_cqe: what became of it ──────────────────────────────────────────────────────
 /** Bytes of a completion queue entry. */
@@ -59,11 +75,54 @@ export const IORING_MAX_CQ_ENTRIES = 65536;
 // ── opcodes and flags ───────────────────────────────────────────────────────────────────────────
 /** Does nothing, result 0. */
 export const IORING_OP_NOP = 0;
+/** preadv(2). */
+export const IORING_OP_READV = 1;
+/** pwritev(2). */
+export const IORING_OP_WRITEV = 2;
+/** fsync(2), fdatasync(2). */
+export const IORING_OP_FSYNC = 3;
+/** Cancels the request whose user data is SQE_ADDR. */
+export const IORING_OP_ASYNC_CANCEL = 14;
+/** openat(2). */
+export const IORING_OP_OPENAT = 18;
+/** close(2). */
+export const IORING_OP_CLOSE = 19;
+/** pread(2). */
+export const IORING_OP_READ = 22;
+/** pwrite(2). */
+export const IORING_OP_WRITE = 23;
 /** The first number that is no opcode of 6.12. */
 export const IORING_OP_LAST = 58;
 
+/** SQE_FD is the index of a registered file. */
+export const IOSQE_FIXED_FILE = 1;
+/** Begins when all before it are done; none after it begins before it is done. */
+export const IOSQE_IO_DRAIN = 2;
+/** The next SQE begins when this one is done, and not at all when it fails. */
+export const IOSQE_IO_LINK = 4;
+/** The next SQE begins when this one is done, well or not. */
+export const IOSQE_IO_HARDLINK = 8;
+/** Straight to an io worker, with no try before. */
+export const IOSQE_ASYNC = 16;
+/** The buffer comes from a group of provided ones. */
+export const IOSQE_BUFFER_SELECT = 32;
+/** No CQE when it goes well. */
+export const IOSQE_CQE_SKIP_SUCCESS = 64;
 /** Every flag that an SQE may have. Linux: SQE_VALID_FLAGS. */
 export const IOSQE_VALID = 127;
+
+/** Flag of FSYNC: fdatasync(2). */
+export const IORING_FSYNC_DATASYNC = 1;
+/** SQE_FD of OPENAT: the path counts from the working directory. */
+export const AT_FDCWD = -100;
+/** Bytes of a path with its NUL, at most. */
+export const PATH_MAX = 4096;
+/** Iovecs of a request, at most. */
+export const UIO_MAXIOV = 1024;
+/** Bytes of struct iovec: u64 base, u64 length. */
+export const IOVEC_BYTES = 16;
+/** Bytes that one request moves, at most. */
+export const MAX_RW_COUNT = 0x7ffff000;
 
 // ── our sides ───────────────────────────────────────────────────────────────────────────────────
 /** Bytes of a state block, either side; it is aligned to 8. */
