@@ -35,7 +35,8 @@ export interface IoUringOptions extends IouEntries {
   readonly kind?: RingKind;
   /**
    * Whether OPENAT may open this path of the host's, with the flags of open(2). Default: none may
-   * (EACCES). The program's own rights apply, not those of the task.
+   * (EACCES). The program's own rights apply, not those of the task; O_NONBLOCK is added, so that
+   * no FIFO can keep a worker.
    */
   readonly mayOpen?: (path: string, flags: number) => boolean;
 }
@@ -259,7 +260,12 @@ export class IoUring implements AsyncDisposable {
   #opened(hostFd: number): number {
     if (hostFd < 0) return hostFd;
     const { files } = this.#task;
-    if (files !== null) return fdInstall(files, new HostFile(hostFd));
+    try {
+      if (files !== null) return fdInstall(files, new HostFile(hostFd));
+    } catch {
+      closeSync(hostFd);
+      return -errno.EINVAL;
+    }
     closeSync(hostFd);
     return -errno.ECANCELED;
   }

@@ -1,4 +1,5 @@
 import {
+  constants,
   fdatasyncSync,
   fsyncSync,
   openSync,
@@ -53,7 +54,8 @@ function doJob(memory: WebAssembly.Memory, job: Job, hostFd: number): number {
       (job.isDataOnly ? fdatasyncSync : fsyncSync)(hostFd);
       return 0;
     case "open":
-      return openSync(job.path, job.flags, job.mode);
+      // A FIFO must not keep us: a thread asleep in open(2) can't be ended.
+      return openSync(job.path, job.flags | (constants.O_NONBLOCK ?? 0), job.mode);
     default:
       return 0;
   }

@@ -51,7 +51,7 @@ export class IouOwner implements AsyncDisposable {
   }
 
   /** Opens a file of the host's in the owner's table. */
-  open(path: string, flags = "r+"): number {
+  open(path: string, flags: string | number = "r+"): number {
     return fdInstall(this.task.files as Files, new HostFile(openSync(path, flags)));
   }
 

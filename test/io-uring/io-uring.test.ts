@@ -1,8 +1,10 @@
 // The whole path on real io workers: SQE, worker, file, the owner's memory, CQE.
 
-import { constants, readFileSync } from "node:fs";
+import { execFileSync } from "node:child_process";
+import { closeSync, constants, openSync, readFileSync, writeSync } from "node:fs";
 import { Worker } from "node:worker_threads";
 import { describe, expect, test } from "vitest";
+import { HostFile } from "#dist/io-uring/host-file.js";
 import { errno } from "#dist/spec/errno.js";
 import {
   AT_FDCWD,
@@ -128,6 +130,22 @@ describe("opcodes", () => {
     const fd = owner.open(path, "r");
     const write = { op: IORING_OP_WRITE, fd, addr: address, len: 1, userData: 2 };
     expect(await owner.submit(write)).toEqual([[2, -errno.EBADF]]);
+  });
+
+  test("a pipe must be nonblocking; what would wait gets EAGAIN, from an unbounded worker", async () => {
+    await using owner = new IouOwner();
+    const path = `${tempFile("pipe", new Uint8Array(0))}.fifo`;
+    execFileSync("mkfifo", [path]);
+    const blocking = openSync(path, constants.O_RDWR);
+    expect(() => new HostFile(blocking)).toThrow(/^EINVAL: a pipe/);
+    const fd = owner.open(path, constants.O_RDONLY | constants.O_NONBLOCK);
+    const into = owner.buffer(4);
+    const read = { op: IORING_OP_READ, fd, addr: into.address, len: 4, off: OWN_POSITION };
+    expect(await owner.submit({ ...read, userData: 1 })).toEqual([[1, -errno.EAGAIN]]);
+    expect(owner.ring.wq.workers).toEqual({ bounded: 0, unbounded: 1 });
+    writeSync(blocking, "pipe");
+    expect(await owner.submit({ ...read, userData: 2 })).toEqual([[2, 4]]);
+    closeSync(blocking);
   });
 
   test("a file that is closed while it is read stays open until then", async () => {
