@@ -132,7 +132,7 @@ describe("opcodes", () => {
     expect(await owner.submit(write)).toEqual([[2, -errno.EBADF]]);
   });
 
-  test("a pipe must be nonblocking; what would wait gets EAGAIN, from an unbounded worker", async () => {
+  test("a pipe must be nonblocking; what would wait gets EAGAIN, and is unbounded", async () => {
     await using owner = new IouOwner();
     const path = `${tempFile("pipe", new Uint8Array(0))}.fifo`;
     execFileSync("mkfifo", [path]);

@@ -45,6 +45,18 @@ describe("growth", () => {
     expect(fixture.began).toEqual(["read0", "read1", "read2"]);
   });
 
+  test("while another worker runs, one that falls asleep brings none", () => {
+    const fixture = new IoWqFixture();
+    fixture.enqueue("a", { concurrent: true });
+    fixture.clock.pass(WORKER_BLOCKED_MS / 2);
+    fixture.enqueue("b", { concurrent: true });
+    fixture.enqueue("c");
+    fixture.clock.pass(WORKER_BLOCKED_MS / 2);
+    expect(fixture.wq.workers.bounded).toBe(2);
+    fixture.clock.pass(WORKER_BLOCKED_MS / 2);
+    expect(fixture.began).toEqual(["a", "b", "c"]);
+  });
+
   test("a free worker is taken before one is made, the last busy one first", () => {
     const fixture = new IoWqFixture();
     for (const name of ["a", "b"]) fixture.enqueue(name, { concurrent: true });
