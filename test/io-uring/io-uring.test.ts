@@ -31,6 +31,7 @@ import {
   IOU_CQ_TAIL,
   IOU_RINGS,
 } from "#dist/spec/io-uring.js";
+import { SIGKILL } from "#dist/spec/sched.js";
 import { IouOwner, type SqeFields } from "../helpers/iou-owner.js";
 import { tempFiles } from "../helpers/temp-file.js";
 
@@ -350,6 +351,25 @@ describe("cancelling and closing", () => {
     expect(owner.ring.wq.workers.bounded).toBe(1);
     expect(() => owner.ring.enter()).toThrow(/^EBADF/);
   });
+});
+
+test("SIGKILL to the owner ends workers and requests, and leaves no count", async () => {
+  await using owner = new IouOwner();
+  const { bytes, address } = owner.buffer(1 << 18);
+  const fd = owner.open(tempFile("killed.txt", bytes.slice()));
+  const read = { op: IORING_OP_READ, fd, addr: address, len: 1 << 18 };
+  owner.prepare(...[1, 2, 3, 4].map((userData) => ({ ...read, userData, flags: IOSQE_ASYNC })));
+  owner.ring.enter();
+  expect(owner.kernel.ucounts.nproc(1000)).toBeGreaterThan(1);
+  owner.kernel.kill(owner.task.pid, SIGKILL);
+  await owner.ring.getEvents(4);
+  for (const [, res] of owner.reap()) expect([1 << 18, -errno.ECANCELED]).toContain(res);
+  expect(owner.ring.wq.workers).toEqual({ bounded: 0, unbounded: 0 });
+  expect(owner.kernel.ucounts.nproc(1000)).toBe(0);
+  owner.prepare({ ...read, userData: 5 });
+  expect(owner.ring.enter()).toBe(1);
+  await owner.ring.getEvents(1);
+  expect(owner.reap()).toEqual([[5, -errno.EBADF]]);
 });
 
 describe("a hostile application", () => {
