@@ -1,7 +1,20 @@
 // The module: functions over a state block, and nothing else. No globals, no data segments, no
 // allocator, no waiting; any number of instances may work on one memory.
-// The contract of every function is in src/ring/ring.ts, the layouts in src/spec/ring-state.ts.
+// The contract of every function is in src/ring/ring.ts, the layouts in src/spec/ring-state.ts;
+// those of io_uring in src/io-uring/ring.ts and src/spec/io-uring.ts.
 
+export {
+  iouAdvance,
+  iouGetSqe,
+  iouKernelReset,
+  iouLoseCqes,
+  iouPeekCqes,
+  iouPostCqes,
+  iouReset,
+  iouSetSqFlags,
+  iouSubmit,
+  iouTakeSqes,
+} from "./io-uring";
 export { packedAddBufs } from "./packed-add";
 export {
   packedAvailLen,

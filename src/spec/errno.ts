@@ -19,6 +19,7 @@ export const errno = {
   EINVAL: 22,
   ENFILE: 23,
   EMFILE: 24,
+  EFBIG: 27,
   ENOSPC: 28,
   EROFS: 30,
   EPIPE: 32,
@@ -31,6 +32,7 @@ export const errno = {
   ENOBUFS: 105,
   ETIMEDOUT: 110,
   ECONNREFUSED: 111,
+  EALREADY: 114,
   ECANCELED: 125,
   /** Linux, within the kernel: the call is begun again once the signal is handled. */
   ERESTARTNOINTR: 513,
