@@ -3,6 +3,7 @@ import { BURST_MAX } from "../ring/state-block.js";
 import { RingTables } from "../ring/tables.js";
 import { VQ_F_LINUX, VQ_FLAGS, VRING_E_REQUEST } from "../spec/ring-state.js";
 import { Chain } from "./chain.js";
+import { Rest } from "./rest.js";
 
 /** Requests that one turn of a queue may take before others get theirs. Linux: the weight. */
 export const VHOST_WEIGHT_REQUESTS_MAX = 256;
@@ -42,7 +43,8 @@ export class Virtqueue {
   readonly #tables: RingTables;
   readonly #chain: Chain;
   readonly #hooks: QueueHooks;
-  /** How many chains to pop at once: one after a burst that took long, then more and more. */
+  readonly #rest: Rest;
+  /** How many chains to pop at once: one after a burst that took long or erred, then more. */
   #burstCount = DRAIN_BURST_MAX;
   #isUnfinished = false;
   /** Chains that were good, of those popped in this turn. */
@@ -59,6 +61,7 @@ export class Virtqueue {
     this.#tables = new RingTables(memory, ring.vq);
     this.#chain = new Chain(memory, this.#tables);
     this.#hooks = hooks;
+    this.#rest = new Rest(hooks.now);
   }
 
   /**
@@ -66,8 +69,9 @@ export class Virtqueue {
    * to the writable side. Used entries are published, and the driver called if it asked, after each
    * burst. A bounded amount of requests, bytes and time: when one is used up the worker comes back
    * after the other queues. A burst is finished once begun, so it is short where chains take long.
-   * One in which something was wrong is the last of its turn: a chain that is malformed may cost
-   * more than a good one, and the other queues do not wait for a ring that is full of them.
+   * One in which something was wrong is the last of its turn, and the next is of one chain: a chain
+   * that is malformed may cost more than a good one, and the other queues do not wait for a ring
+   * that is full of them.
    */
   drain(handle: (chain: Chain) => number): void {
     const { now, count } = this.#hooks;
@@ -88,7 +92,8 @@ export class Virtqueue {
       if (isDone && began === 0) return;
       const ended = now();
       const isLong = began > 0 && ended - began > BURST_MS_MAX;
-      this.#burstCount = isLong ? 1 : Math.min(asked * 2, DRAIN_BURST_MAX);
+      const isCautious = isLong || this.#hasErred;
+      this.#burstCount = isCautious ? 1 : Math.min(asked * 2, DRAIN_BURST_MAX);
       if (isDone) return;
       if (this.#hasErred) break;
       if (end === 0) end = (began || ended) + TURN_MS_MAX;
@@ -140,6 +145,7 @@ export class Virtqueue {
   /** Begins the queue's turn: no kicks meanwhile, the worker looks at the ring by itself. */
   begin(): void {
     this.#ring.disableKick();
+    this.#rest.begin();
     this.#goodCount = 0;
     this.#begunErrors = this.#tables.errorTotal;
     this.#begunCount = this.#ring.availLen();
@@ -156,7 +162,13 @@ export class Virtqueue {
     const hasErrors = this.#hasErred;
     this.#leftCount = this.#goodCount === 0 && !hasErrors ? this.#begunCount : 0;
     if (hasErrors) this.#hooks.error(this.index);
+    this.#rest.end(hasErrors);
     return isUnfinished;
+  }
+
+  /** Whether its turn is to wait, so that the worker's other queues get theirs: it erred. */
+  get isResting(): boolean {
+    return this.#rest.isOn;
   }
 
   /** Where the ring goes on: what `DeviceRing.start` takes. Linux: last_avail_idx. */

@@ -35,6 +35,8 @@ export interface WorkerParts {
   now?: () => number;
   /** The rings over its memory. */
   rings?: Rings;
+  /** Whether queues that err rest, when there are others; default: they do. */
+  rests?: boolean;
 }
 
 /**
@@ -54,6 +56,7 @@ export class VhostWorker implements WorkerControl {
   #started: RingStart[] = [];
   #hasKickData = false;
   readonly #rings: Rings;
+  readonly #mayRest: boolean;
   #queues: Virtqueue[] = [];
   #device: VirtioDevice | undefined;
   #isDetached = false;
@@ -66,6 +69,7 @@ export class VhostWorker implements WorkerControl {
     this.#rings = parts.rings ?? loadRings(setup.memory, setup.ringKind);
     this.#counters = new Counters(setup.counters);
     this.#now = parts.now ?? (() => performance.now());
+    this.#mayRest = parts.rests ?? true;
   }
 
   async attach(module: string, options: unknown, claims: string[]): Promise<DeviceInfo> {
@@ -178,7 +182,8 @@ export class VhostWorker implements WorkerControl {
 
   /**
    * One pass: takes the kicks, looks at the rings, runs each queue on the list once, oldest first;
-   * a queue that reached its limit goes to the end. Returns whether there was any work.
+   * a queue that reached its limit goes to the end, one that rests stays on the list. Returns
+   * whether any was run.
    */
   runWorkList(): boolean {
     this.#takeKicks();
@@ -187,13 +192,20 @@ export class VhostWorker implements WorkerControl {
     if (batch.length === 0) return false;
     this.#workList = this.#serving;
     this.#serving = batch;
+    let hasWorked = false;
+    const mayRest = this.#mayRest && this.#queues.length > 1;
     for (const queue of batch) {
+      if (mayRest && queue.isResting) {
+        this.#workList.push(queue);
+        continue;
+      }
+      hasWorked = true;
       queue.begin();
       this.#device?.handleKick(queue);
       if (queue.settle()) this.#workList.push(queue);
     }
     batch.length = 0;
-    return true;
+    return hasWorked;
   }
 
   /** Queues that were kicked get a turn, or start. */
