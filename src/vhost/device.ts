@@ -1,3 +1,4 @@
+import { checkQueueSize } from "../memory/vring.js";
 import { VhostError } from "../spec/errno.js";
 import type { Virtqueue } from "./virtqueue.js";
 
@@ -29,6 +30,32 @@ export interface VirtioDevice {
   reset?(): void;
   /** Gives back files and the like. Called once, last. */
   close?(): void;
+}
+
+/** Methods that a device must have, and those that it may. */
+const METHODS = ["readConfig", "handleKick"] as const;
+const OPTIONAL_METHODS = ["writeConfig", "start", "resetQueue", "reset", "close"] as const;
+
+/**
+ * Throws EINVAL, and says what is wrong, for something that is no `VirtioDevice`. JavaScript's
+ * writers have no compiler to tell them, and a device without `handleKick` would else be noticed at
+ * its first request.
+ */
+export function checkDevice(device: VirtioDevice): void {
+  const wrong = faultOf(device);
+  if (wrong) throw new VhostError("EINVAL", `createDevice must return a device: ${wrong}`);
+  checkQueueSize(device.queueSizeMax);
+}
+
+function faultOf(device: VirtioDevice): string | undefined {
+  if (typeof device !== "object" || device === null) return "it returned no object";
+  const { deviceId, features } = device;
+  if (!Number.isInteger(deviceId) || deviceId < 1) return "deviceId is a whole number from 1";
+  if (typeof features !== "bigint" || features < 0n) return "features is a mask, a bigint";
+  const missing = METHODS.find((name) => typeof device[name] !== "function");
+  if (missing) return `it has no method ${missing}`;
+  const odd = OPTIONAL_METHODS.find((name) => !/function|undefined/.test(typeof device[name]));
+  return odd && `${odd} is no function`;
 }
 
 /** What a device gets to know about where it lives. */

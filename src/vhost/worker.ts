@@ -1,6 +1,5 @@
 import type { MessagePort } from "node:worker_threads";
 import type { CurrentTask } from "../kernel/task-thread.js";
-import { checkQueueSize } from "../memory/vring.js";
 import { loadRings, type RingKind, type Rings } from "../ring/load.js";
 import { VhostError } from "../spec/errno.js";
 import { hasFeature } from "../spec/features.js";
@@ -8,7 +7,7 @@ import { TASK_RUNNING } from "../spec/sched.js";
 import { VIRTIO_F_NOTIFICATION_DATA } from "../spec/virtio-config.js";
 import { ControlServer, type RingPosition, type RingStart, type WorkerControl } from "./control.js";
 import { Counters } from "./counters.js";
-import type { DeviceInfo, DeviceModule, VirtioDevice } from "./device.js";
+import { checkDevice, type DeviceInfo, type DeviceModule, type VirtioDevice } from "./device.js";
 import { DoorbellNotifier, type Notifier, type NotifierModule } from "./notifier.js";
 import { Doorbell } from "./notify.js";
 import { Virtqueue } from "./virtqueue.js";
@@ -81,9 +80,9 @@ export class VhostWorker implements WorkerControl {
       device.close?.();
       throw new VhostError("ENODEV", "the device was closed while it was being made");
     }
+    checkDevice(device);
     const { deviceId, features, queueCount, queueSizeMax } = device;
     Doorbell.checkQueueCount(queueCount);
-    checkQueueSize(queueSizeMax);
     this.#device = device;
     return { deviceId, features, queueCount, queueSizeMax };
   }
