@@ -1,3 +1,6 @@
+import type { Kernel } from "../kernel/kernel.js";
+import type { Task } from "../kernel/task.js";
+import type { SharedMemory } from "../memory/shared-memory.js";
 import { checkQueueSize } from "../memory/vring.js";
 import { VhostError } from "../spec/errno.js";
 import type { Virtqueue } from "./virtqueue.js";
@@ -24,6 +27,21 @@ export interface VirtioDevice {
   start?(features: bigint): void;
   /** Entries may be available: `vq.drain(…)` handles them. Linux: handle_kick. */
   handleKick(vq: Virtqueue): void;
+  /**
+   * It holds chains and answers them later, in any order: then IN_ORDER is not on offer, and the
+   * functions from here to `settle` are called.
+   */
+  readonly answersLater?: boolean;
+  /** Looks what is done, and answers it; in every pass. Whether there was anything. */
+  poll?(): boolean;
+  /** How long, in milliseconds, the worker may sleep at most before the next `poll`. */
+  sleepMsMax?(): number;
+  /**
+   * Queue `index` (all: undefined) is to stop: resolves when it holds no chain of it any more, and
+   * nothing of theirs goes on. "finish": all are answered. "drop": none, and what has not begun is
+   * not done. May block.
+   */
+  settle?(how: "finish" | "drop", index?: number): Promise<void>;
   /** Queue `index` was reset, and may start again. virtio 1.3, 2.6.1 Virtqueue Reset. */
   resetQueue?(index: number): void;
   /** Back to where it was before the driver touched it. virtio 1.3, 2.4 Device Reset. */
@@ -34,7 +52,16 @@ export interface VirtioDevice {
 
 /** Methods that a device must have, and those that it may. */
 const METHODS = ["readConfig", "handleKick"] as const;
-const OPTIONAL_METHODS = ["writeConfig", "start", "resetQueue", "reset", "close"] as const;
+const OPTIONAL_METHODS = [
+  "writeConfig",
+  "start",
+  "poll",
+  "sleepMsMax",
+  "settle",
+  "resetQueue",
+  "reset",
+  "close",
+] as const;
 
 /**
  * Throws EINVAL, and says what is wrong, for something that is no `VirtioDevice`. JavaScript's
@@ -56,6 +83,30 @@ function faultOf(device: VirtioDevice): string | undefined {
   if (missing) return `it has no method ${missing}`;
   const odd = OPTIONAL_METHODS.find((name) => !/function|undefined/.test(typeof device[name]));
   return odd && `${odd} is no function`;
+}
+
+/** What the opening thread has of a device to be: see `DeviceSpec.prepare`. */
+export interface DeviceHost {
+  readonly kernel: Kernel;
+  /** The process that opens it, and its memory. */
+  readonly owner: Task;
+  readonly shared: SharedMemory;
+  /** The worker's task; waking it ends its sleep, together with a write to `wakeFd`. */
+  readonly worker: Task;
+  /** An eventfd that must be written to as well; `undefined`: none. */
+  readonly wakeFd: number | undefined;
+  /** The device lives in this thread. */
+  readonly isInline: boolean;
+  /** Keys of what the device claims. */
+  readonly claims: readonly string[];
+}
+
+/** What was prepared for a device in the opening thread. */
+export interface DeviceParts {
+  /** Takes the place of the spec's options. */
+  readonly options: unknown;
+  /** Gives it back, after the device's end: resolves when nothing of it goes on. */
+  close(): Promise<void>;
 }
 
 /** What a device gets to know about where it lives. */
@@ -96,6 +147,8 @@ export interface DeviceSpec<Kind extends string = string> {
   options: unknown;
   /** Looked up and checked in the opening thread, before the device is made. May throw. */
   claims?(): Claim[];
+  /** Makes, in the opening thread, what the worker's can't: threads, say. May throw. */
+  prepare?(host: DeviceHost): DeviceParts;
 }
 
 /** What the opening thread knows of a device in the worker's. */
@@ -104,6 +157,8 @@ export interface DeviceInfo {
   features: bigint;
   queueCount: number;
   queueSizeMax: number;
+  /** It answers in any order. */
+  answersLater: boolean;
 }
 
 /**

@@ -81,10 +81,10 @@ export class VhostWorker implements WorkerControl {
       throw new VhostError("ENODEV", "the device was closed while it was being made");
     }
     checkDevice(device);
-    const { deviceId, features, queueCount, queueSizeMax } = device;
+    const { deviceId, features, queueCount, queueSizeMax, answersLater = false } = device;
     Doorbell.checkQueueCount(queueCount);
     this.#device = device;
-    return { deviceId, features, queueCount, queueSizeMax };
+    return { deviceId, features, queueCount, queueSizeMax, answersLater };
   }
 
   /**
@@ -121,6 +121,7 @@ export class VhostWorker implements WorkerControl {
     const others = <T extends { index: number }>(list: T[]) =>
       list.filter((one) => one.index !== index);
     this.#takeKicks(true); // of the other queues, too: they are not forgotten
+    await this.#device?.settle?.("drop", index);
     this.#queues = others(this.#queues);
     this.#workList = others(this.#workList);
     this.#awaitingKick.delete(index);
@@ -145,6 +146,7 @@ export class VhostWorker implements WorkerControl {
 
   /** A first kick that was taken from its eventfd, and not acted on yet, is not forgotten. */
   async stop(): Promise<RingPosition[]> {
+    await this.#device?.settle?.("finish");
     this.#startKicked(this.#notifier.takeKicks(true));
     const positions = this.#queues.map(({ index, position }) => ({
       index,
@@ -159,6 +161,7 @@ export class VhostWorker implements WorkerControl {
   }
 
   async reset(): Promise<void> {
+    await this.#device?.settle?.("drop");
     await this.stop();
     this.#device?.reset?.();
   }
@@ -173,6 +176,7 @@ export class VhostWorker implements WorkerControl {
 
   async detach(): Promise<void> {
     this.#isDetached = true;
+    await this.#device?.settle?.("drop");
     await this.stop();
     this.#notifier.close?.();
     this.#device?.close?.();
@@ -186,12 +190,12 @@ export class VhostWorker implements WorkerControl {
    */
   runWorkList(): boolean {
     this.#takeKicks();
+    let hasWorked = this.#device?.poll?.() ?? false;
     for (const queue of this.#queues) if (queue.hasWork()) this.#enqueue(queue);
     const batch = this.#workList;
-    if (batch.length === 0) return false;
+    if (batch.length === 0) return hasWorked;
     this.#workList = this.#serving;
     this.#serving = batch;
-    let hasWorked = false;
     const mayRest = this.#mayRest && this.#queues.length > 1;
     for (const queue of batch) {
       if (mayRest && queue.isResting) {
@@ -248,9 +252,10 @@ export class VhostWorker implements WorkerControl {
     return this.#queues.some((queue) => queue.awaitsRepair);
   }
 
-  /** The longest that it may sleep, in milliseconds: Infinity unless a queue is refused. */
+  /** The longest that it may sleep, in milliseconds: Infinity unless something is to be seen to. */
   get sleepMsMax(): number {
-    return this.hasRefused ? REFUSED_RECHECK_MS : Number.POSITIVE_INFINITY;
+    const deviceMs = this.#device?.sleepMsMax?.() ?? Number.POSITIVE_INFINITY;
+    return this.hasRefused ? Math.min(REFUSED_RECHECK_MS, deviceMs) : deviceMs;
   }
 
   /** At times, looks at refused queues again: they may have been repaired without a kick. */
