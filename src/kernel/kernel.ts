@@ -18,7 +18,7 @@ import { copyProcess, wakeUpNewTask } from "./fork.js";
 import { updateHalt } from "./halt.js";
 import { makeKthreadd } from "./kthread.js";
 import { INIT_NSPROXY } from "./nsproxy.js";
-import { type PsRow, psRows } from "./ps.js";
+import { type PsOptions, type PsRow, psRows } from "./ps.js";
 import { initRlimits } from "./rlimit.js";
 import { ONLINE_CPUS } from "./sched.js";
 import { UNCONFINED } from "./seccomp.js";
@@ -91,8 +91,8 @@ export class Kernel {
   }
 
   /** The processes as ps(1) lists them, each below its parent. */
-  ps(): PsRow[] {
-    return psRows(this);
+  ps(options?: PsOptions): PsRow[] {
+    return psRows(this, options);
   }
 
   /** The control group at an absolute path, made on demand. EINVAL: see Cgroup.at. */

@@ -45,7 +45,8 @@ export function checkMemoryBytes(bytes: number): void {
 
 /**
  * The child's address space: none when the caller has none; with CLONE_VM the caller's, one user
- * more; else a copy of every byte, charged to `cgroup` (ENOMEM: no room for it). Linux: copy_mm(), dup_mm().
+ * more; else a copy of every byte, charged to `cgroup` (ENOMEM: no room for it). Linux: copy_mm(),
+ * dup_mm().
  */
 export function copyMm(current: Task, flags: number, cgroup: Cgroup): Mm | null {
   const old = current.mm;

@@ -99,20 +99,26 @@ export class CurrentTask {
 
   /**
    * Waits until it may run, or is told to end: stopped, frozen, or for its group's next period. The
-   * latter ends early for what `isUrgent` finds. Every wake-up makes it look again. Linux:
+   * latter ends early for what `isUrgent` finds, and every wake-up makes it look again. Linux:
    * do_signal_stop(), cgroup_enter_frozen(), throttle_cfs_rq().
    */
   hold(isUrgent: () => boolean = () => false): void {
-    while (this.#halted !== 0) {
-      this.setState(this.#halted & TASK_FLAG_STOPPED ? __TASK_STOPPED : TASK_INTERRUPTIBLE);
-      if (this.#halted !== 0) this.schedule();
-    }
-    this.setState(TASK_THROTTLED); // before the look at limit and orders: S1
     const cpu = this.#cpu;
-    if (this.#flags === 0 && !isUrgent() && cpu && !cpu.look()) {
-      cpu.waitBy((ms) => this.schedule(ms));
-    }
+    do {
+      this.#stayHalted();
+      this.setState(TASK_THROTTLED); // S1: before the look at orders and budget
+      if (this.shouldStop() || isUrgent()) break;
+      if (this.#flags === 0 && cpu && !cpu.look()) cpu.waitBy((ms) => this.schedule(ms));
+    } while (!this.mayRun());
     this.setState(TASK_RUNNING);
+  }
+
+  #stayHalted(): void {
+    for (;;) {
+      this.setState(this.#halted & TASK_FLAG_STOPPED ? __TASK_STOPPED : TASK_INTERRUPTIBLE);
+      if (this.#halted === 0) return;
+      this.schedule();
+    }
   }
 
   /** Charges the time that it has run and not charged yet; the last thing that it does. */
