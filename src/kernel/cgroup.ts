@@ -1,6 +1,6 @@
 import { VhostError } from "../spec/errno.js";
 import { CpuBandwidth, type CpuMax, type CpuStat, nowUs } from "./cpu-bandwidth.js";
-import { updateHalt } from "./halt.js";
+import { resched, updateHalt } from "./halt.js";
 import type { Task } from "./task.js";
 
 /** What counts and limits of a group are told to. */
@@ -245,7 +245,7 @@ export function cgroupAttachTask(group: Cgroup, task: Task): void {
     thread.cgroup.uncharge();
     thread.cgroup = group;
     updateHalt(thread);
-    thread.waker.wake(); // who waits for a budget looks at the new one
+    resched(thread);
   }
 }
 

@@ -52,16 +52,14 @@ export class CpuAccount {
   /** Once a pass. False: the budget is used up, so the task has to wait. */
   tick(): boolean {
     if (--this.#passes > 0) return true;
-    return this.look();
+    this.#passes = 1;
+    const isSoon = this.#isLimited && this.#clocks.now() - this.#lookedUs < LOOK_US;
+    return (isSoon && !this.#throttle) || this.look();
   }
 
   /** Charges, and looks at the budget. False: it is used up. */
   look(): boolean {
     const now = this.#clocks.now();
-    if (this.#isLimited && !this.#throttle && now - this.#lookedUs < LOOK_US) {
-      this.#passes = 1;
-      return true;
-    }
     this.charge();
     const group = this.#group;
     this.#lookedUs = now;

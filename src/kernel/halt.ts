@@ -1,6 +1,6 @@
 import { __TASK_STOPPED, TASK_INTERRUPTIBLE, TASK_NEW, TASK_RUNNING } from "../spec/sched.js";
 import type { Task } from "./task.js";
-import { TASK_FLAG_FROZEN, TASK_FLAG_STOPPED, WORD_FLAGS } from "./wait.js";
+import { TASK_FLAG_FROZEN, TASK_FLAG_RESCHED, TASK_FLAG_STOPPED, WORD_FLAGS } from "./wait.js";
 
 const HALTS = TASK_FLAG_STOPPED | TASK_FLAG_FROZEN;
 
@@ -25,6 +25,13 @@ export function updateHalt(task: Task): void {
   Atomics.or(words, WORD_FLAGS, halts); // S1: the flag, then the wake-up
   if (hasThread(task)) task.waker.wake();
   else showHalt(task);
+}
+
+/** Has the task's thread look for its group and budget. Linux: resched_curr(). */
+export function resched(task: Task): void {
+  if (!hasThread(task) || task.exitState !== 0) return;
+  Atomics.or(new Int32Array(task.words), WORD_FLAGS, TASK_FLAG_RESCHED); // S1: then wake
+  task.waker.wake();
 }
 
 /** A task without a thread does not say itself what it does. */

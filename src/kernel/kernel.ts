@@ -15,7 +15,7 @@ import { type Epoch, type EpochRules, epochRules } from "./epoch.js";
 import { doExit, doGroupExit } from "./exit.js";
 import { Files } from "./files.js";
 import { copyProcess, wakeUpNewTask } from "./fork.js";
-import { updateHalt } from "./halt.js";
+import { resched, updateHalt } from "./halt.js";
 import { makeKthreadd } from "./kthread.js";
 import { INIT_NSPROXY } from "./nsproxy.js";
 import { type PsOptions, type PsRow, psRows } from "./ps.js";
@@ -173,7 +173,7 @@ export class Kernel {
     for (const task of this.tasks().filter(({ cgroup }) => group.contains(cgroup))) {
       getSignal(this, task);
       updateHalt(task);
-      task.waker.wake();
+      resched(task);
     }
   }
 

@@ -6,7 +6,14 @@ import {
   VHOST_TASK_FLAGS_STOP,
 } from "../spec/sched.js";
 import type { CpuAccount } from "./cpu-account.js";
-import { TASK_FLAG_FROZEN, TASK_FLAG_STOPPED, WORD_FLAGS, WORD_STATE, WORD_WAKE } from "./wait.js";
+import {
+  TASK_FLAG_FROZEN,
+  TASK_FLAG_RESCHED,
+  TASK_FLAG_STOPPED,
+  WORD_FLAGS,
+  WORD_STATE,
+  WORD_WAKE,
+} from "./wait.js";
 
 /** What a thread says that it does. */
 type ThreadState =
@@ -84,9 +91,9 @@ export class CurrentTask {
     return (this.#flags & (1 << VHOST_TASK_FLAGS_STOP)) !== 0;
   }
 
-  /** Whether it is told to end or to stop: no time to sleep. Linux: same name. */
+  /** Whether it is told something, to stop say: no time to sleep. Linux: same name. */
   signalPending(): boolean {
-    return this.#flags !== 0; // S1 with updateHalt and vhostTaskStop
+    return this.#flags !== 0; // S1 with updateHalt, resched and vhostTaskStop
   }
 
   /**
@@ -107,6 +114,7 @@ export class CurrentTask {
     do {
       this.#stayHalted();
       this.setState(TASK_THROTTLED); // S1: before the look at orders and budget
+      Atomics.and(this.#words, WORD_FLAGS, ~TASK_FLAG_RESCHED);
       if (this.shouldStop() || isUrgent()) break;
       if (this.#flags === 0 && cpu && !cpu.look()) cpu.waitBy((ms) => this.schedule(ms));
     } while (!this.mayRun());

@@ -6,7 +6,7 @@ export const WORD_STATE = 0;
 export const WORD_WAKE = 1;
 /**
  * Index of the word that is not 0 when the task is to leave its work: VHOST_TASK_FLAGS_… bits and
- * TASK_FLAG_…; written by the kernel's thread alone.
+ * TASK_FLAG_…; written by the kernel's thread, and TASK_FLAG_RESCHED taken by the task's.
  */
 export const WORD_FLAGS = 2;
 /** Index of the word that holds the number of its control group; written by the kernel's thread. */
@@ -20,6 +20,8 @@ export const TASK_WORDS_BYTES = 24;
 export const TASK_FLAG_STOPPED = 1 << 1;
 /** In WORD_FLAGS: its cgroup is frozen. Linux: JOBCTL_TRAP_FREEZE. */
 export const TASK_FLAG_FROZEN = 1 << 2;
+/** In WORD_FLAGS: its group or a budget is another; once. Linux: TIF_NEED_RESCHED. */
+export const TASK_FLAG_RESCHED = 1 << 3;
 
 /**
  * Wakes one task, from any thread that was handed the task's words. Linux: wake_up_process().
