@@ -102,6 +102,7 @@ function releaseTask(kernel: Kernel, task: Task): void {
   kernel.detach(task);
   kernel.ucounts.dec(task.cred.uid);
   task.cgroup.uncharge();
+  task.signal.releasedCpuTimeUs += task.cpuTimeUs;
   const leader = task.groupLeader;
   if (leader !== task && leader.exitState === EXIT_ZOMBIE) exitNotify(kernel, leader);
 }

@@ -31,6 +31,7 @@ import type { Cgroup } from "./cgroup.js";
 import { checkNproc, copyCreds } from "./cred.js";
 import { doExit } from "./exit.js";
 import { copyFiles, putFiles } from "./files.js";
+import { hasThread, showHalt, updateHalt } from "./halt.js";
 import type { Kernel } from "./kernel.js";
 import { copyMm, mmput } from "./mm.js";
 import { copyNamespaces } from "./nsproxy.js";
@@ -109,6 +110,7 @@ export function wakeUpNewTask(task: Task): void {
     throw new VhostError("EINVAL", "a task is started once", { pid: task.pid });
   }
   task.state = TASK_RUNNING;
+  if (!hasThread(task)) showHalt(task);
   task.thread?.start();
 }
 
@@ -158,7 +160,7 @@ function buildTask(
   undo.push(() => putFiles(files));
   const sighand = copySighand(current, args);
   const signal = copySignal(current, flags);
-  const mm = copyMm(current, flags);
+  const mm = copyMm(current, flags, args.cgroup ?? current.cgroup);
   undo.push(() => mmput(mm));
   const nsproxy = copyNamespaces(kernel, current, flags);
   const pid = kernel.allocPid(args.setTid);
@@ -173,6 +175,7 @@ function buildTask(
   const task = new Task({ ...kin, ...shared, ...own, ...inherited(current, flags) });
   copyThread(kernel, task, args);
   kernel.attach(task);
+  updateHalt(task); // born into a stopped process, a frozen group
   return task;
 }
 

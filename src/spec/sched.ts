@@ -60,6 +60,13 @@ export const TASK_COMM_LEN = 16;
 export const TASK_RUNNING = 0x0;
 /** Task state: sleeps, or is about to; a wake-up ends it. */
 export const TASK_INTERRUPTIBLE = 0x1;
+/** Task state: stopped by a signal, or by its tracer. */
+export const __TASK_STOPPED = 0x4;
+/**
+ * Task state: runs, but its group has used up its CPU time. Of this model alone: Linux takes such a
+ * task off the queue, and its state is TASK_RUNNING.
+ */
+export const TASK_THROTTLED = 0x10000;
 /** Task state: has exited. */
 export const TASK_DEAD = 0x80;
 /** Task state: made by copy_process, not started yet. */

@@ -1,3 +1,4 @@
+import { isHalted } from "../kernel/halt.js";
 import type { Kernel } from "../kernel/kernel.js";
 import { mustLive, type Task } from "../kernel/task.js";
 import { GuestMemory, type MemoryRegion } from "../memory/guest-memory.js";
@@ -370,9 +371,10 @@ export class VhostDev {
    * thread.
    */
   runPending(): boolean {
-    const { inline } = this.#alive.worker;
+    const { inline, task } = this.#alive.worker;
     if (!inline)
       throw new VhostError("EINVAL", 'runPending is for devices opened with run: "inline"');
+    if (isHalted(task.task)) return false; // stopped, frozen: it does nothing
     inline.recheckRefused(performance.now());
     const worked = inline.runWorkList();
     return inline.enableKicks() || worked;

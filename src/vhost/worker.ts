@@ -286,12 +286,15 @@ export async function vhostWorker(
   const worker = new VhostWorker(setup, notifier, { now });
   const loop = new WorkerLoop(worker, setup.pollMicroseconds / 1000, now);
   const control = new ControlServer(setup.control, worker);
+  const isAsked = () => doorbell.isControlPending();
   while (!task.shouldStop()) {
+    if (!task.mayRun()) task.hold(isAsked);
     if (doorbell.takeControl()) await control.serve();
     loop.begin();
-    while (!task.shouldStop() && !doorbell.isControlPending() && loop.poll()) {}
+    while (task.mayRun() && !doorbell.isControlPending() && loop.poll()) {}
+    // Also before it is held or stops a ring: a driver that is not asked for kicks gives none.
     const sleepMs = loop.prepareToSleep(task, doorbell);
-    if (sleepMs > 0) notifier.sleep(task, sleepMs);
+    if (sleepMs > 0 && !task.signalPending()) notifier.sleep(task, sleepMs);
     task.setState(TASK_RUNNING);
   }
   await worker.detach();
