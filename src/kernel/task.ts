@@ -25,6 +25,10 @@ export interface SignalStruct {
   oomScoreAdj: number;
   /** Stopped by SIGSTOP or its like, until SIGCONT. Linux: SIGNAL_STOP_STOPPED. */
   stopped: boolean;
+  /** The signal that stopped it, until its parent was told; 0: nothing to tell. */
+  stopCode: number;
+  /** It goes on after a stop, and its parent was not told. Linux: SIGNAL_CLD_CONTINUED. */
+  continued: boolean;
   /** Microseconds that its threads have run, those that are gone too. */
   cpuTimeUs: number;
   /** How the whole process was ended, as `exitCode` of a task; `undefined`: it was not. */
@@ -101,7 +105,7 @@ export class Task {
   /** `null`: made with `noFiles`, or exited. */
   files: Files | null;
   /** Shared with CLONE_FS. */
-  readonly fs: FsStruct;
+  fs: FsStruct;
   /** Its own, as copied at its birth. */
   readonly sched: Sched;
   nsproxy: NsProxy;
