@@ -3,7 +3,11 @@
 import type { Epoch } from "#dist/kernel/epoch.js";
 import type { OpenFile } from "#dist/kernel/files.js";
 import { Kernel } from "#dist/kernel/kernel.js";
+import { kthreadCreate } from "#dist/kernel/kthread.js";
+import type { Mm } from "#dist/kernel/mm.js";
 import type { Task } from "#dist/kernel/task.js";
+import { InlineThread } from "#dist/kernel/thread.js";
+import { PF_NO_SETAFFINITY, PF_WQ_WORKER } from "#dist/spec/sched.js";
 import { CgroupFs } from "./cgroupfs.js";
 import type { IoWq } from "./io-uring.js";
 import { Proc } from "./proc.js";
@@ -28,12 +32,24 @@ export class Machine {
   readonly ioWqs = new WeakMap<Task, IoWq>();
   /** The kernel function that a task of the kernel's own sleeps in. */
   readonly sleepsIn = new WeakMap<Task, string>();
+  /** What program an address space is of, where another one had it before. */
+  readonly exes = new WeakMap<Mm, Mm>();
   readonly #waiting = new Set<() => boolean>();
 
   constructor(epoch: Epoch = "v6.12") {
     this.kernel = new Kernel({ epoch });
     this.sleepsIn.set(this.kernel.kthreadd, "kthreadd");
+    this.#bootKworker();
     this.cgroups = new CgroupFs(this.kernel);
+  }
+
+  /** A worker of a work queue of the first CPU. */
+  #bootKworker(): void {
+    const fn = () => new InlineThread();
+    const task = kthreadCreate(this.kernel, { name: "kworker/0:0", fn });
+    task.flags |= PF_WQ_WORKER | PF_NO_SETAFFINITY;
+    task.sched.cpus = [0];
+    this.sleepsIn.set(task, "worker_thread");
   }
 
   /** A program that root has started, in the root group: from it all others are forked. */
@@ -41,6 +57,11 @@ export class Machine {
     const task = this.kernel.spawn({ comm, memoryBytes: 65536 });
     task.flags |= PF_RANDOMIZE;
     return new Proc(this, task);
+  }
+
+  /** A child has its parent's program, in whatever address space. */
+  sameExe({ mm }: Task, child: Task): void {
+    if (mm !== null && child.mm !== null) this.exes.set(child.mm, this.exes.get(mm) ?? mm);
   }
 
   /** `isDone` is asked after each step until it says so. */
