@@ -36,15 +36,21 @@ function rings(files: readonly string[]): void {
 
 const text = (value: unknown): string => JSON.stringify(value) ?? "nothing";
 
-function describeFinding({ id, field, expected, got, reason }: Finding): string {
-  if (reason !== undefined) return `  ${id}  ${field}: not expressible: ${reason}`;
+function describeDifference({ id, field, expected, got, reason }: Finding): string {
+  if (reason !== undefined) return `  ${id}  the script failed: ${reason}`;
   return `  ${id}  ${field}: expected ${text(expected)}, got ${text(got)}`;
 }
+
+const describeReason = ({ id, field, reason }: Finding): string =>
+  `  ${id}  ${field === undefined ? "" : `${field}: `}not expressible: ${reason}`;
 
 function reportArea(score: AreaScore): string {
   const { area, agree, differ, inexpressible, valuesAgree, values } = score;
   const scenarios = `${agree} agree, ${differ} differ, ${inexpressible} not expressible`;
-  const findings = [...score.differences, ...score.reasons].map(describeFinding);
+  const findings = [
+    ...score.differences.map(describeDifference),
+    ...score.reasons.map(describeReason),
+  ];
   const head = `${area.padEnd(8)}  scenarios: ${scenarios}; values: ${valuesAgree} of ${values}`;
   return [head, ...findings].join("\n");
 }

@@ -4,7 +4,7 @@
 import { readFileSync } from "node:fs";
 import { isDeepStrictEqual } from "node:util";
 import { RecordError } from "./ring-record.js";
-import { type Outcome, ScriptRunner, SECONDS_MAX, type Told } from "./script-runner.js";
+import { type Outcome, ScriptRunner, SECONDS_MAX } from "./script-runner.js";
 
 /** A line of the records. */
 export interface ScenarioRecord {
@@ -20,7 +20,7 @@ export interface Finding {
   /** For what differs. */
   expected?: unknown;
   got?: unknown;
-  /** For what cannot be expressed. */
+  /** For what cannot be expressed, and for a script that failed. */
   reason?: string;
 }
 
@@ -78,28 +78,24 @@ export function readScenarios(file: string): ScenarioRecord[] {
   });
 }
 
-/** What a script saw, by the names that the record has. */
-function seenBy(record: ScenarioRecord, outcome: Outcome): Record<string, Told> {
-  if (outcome.seen !== undefined) return outcome.seen;
-  const { inexpressible, failed } = outcome;
-  const all = inexpressible === undefined ? { value: `the script: ${failed}` } : { inexpressible };
-  return Object.fromEntries(Object.keys(record.observed).map((field) => [field, all]));
-}
-
 /** Compares every value that is not volatile; findings go into the score. */
-function compare(record: ScenarioRecord, seen: Record<string, Told>, score: AreaScore): void {
+function compare(record: ScenarioRecord, outcome: Outcome, score: AreaScore): void {
   const { id, observed } = record;
-  const before = [score.differences.length, score.reasons.length];
-  for (const [field, expected] of Object.entries(observed)) {
-    if (field.startsWith("volatile_")) continue;
-    score.values++;
+  const fields = Object.entries(observed).filter(([field]) => !field.startsWith("volatile_"));
+  score.values += fields.length;
+  const { seen = {}, failed, inexpressible } = outcome;
+  const differences: Finding[] = failed === undefined ? [] : [{ id, reason: failed }];
+  const reasons: Finding[] = inexpressible === undefined ? [] : [{ id, reason: inexpressible }];
+  for (const [field, expected] of outcome.seen === undefined ? [] : fields) {
     const { value: got, inexpressible: reason } = (Object.hasOwn(seen, field) && seen[field]) || {};
-    if (reason !== undefined) score.reasons.push({ id, field, reason });
+    if (reason !== undefined) reasons.push({ id, field, reason });
     else if (isDeepStrictEqual(expected, got)) score.valuesAgree++;
-    else score.differences.push({ id, field, expected, got });
+    else differences.push({ id, field, expected, got });
   }
-  if (score.differences.length > (before[0] ?? 0)) score.differ++;
-  else if (score.reasons.length > (before[1] ?? 0)) score.inexpressible++;
+  score.differences.push(...differences);
+  score.reasons.push(...reasons);
+  if (differences.length > 0) score.differ++;
+  else if (reasons.length > 0) score.inexpressible++;
   else score.agree++;
 }
 
@@ -119,7 +115,7 @@ export async function runScenarios(
     const numbers = { agree: 0, differ: 0, inexpressible: 0, valuesAgree: 0, values: 0 };
     const score = scores.get(area) ?? { area, ...numbers, differences: [], reasons: [] };
     scores.set(area, score);
-    compare(record, seenBy(record, await runner.run({ dir, area, id: record.id })), score);
+    compare(record, await runner.run({ dir, area, id: record.id }), score);
   }
   return [...scores.values()];
 }

@@ -10,8 +10,8 @@ import type { Task } from "#dist/kernel/task.js";
 import * as sched from "#dist/spec/sched.js";
 import { SIG_KERNEL_ONLY_MASK, SIGNALS, sigmask } from "#dist/spec/signal.js";
 import { Attributes, bits, type CloneFlag } from "./attributes.js";
-import { cgroupPath } from "./descriptors.js";
 import { attempt, codeOf, ScriptError, SyscallError } from "./errors.js";
+import { cgroupPath } from "./file-calls.js";
 import { type PtraceRequest, ptrace } from "./ptrace.js";
 
 /** A signal's name. */
