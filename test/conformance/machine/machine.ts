@@ -92,6 +92,7 @@ export class Machine {
 
   /** Lets everything happen that can: workers work, calls that waited go on. */
   settle(): void {
+    this.cgroups.observe();
     for (let worked = true; worked; ) {
       const runs = [...this.devices].map((device) => device.run());
       worked = [...runs, ...this.#progressIo()].includes(true);
