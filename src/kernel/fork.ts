@@ -152,7 +152,7 @@ function buildTask(
 ): Task {
   const { flags } = args;
   const cred = copyCreds(kernel, current, flags);
-  undo.push(() => kernel.ucounts.dec(cred.uid));
+  undo.push(() => kernel.ucounts.dec(cred));
   checkNproc(kernel, current);
   kernel.checkThreadsMax();
   const sched = schedFork(current);

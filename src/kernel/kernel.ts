@@ -10,7 +10,7 @@ import {
   RESERVED_PIDS,
 } from "../spec/sched.js";
 import { Cgroup, cgroupAttachTask } from "./cgroup.js";
-import { CAP_FULL_SET, plainCred, Ucounts } from "./cred.js";
+import { CAP_FULL_SET, plainCred } from "./cred.js";
 import { type Epoch, type EpochRules, epochRules } from "./epoch.js";
 import { doExit, doGroupExit } from "./exit.js";
 import { Files } from "./files.js";
@@ -20,12 +20,13 @@ import { makeKthreadd } from "./kthread.js";
 import { INIT_NSPROXY } from "./nsproxy.js";
 import { type PsOptions, type PsRow, psRows } from "./ps.js";
 import { initRlimits } from "./rlimit.js";
-import { ONLINE_CPUS } from "./sched.js";
+import { INIT_SCHED } from "./sched.js";
 import { UNCONFINED } from "./seccomp.js";
 import { getSignal } from "./send-signal.js";
 import { killPid, newSignal } from "./signal.js";
 import { type SpawnOptions, spawnProcess } from "./spawn.js";
 import { Task } from "./task.js";
+import { Ucounts } from "./ucounts.js";
 
 /**
  * The two sysctls: kernel.threads-max (20 and up) and kernel.pid_max (301 and up; pids are below);
@@ -193,7 +194,7 @@ export class Kernel {
 
 /** Pid 0, the one task that no task made; in no table, but counted as root's. Linux: INIT_TASK. */
 function initTask(kernel: Kernel): Task {
-  kernel.ucounts.inc(0);
+  kernel.ucounts.inc({ uid: 0, userNs: 0 });
   return new Task({
     pid: 0,
     groupLeader: null,
@@ -208,7 +209,7 @@ function initTask(kernel: Kernel): Task {
     mm: null,
     files: new Files(),
     fs: { umask: 0o022, cwd: "/" },
-    sched: { policy: 0, nice: 0, rtPriority: 0, resetOnFork: false, cpus: ONLINE_CPUS },
+    sched: INIT_SCHED,
     nsproxy: INIT_NSPROXY,
     confinement: UNCONFINED,
     blocked: 0n,

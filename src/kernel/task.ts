@@ -25,6 +25,10 @@ export interface SignalStruct {
   oomScoreAdj: number;
   /** Stopped by SIGSTOP or its like, until SIGCONT. Linux: SIGNAL_STOP_STOPPED. */
   stopped: boolean;
+  /** The signal that stopped it, until its parent was told; 0: nothing to tell. */
+  stopCode: number;
+  /** It goes on after a stop, and its parent was not told. Linux: SIGNAL_CLD_CONTINUED. */
+  continued: boolean;
   /** Microseconds that its threads have run, those that are gone too. */
   readonly cpuTimeUs: number;
   /** Microseconds that the threads had run that are released. */
@@ -103,7 +107,7 @@ export class Task {
   /** `null`: made with `noFiles`, or exited. */
   files: Files | null;
   /** Shared with CLONE_FS. */
-  readonly fs: FsStruct;
+  fs: FsStruct;
   /** Its own, as copied at its birth. */
   readonly sched: Sched;
   nsproxy: NsProxy;
