@@ -27,6 +27,7 @@ export function doExit(kernel: Kernel, task: Task, code: number): void {
   task.tracer = null;
   task.tracedStop = 0;
   task.mm = null;
+  task.activeMm = null;
   task.files = null;
   task.exitCode = code;
   task.exitState = EXIT_ZOMBIE;

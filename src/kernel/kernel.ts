@@ -33,6 +33,8 @@ export interface KernelOptions {
   readonly epoch?: Epoch;
   readonly threadsMax?: number;
   readonly pidMax?: number;
+  /** What `Kernel.forkFromOwnerDefault` is at first; default true. */
+  readonly forkFromOwnerDefault?: boolean;
 }
 
 /**
@@ -53,13 +55,20 @@ export class Kernel {
   /** Most tasks on the machine; may be changed, within what the constructor allows. */
   threadsMax: number;
   readonly pidMax: number;
+  /**
+   * Whether a vhost device whose owner says nothing has user workers, made from the owner; else
+   * they are kernel threads. Linux: module parameter fork_from_owner_default of vhost.
+   */
+  forkFromOwnerDefault: boolean;
   readonly #tasks = new Map<number, Task>();
   #lastPid = 0;
   #lastNs = 0;
 
   /** EINVAL: a sysctl outside what Linux lets it be; no such epoch. */
-  constructor({ epoch = "v6.4-merge", threadsMax = 32768, pidMax = 32768 }: KernelOptions = {}) {
+  constructor(options: KernelOptions = {}) {
+    const { epoch = "v6.4-merge", threadsMax = 32768, pidMax = 32768 } = options;
     this.epoch = mustBeEpoch(epoch);
+    this.forkFromOwnerDefault = options.forkFromOwnerDefault ?? true;
     checkRange("threadsMax", threadsMax, MIN_THREADS, MAX_THREADS);
     checkRange("pidMax", pidMax, RESERVED_PIDS + 1, PID_MAX_LIMIT);
     this.threadsMax = threadsMax;

@@ -51,6 +51,11 @@ export function copyMm(current: Task, flags: number): Mm | null {
   return mm;
 }
 
+/** One user more, which is no task: who needs the memory when they are gone. Linux: mmget(). */
+export function mmget(mm: Mm | null): void {
+  if (mm !== null) mm.users++;
+}
+
 /** One user less. The memory goes when nothing refers to it any more. Linux: mmput(). */
 export function mmput(mm: Mm | null): void {
   if (mm !== null) mm.users--;

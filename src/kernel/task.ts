@@ -98,6 +98,8 @@ export class Task {
   cgroup: Cgroup;
   /** `null`: a kernel thread, or exited. */
   mm: Mm | null;
+  /** What a kernel thread works in, borrowed: see kthreadUseMm. Linux: active_mm. */
+  activeMm: Mm | null = null;
   /** `null`: made with `noFiles`, or exited. */
   files: Files | null;
   /** Shared with CLONE_FS. */
