@@ -98,6 +98,8 @@ export const CAP_KILL = 5;
 export const CAP_SETGID = 6;
 /** Capability number: to become any user. */
 export const CAP_SETUID = 7;
+/** Capability number: to trace other users' tasks. */
+export const CAP_SYS_PTRACE = 19;
 /** Capability number: to schedule as one likes. */
 export const CAP_SYS_NICE = 23;
 /** The highest capability number there is. */

@@ -15,6 +15,7 @@ import type { RingKind } from "../ring/load.js";
 import { VhostError } from "../spec/errno.js";
 import { ControlClient, type WorkerControl } from "./control.js";
 import { Counters } from "./counters.js";
+import { FurtherWorkers } from "./further-workers.js";
 import { DoorbellNotifier, type NotifierSpec } from "./notifier.js";
 import { Doorbell } from "./notify.js";
 import { VhostWorker, type WorkerSetup } from "./worker.js";
@@ -54,6 +55,7 @@ export class WorkerHandle {
   readonly control: WorkerControl;
   /** The worker itself when it has no thread. */
   readonly inline: VhostWorker | undefined;
+  readonly #further: FurtherWorkers;
   #mm: Mm | null;
   readonly #onDeath = new Set<(error: VhostError) => void>();
   #death: VhostError | undefined;
@@ -86,6 +88,7 @@ export class WorkerHandle {
       this.control = client.worker;
       this.onDeath((error) => client.fail(error));
     }
+    this.#further = new FurtherWorkers(kernel, owner, forkFromOwner);
     this.#mm = owner.mm;
     mmget(this.#mm);
     this.task.exited.then((exit) => this.#exited(exit));
@@ -118,6 +121,12 @@ export class WorkerHandle {
     vhostTaskWake(this.task);
   }
 
+  /** See FurtherWorkers.make. ENODEV: this one has ended. */
+  newWorker(): VhostTask {
+    if (this.#death) throw this.#death;
+    return this.#further.make();
+  }
+
   /**
    * Ends it and waits for that. Without a thread, rejects with what the device's close threw. The
    * owner's memory is held until then, also when the owner has gone.
@@ -126,7 +135,7 @@ export class WorkerHandle {
     try {
       if (!this.#death) await this.inline?.detach();
     } finally {
-      await vhostTaskStop(this.task);
+      await Promise.all([vhostTaskStop(this.task), this.#further.stop()]);
       mmput(this.#mm);
       this.#mm = null;
     }

@@ -4,10 +4,12 @@ import { describe, expect, test } from "vitest";
 import { blk, Kernel } from "#dist/index.js";
 import { copyProcess } from "#dist/kernel/fork.js";
 import { unshare } from "#dist/kernel/nsproxy.js";
+import { ptraceAttach, ptraceDetach } from "#dist/kernel/ptrace.js";
 import { isHalted, sendSignal } from "#dist/kernel/send-signal.js";
 import { CLONE_NEWPID, CLONE_VM, PF_KTHREAD, PF_USER_WORKER, SIGKILL } from "#dist/spec/sched.js";
 import { SIGNALS } from "#dist/spec/signal.js";
 import { rejected, threadCount, until } from "../helpers/devices.js";
+import { refused } from "../helpers/kernel-counts.js";
 
 const EPOCHS = ["v6.4-merge", "v6.4", "v6.12"] as const;
 const MODES = EPOCHS.flatMap((epoch) =>
@@ -144,4 +146,56 @@ test("what the kernel has as default, an owner may change", async () => {
   kernel.model.forkFromOwnerDefault = true;
   expect(await flags()).toBe(PF_USER_WORKER);
   await rejected("EINVAL", vmm.open(blk(DISK), { forkFromOwner: 0 as unknown as boolean }));
+});
+
+describe("further workers", () => {
+  test.each(EPOCHS)("%s: threads of their own, counted, ended with the device", async (epoch) => {
+    const { kernel, vmm, group } = boot(epoch);
+    const disk = await vmm.open(blk(DISK));
+    const one = disk.dev.worker.newWorker();
+    const two = disk.dev.worker.newWorker();
+    expect(one.task.comm).toBe(disk.workerTask.comm);
+    expect(one.task.flags & PF_USER_WORKER).toBe(PF_USER_WORKER);
+    expect([group.pidsCurrent, kernel.model.ucounts.nproc(1000)]).toEqual([4, 4]);
+    expect(() => disk.dev.worker.newWorker()).toThrow(/EAGAIN.*RLIMIT_NPROC/);
+    await one[Symbol.asyncDispose]();
+    expect(await one.exited).toEqual({ code: 0, stopped: true });
+    expect(group.pidsCurrent).toBe(3);
+    await disk.close();
+    expect(await two.exited).toEqual({ code: 0, stopped: true });
+    expect([group.pidsCurrent, vmm.task.mm?.users]).toEqual([1, 1]);
+    expect(() => disk.dev.worker.newWorker()).toThrow(/ENODEV/);
+    await vmm.exit();
+  });
+
+  test("EFAULT beside a kernel thread", async () => {
+    const { vmm, group } = boot();
+    await using disk = await vmm.open(blk(DISK), { forkFromOwner: false });
+    expect(() => disk.dev.worker.newWorker()).toThrow(/EFAULT/);
+    expect(group.pidsCurrent).toBe(2);
+    await vmm.exit();
+  });
+});
+
+test("a kernel thread is not traced, a user worker is, by who may", async () => {
+  for (const forkFromOwner of [true, false]) {
+    const { kernel, vmm } = boot();
+    await using disk = await vmm.open(blk(DISK), { forkFromOwner });
+    const { workerTask: worker } = disk;
+    await using stranger = kernel.spawn({ uid: 1001 });
+    await using root = kernel.spawn();
+    for (const { task } of [vmm, stranger]) refused("EPERM", () => ptraceAttach(task, worker));
+    refused("ESRCH", () => ptraceDetach(root.task, worker));
+    if (forkFromOwner) {
+      ptraceAttach(root.task, worker);
+      expect(isHalted(worker)).toBe(true);
+      refused("EPERM", () => ptraceAttach(kernel.model.init, worker));
+      ptraceDetach(root.task, worker);
+      expect(isHalted(worker)).toBe(false);
+    } else {
+      refused("EPERM", () => ptraceAttach(root.task, worker));
+    }
+    await vmm.exit();
+    refused("ESRCH", () => ptraceAttach(root.task, worker));
+  }
 });
