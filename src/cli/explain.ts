@@ -53,11 +53,9 @@ async function seen(property: Property, epoch: Epoch, forkFromOwner: boolean): P
 async function explain({ epoch, json }: ExplainOptions): Promise<void> {
   const rows: Contrast[] = [];
   for (const property of [...IDENTITY, ...FATE]) {
-    rows.push({
-      property: property.name,
-      userWorker: await seen(property, epoch, true),
-      kthread: await seen(property, epoch, false),
-    });
+    const both = [true, false].map((forkFromOwner) => seen(property, epoch, forkFromOwner));
+    const [userWorker = "", kthread = ""] = await Promise.all(both);
+    rows.push({ property: property.name, userWorker, kthread });
   }
   if (json) {
     console.log(JSON.stringify({ epoch, rows }));
