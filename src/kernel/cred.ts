@@ -5,6 +5,7 @@ import {
   CAP_SETUID,
   CAP_SYS_ADMIN,
   CAP_SYS_RESOURCE,
+  CLONE_NEWUSER,
   CLONE_THREAD,
 } from "../spec/sched.js";
 import type { Kernel } from "./kernel.js";
@@ -85,12 +86,22 @@ export const capable = (cred: Cred, cap: number): boolean =>
 export const nsCapable = (cred: Cred, cap: number): boolean => cred.caps.has(cap);
 
 /**
- * The child's identity: with CLONE_THREAD the very object, else a copy of equal content. Side
- * effect: one more task of the user, to be given back if the fork fails. Linux: copy_creds().
+ * The child's identity: with CLONE_THREAD the very object, else a copy of equal content; with
+ * CLONE_NEWUSER in a user namespace of its own, where it has every capability. Side effect: one
+ * more task of the user, to be given back if the fork fails. Linux: copy_creds().
  */
 export function copyCreds(kernel: Kernel, current: Task, flags: number): Cred {
-  kernel.ucounts.inc(current.cred.uid);
-  return flags & CLONE_THREAD ? current.cred : { ...current.cred };
+  const { cred } = current;
+  kernel.ucounts.inc(cred.uid);
+  if (flags & CLONE_NEWUSER) return createUserNs(kernel, cred);
+  return flags & CLONE_THREAD ? cred : { ...cred };
+}
+
+/** The identity in a new user namespace: all capabilities, there. Linux: create_user_ns(). */
+export function createUserNs(kernel: Kernel, cred: Cred): Cred {
+  const caps = CAP_FULL_SET;
+  const capSets = { caps, capPermitted: caps, capInheritable: NO_CAPS, capAmbient: NO_CAPS };
+  return { ...cred, ...capSets, keepCaps: false, userNs: kernel.nextNs() };
 }
 
 /**

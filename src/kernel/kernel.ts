@@ -17,6 +17,7 @@ import { Files } from "./files.js";
 import { copyProcess, wakeUpNewTask } from "./fork.js";
 import { makeKthreadd } from "./kthread.js";
 import { INIT_NSPROXY } from "./nsproxy.js";
+import { PidNamespaces } from "./pid-ns.js";
 import { type PsRow, psRows } from "./ps.js";
 import { initRlimits } from "./rlimit.js";
 import { ONLINE_CPUS } from "./sched.js";
@@ -51,6 +52,8 @@ export class Kernel {
   readonly init: Task;
   /** Pid 2, the parent of kernel threads. */
   readonly kthreadd: Task;
+  /** The pid namespaces below the machine's own. */
+  readonly pidNamespaces = new PidNamespaces();
   readonly epoch: EpochRules;
   /** Most tasks on the machine; may be changed, within what the constructor allows. */
   threadsMax: number;

@@ -9,7 +9,6 @@ import {
   sigmask,
 } from "../spec/signal.js";
 import { capable } from "./cred.js";
-import { doGroupExit } from "./exit.js";
 import type { Kernel } from "./kernel.js";
 import type { SignalHandler, Task } from "./task.js";
 
@@ -122,5 +121,5 @@ function act(kernel: Kernel, task: Task, sig: number): void {
   if (action === "SIG_IGN" || (action === undefined && isIgnoredByDefault(sig))) return;
   if (action !== undefined) action(task, sig);
   else if (sigmask(sig) & SIG_KERNEL_STOP_MASK) task.signal.stopped = true;
-  else doGroupExit(kernel, task, sig);
+  else kernel.exitGroup(task, sig);
 }

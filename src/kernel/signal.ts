@@ -25,8 +25,8 @@ export function copySignal(current: Task, flags: number): SignalStruct {
 
 /** A process without threads yet, in no process group. */
 export function newSignal(rlimits: Rlimits): SignalStruct {
-  const state = { oomScoreAdj: 0, sharedPending: 0n, stopped: false, cpuTimeUs: 0 };
-  return { threads: new Set(), rlimits, pgrp: 0, session: 0, ...state };
+  const state = { sharedPending: 0n, stopped: false, isChildSubreaper: false, cpuTimeUs: 0 };
+  return { threads: new Set(), rlimits, pgrp: 0, session: 0, oomScoreAdj: 0, ...state };
 }
 
 /**

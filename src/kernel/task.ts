@@ -23,6 +23,8 @@ export interface SignalStruct {
   sharedPending: bigint;
   /** -1000 to 1000: how gladly it is killed when memory is short. Linux: oom_score_adj. */
   oomScoreAdj: number;
+  /** Inherits the orphans among its descendants. Linux: is_child_subreaper. */
+  isChildSubreaper: boolean;
   /** Stopped by SIGSTOP or its like, until SIGCONT. Linux: SIGNAL_STOP_STOPPED. */
   stopped: boolean;
   /** Microseconds that its threads have run, those that are gone too. */

@@ -3,25 +3,30 @@ import { expect, test } from "vitest";
 import { type Cgroup, cgroupAttachTask } from "#dist/kernel/cgroup.js";
 import { commitCreds, setresuid } from "#dist/kernel/cred.js";
 import { beginNewExec } from "#dist/kernel/exec.js";
-import { kernelWait4 } from "#dist/kernel/exit.js";
+import { doWait, kernelWait4 } from "#dist/kernel/exit.js";
 import { copyProcess } from "#dist/kernel/fork.js";
 import { Kernel } from "#dist/kernel/kernel.js";
 import { createIoThread, kernelThread } from "#dist/kernel/kthread.js";
 import type { Mm } from "#dist/kernel/mm.js";
 import { unshare } from "#dist/kernel/nsproxy.js";
+import { setChildSubreaper } from "#dist/kernel/reparent.js";
 import { doPrlimit } from "#dist/kernel/rlimit.js";
 import { sendSignal } from "#dist/kernel/send-signal.js";
 import type { Task } from "#dist/kernel/task.js";
+import { vhostKthreadCreate } from "#dist/kernel/vhost-kthread.js";
 import { vhostTaskCreate } from "#dist/kernel/vhost-task.js";
 import { VhostError } from "#dist/spec/errno.js";
 import {
+  __WALL,
   __WCLONE,
   CLONE_NEWPID,
+  CLONE_NEWUSER,
   CLONE_NEWUTS,
   CLONE_VM,
   SIGCHLD,
   SIGKILL,
 } from "#dist/spec/sched.js";
+import { SIGNALS } from "#dist/spec/signal.js";
 import { counted, recounted } from "../helpers/kernel-counts.js";
 
 const UIDS = [0, 1000, 1001];
@@ -39,6 +44,18 @@ const operations: Record<string, (kernel: Kernel, task: Task, y: number) => unkn
     }),
   fork: (kernel, task, y) =>
     copyProcess(kernel, task, { flags: y % 2 ? CLONE_VM : 0, exitSignal: y % 3 ? SIGCHLD : 0 }),
+  clone: (kernel, task, y) =>
+    copyProcess(kernel, task, {
+      flags: CLONE_VM | pick([CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWUSER | CLONE_NEWPID], y),
+      exitSignal: y % 2 ? SIGCHLD : SIGNALS.SIGUSR1,
+    }),
+  kthreadWorker: (kernel, task) => vhostKthreadCreate(kernel, task, { name: "k", run: "inline" }),
+  subreaper: (_, task, y) => setChildSubreaper(task, y % 2 === 0),
+  ignoreChildren: (_, task, y) => {
+    if (y % 2) task.sighand.actions.set(SIGCHLD, "SIG_IGN");
+    else task.sighand.actions.delete(SIGCHLD);
+  },
+  waitAny: (kernel, task, y) => doWait(kernel, task, pick([-1, 0], y), y % 3 ? __WALL : 0),
   into: (kernel, task, y) =>
     copyProcess(kernel, task, { flags: CLONE_VM, cgroup: kernel.cgroup(pick(PATHS, y)) }),
   worker: (kernel, task) => vhostTaskCreate(kernel, task, { name: "w", run: "inline" }),
