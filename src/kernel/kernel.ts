@@ -18,6 +18,7 @@ import { copyProcess, wakeUpNewTask } from "./fork.js";
 import { resched, updateHalt } from "./halt.js";
 import { makeKthreadd } from "./kthread.js";
 import { INIT_NSPROXY } from "./nsproxy.js";
+import { PidNamespaces } from "./pid-ns.js";
 import { type PsOptions, type PsRow, psRows } from "./ps.js";
 import { initRlimits } from "./rlimit.js";
 import { INIT_SCHED } from "./sched.js";
@@ -36,6 +37,8 @@ export interface KernelOptions {
   readonly epoch?: Epoch;
   readonly threadsMax?: number;
   readonly pidMax?: number;
+  /** What `Kernel.forkFromOwnerDefault` is at first; default true. */
+  readonly forkFromOwnerDefault?: boolean;
 }
 
 /**
@@ -52,17 +55,26 @@ export class Kernel {
   readonly init: Task;
   /** Pid 2, the parent of kernel threads. */
   readonly kthreadd: Task;
+  /** The pid namespaces below the machine's own. */
+  readonly pidNamespaces = new PidNamespaces();
   readonly epoch: EpochRules;
   /** Most tasks on the machine; may be changed, within what the constructor allows. */
   threadsMax: number;
   readonly pidMax: number;
+  /**
+   * Whether a vhost device whose owner says nothing has user workers, made from the owner; else
+   * they are kernel threads. Linux: module parameter fork_from_owner_default of vhost.
+   */
+  forkFromOwnerDefault: boolean;
   readonly #tasks = new Map<number, Task>();
   #lastPid = 0;
   #lastNs = 0;
 
   /** EINVAL: a sysctl outside what Linux lets it be; no such epoch. */
-  constructor({ epoch = "v6.4-merge", threadsMax = 32768, pidMax = 32768 }: KernelOptions = {}) {
+  constructor(options: KernelOptions = {}) {
+    const { epoch = "v6.4-merge", threadsMax = 32768, pidMax = 32768 } = options;
     this.epoch = mustBeEpoch(epoch);
+    this.forkFromOwnerDefault = options.forkFromOwnerDefault ?? true;
     checkRange("threadsMax", threadsMax, MIN_THREADS, MAX_THREADS);
     checkRange("pidMax", pidMax, RESERVED_PIDS + 1, PID_MAX_LIMIT);
     this.threadsMax = threadsMax;

@@ -9,7 +9,6 @@ import {
   sigmask,
 } from "../spec/signal.js";
 import { capable } from "./cred.js";
-import { doGroupExit } from "./exit.js";
 import { isHalted, updateHalt } from "./halt.js";
 import type { Kernel } from "./kernel.js";
 import type { SignalHandler, Task } from "./task.js";
@@ -117,7 +116,7 @@ function act(kernel: Kernel, task: Task, sig: number): void {
   if (action === "SIG_IGN" || (action === undefined && isIgnoredByDefault(sig))) return;
   if (action !== undefined) action(task, sig);
   else if (sigmask(sig) & SIG_KERNEL_STOP_MASK) doSignalStop(task, sig);
-  else doGroupExit(kernel, task, sig);
+  else kernel.exitGroup(task, sig);
 }
 
 /** The whole process stops; its parent may be told once. Linux: do_signal_stop(). */

@@ -35,6 +35,7 @@ export function newSignal(rlimits: Rlimits): SignalStruct {
     stopped: false,
     stopCode: 0,
     continued: false,
+    isChildSubreaper: false,
     releasedCpuTimeUs: 0,
     get cpuTimeUs() {
       return [...this.threads].reduce(

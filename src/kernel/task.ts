@@ -23,6 +23,8 @@ export interface SignalStruct {
   sharedPending: bigint;
   /** -1000 to 1000: how gladly it is killed when memory is short. Linux: oom_score_adj. */
   oomScoreAdj: number;
+  /** Inherits the orphans among its descendants. Linux: is_child_subreaper. */
+  isChildSubreaper: boolean;
   /** Stopped by SIGSTOP or its like, until SIGCONT. Linux: SIGNAL_STOP_STOPPED. */
   stopped: boolean;
   /** The signal that stopped it, until its parent was told; 0: nothing to tell. */
@@ -104,6 +106,8 @@ export class Task {
   #cgroup!: Cgroup;
   /** `null`: a kernel thread, or exited. */
   mm: Mm | null;
+  /** What a kernel thread works in, borrowed: see kthreadUseMm. Linux: active_mm. */
+  activeMm: Mm | null = null;
   /** `null`: made with `noFiles`, or exited. */
   files: Files | null;
   /** Shared with CLONE_FS. */

@@ -139,6 +139,7 @@ test("ps: processes in tree order, workers among them, threads not", () => {
     flagNames: ["PF_FORKNOEXEC", "PF_USER_WORKER"],
     uid: 1000,
     cgroup: "/t/a",
+    cpuTimeUs: 0,
     state: "R",
     nprocLimit: 16384,
   });
