@@ -33,6 +33,9 @@ export function bits(flags: readonly CloneFlag[]): number {
   }, 0);
 }
 
+/** A scheduling policy by name. */
+export type Policy = Extract<keyof typeof sched, `SCHED_${string}`>;
+
 const CAP_SETPCAP = 8;
 
 /** What prctl(2) takes a number for. */
@@ -158,7 +161,7 @@ export abstract class Attributes extends Views {
 
   schedSetscheduler(
     tid: number,
-    policy: "SCHED_NORMAL" | "SCHED_BATCH" | "SCHED_FIFO" | "SCHED_RR" | "SCHED_DEADLINE",
+    policy: Policy,
     options: { rtPriority?: number; resetOnFork?: boolean } = {},
   ): string {
     if (!/^SCHED_/.test(policy) || !Object.hasOwn(NUMBERS, policy)) {
