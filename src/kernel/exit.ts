@@ -24,8 +24,7 @@ export function doExit(kernel: Kernel, task: Task, code: number): void {
     throw new VhostError("EINVAL", `attempted to kill ${task.comm}`, { pid: task.pid });
   }
   const { mm, files } = task;
-  task.tracer = null;
-  task.tracedStop = 0;
+  exitPtrace(task);
   task.mm = null;
   task.files = null;
   task.exitCode = code;
@@ -104,6 +103,14 @@ function releaseTask(kernel: Kernel, task: Task): void {
   task.cgroup.uncharge();
   const leader = task.groupLeader;
   if (leader !== task && leader.exitState === EXIT_ZOMBIE) exitNotify(kernel, leader);
+}
+
+/** Nobody traces it, nor does it trace: who was held goes on. Linux: exit_ptrace(). */
+function exitPtrace(task: Task): void {
+  task.tracer?.tracees.delete(task);
+  for (const tracee of [task, ...task.tracees])
+    Object.assign(tracee, { tracer: null, tracedStop: 0 });
+  task.tracees.clear();
 }
 
 /** Children go to a thread of the same process that still lives, or to init. */

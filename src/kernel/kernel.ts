@@ -53,7 +53,8 @@ export class Kernel {
   readonly epoch: EpochRules;
   /** Most tasks on the machine; may be changed, within what the constructor allows. */
   threadsMax: number;
-  readonly pidMax: number;
+  /** Pids are below; may be changed, within what the constructor allows. */
+  pidMax: number;
   readonly #tasks = new Map<number, Task>();
   #lastPid = 0;
   #lastNs = 0;
