@@ -24,9 +24,24 @@ export type CloneFlag = Extract<keyof typeof sched, `CLONE_${string}`>;
 /** Linux's numbers, to be found by name. */
 const NUMBERS = { ...sched };
 
+/** Flags that change nothing that can be seen here. */
+const UNSEEN = [
+  "CLONE_VFORK",
+  "CLONE_SETTLS",
+  "CLONE_CHILD_SETTID",
+  "CLONE_CHILD_CLEARTID",
+] as const;
+
+/** A flag of clone(2) by name. */
+export type AnyCloneFlag = CloneFlag | (typeof UNSEEN)[number] | "CLONE_CLEAR_SIGHAND";
+
+const isUnseen = (flag: AnyCloneFlag): flag is Exclude<AnyCloneFlag, CloneFlag> =>
+  flag === "CLONE_CLEAR_SIGHAND" || (UNSEEN as readonly string[]).includes(flag);
+
 /** Flags by name as one number. Throws ScriptError: no such flag. */
-export function bits(flags: readonly CloneFlag[]): number {
+export function bits(flags: readonly AnyCloneFlag[]): number {
   return flags.reduce((all, flag) => {
+    if (isUnseen(flag)) return all;
     const bit: unknown = NUMBERS[flag];
     if (typeof bit === "number" && flag.startsWith("CLONE_")) return (all | bit) >>> 0;
     throw new ScriptError(`${flag} is no CLONE_ flag that the machine has`);
@@ -172,7 +187,12 @@ export abstract class Attributes extends Views {
   }
 
   schedSetaffinity(tid: number, cpus: readonly number[]): string {
-    return this.try(() => schedSetaffinity(this.task, this.target(tid), cpus));
+    return this.try(() => {
+      const task = this.target(tid);
+      const allowed = this.machine.cgroups.cpusOf(task.cgroup);
+      const within = cpus.filter((cpu) => allowed.includes(cpu));
+      schedSetaffinity(this.task, task, within);
+    });
   }
 
   /** Throws ESRCH. */
@@ -203,6 +223,17 @@ export abstract class Attributes extends Views {
         throw new SyscallError("EINVAL");
       }
       this.kernel.threadsMax = value;
+    });
+  }
+
+  /** kernel.pid_max: 301 and up. */
+  setPidMax(value: number): string {
+    return this.try(() => {
+      if (this.task.cred.euid !== 0) throw new SyscallError("EACCES");
+      if (!(value > sched.RESERVED_PIDS && value <= sched.PID_MAX_LIMIT)) {
+        throw new SyscallError("EINVAL");
+      }
+      this.kernel.pidMax = value;
     });
   }
 

@@ -2,11 +2,13 @@
 
 import { type Cgroup, cgroupAttachTask } from "#dist/kernel/cgroup.js";
 import type { Kernel } from "#dist/kernel/kernel.js";
+import { ONLINE_CPUS } from "#dist/kernel/sched.js";
 import { getSignal, isHalted, sendSignal } from "#dist/kernel/send-signal.js";
 import type { Task } from "#dist/kernel/task.js";
 import { PF_KTHREAD, PF_NO_SETAFFINITY, PID_MAX_LIMIT } from "#dist/spec/sched.js";
 import { SIGNALS } from "#dist/spec/signal.js";
 import { SyscallError } from "./errors.js";
+import { cpuList } from "./procfs.js";
 
 /** Where it is mounted. */
 export const CGROUP_MOUNT = "/sys/fs/cgroup";
@@ -23,6 +25,8 @@ export class CgroupFs {
   readonly #below = new Map<string, Set<string>>([["/", new Set(CONTROLLERS)]]);
   /** Groups of cgroup.type threaded. */
   readonly #threaded = new Set<string>();
+  /** cpuset.cpus, where it is not empty. */
+  readonly #cpus = new Map<string, readonly number[]>();
   /** Groups that were asked to be frozen, each by itself. */
   readonly #asked = new Set<string>();
   /** Most tasks that were in each at once, as far as was seen. */
@@ -84,6 +88,10 @@ export class CgroupFs {
       case "cgroup.subtree_control":
         this.#control(group, text);
         break;
+      case "cpuset.cpus":
+        this.#cpus.set(group.path, cpuNumbers(text));
+        for (const task of this.#tasksIn(group, true)) task.sched.cpus = this.cpusOf(task.cgroup);
+        break;
       case "pids.max":
         group.pidsMax = limit(text);
         break;
@@ -118,6 +126,8 @@ export class CgroupFs {
       "pids.max": () => (Number.isFinite(group.pidsMax) ? `${group.pidsMax}` : "max"),
       "pids.events": () => `max ${group.pidsEvents.all}`,
       "pids.events.local": () => `max ${group.pidsEvents.local}`,
+      "cpuset.cpus": () => cpuList(this.#cpus.get(group.path) ?? []),
+      "cpuset.cpus.effective": () => cpuList(this.cpusOf(group)),
       "cpu.stat": () => `usage_usec ${group.cpuUsageUs}`,
     };
   }
@@ -146,8 +156,12 @@ export class CgroupFs {
     // Processes live in leaves.
     if (!holdsTasks && !this.#threaded.has(group.path) && this.#controls(group).size > 0)
       fail("EBUSY");
+    const isOtherSet = this.cpusOf(group).join() !== this.cpusOf(task.cgroup).join();
     cgroupAttachTask(group, task);
-    for (const thread of task.signal.threads) getSignal(this.#kernel, thread);
+    for (const thread of task.signal.threads) {
+      if (isOtherSet) thread.sched.cpus = this.cpusOf(group);
+      getSignal(this.#kernel, thread);
+    }
   }
 
   /** Moves one thread, between groups of one domain. */
@@ -225,6 +239,13 @@ export class CgroupFs {
     return peak;
   }
 
+  /** The CPUs that tasks of a group may have: those of its next file that says so. */
+  cpusOf(group: Cgroup): readonly number[] {
+    const above = group.parent === null ? ONLINE_CPUS : this.cpusOf(group.parent);
+    const within = above.filter((cpu) => this.#cpus.get(group.path)?.includes(cpu));
+    return within.length > 0 ? within : above;
+  }
+
   /** Called whenever something may have changed. */
   observe(): void {
     for (const path of this.#made) this.#peak(this.group(path));
@@ -274,11 +295,22 @@ export class CgroupFs {
   }
 }
 
-const CONTROLLERS = ["cpu", "memory", "pids"];
+const CONTROLLERS = ["cpu", "cpuset", "memory", "pids"];
 /** Files that the root has not. */
 const ROOT_LACKS = ["cgroup.type", "cgroup.events", "cgroup.freeze", "cgroup.kill"];
 
 const parentOf = (path: string): string => path.slice(0, path.lastIndexOf("/")) || "/";
+
+/** "0-1,3" as numbers. */
+function cpuNumbers(text: string): number[] {
+  if (!/^(\d+(-\d+)?(,\d+(-\d+)?)*)?\s*$/.test(text)) fail("EINVAL");
+  const runs = text.trim() === "" ? [] : text.trim().split(",");
+  const cpus = runs.flatMap((run) => {
+    const [from = 0, to = from] = run.split("-").map(Number);
+    return Array.from({ length: Math.min(to - from + 1, 4096) }, (_, at) => from + at);
+  });
+  return cpus.every((cpu) => ONLINE_CPUS.includes(cpu)) ? cpus : fail("ERANGE");
+}
 
 function limit(text: string): number {
   if (text.trim() === "max") return Number.POSITIVE_INFINITY;

@@ -46,7 +46,7 @@ const OPEN: Record<string, (call: Call) => void> = {
   },
   VHOST_SET_OWNER: ({ dev, task }) => dev.setOwner(task),
   VHOST_GET_FORK_FROM_OWNER: ({ dev, arg }) => {
-    if (arg !== undefined) fields(arg).value = dev.forkFromOwner ? 1 : 0;
+    fields(arg).value = dev.forkFromOwner ? 1 : 0;
   },
   VHOST_SET_FORK_FROM_OWNER: (call) => {
     if (call.dev.isOwned) fail("EBUSY");
