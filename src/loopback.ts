@@ -27,7 +27,15 @@ export interface OpenOptions extends DevOptions {
   signal?: AbortSignal;
 }
 
-const OPEN_OPTIONS = ["ring", "run", "pollMicroseconds", "policy", "notifier", "signal"];
+const OPEN_OPTIONS = [
+  "ring",
+  "run",
+  "pollMicroseconds",
+  "forkFromOwner",
+  "policy",
+  "notifier",
+  "signal",
+];
 
 /** A driver's way to a device in the same program: calls instead of a bus. */
 class LoopbackTransport implements Transport {
@@ -308,6 +316,15 @@ export class Process implements AsyncDisposable {
     dev.worker.onDeath(() => {
       if (files.fds.get(fd) === file) fdClose(files, fd);
     });
+  }
+
+  /**
+   * Moves it to another control group, whatever the limits there: its threads go along, and its
+   * workers in an epoch where they are threads of it. What is charged already stays; memory, too.
+   * Throws EINVAL, ESRCH.
+   */
+  moveTo(cgroup: string): void {
+    this.#kernel.moveToCgroup(this.pid, cgroup);
   }
 
   /** Exits with `code`, and waits until its devices are closed. Idempotent. */

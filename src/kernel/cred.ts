@@ -5,6 +5,7 @@ import {
   CAP_SETUID,
   CAP_SYS_ADMIN,
   CAP_SYS_RESOURCE,
+  CLONE_NEWUSER,
   CLONE_THREAD,
   PF_NPROC_EXCEEDED,
 } from "../spec/sched.js";
@@ -64,12 +65,35 @@ export const capable = (cred: Cred, cap: number): boolean =>
 export const nsCapable = (cred: Cred, cap: number): boolean => cred.caps.has(cap);
 
 /**
- * The child's identity: with CLONE_THREAD the very object, else a copy of equal content. Side
- * effect: one more task of the user, to be given back if the fork fails. Linux: copy_creds().
+ * The child's identity: with CLONE_THREAD the very object, else a copy of equal content; with
+ * CLONE_NEWUSER in a user namespace of its own, where it has every capability. Side effect: one
+ * more task of the user, to be given back if the fork fails. Linux: copy_creds().
  */
 export function copyCreds(kernel: Kernel, current: Task, flags: number): Cred {
-  kernel.ucounts.inc(current.cred);
+  const cred = credOf(kernel, current, flags);
+  kernel.ucounts.inc(cred);
+  return cred;
+}
+
+function credOf(kernel: Kernel, current: Task, flags: number): Cred {
+  if (flags & CLONE_NEWUSER) return createUserNs(kernel, current);
   return flags & CLONE_THREAD ? current.cred : { ...current.cred };
+}
+
+/**
+ * The identity of `current` in a new user namespace: all capabilities, there. Its maker's limit
+ * holds for all who will be in it. Linux: create_user_ns().
+ */
+export function createUserNs(kernel: Kernel, { cred, signal }: Task): Cred {
+  const userNs = kernel.nextNs();
+  const isLimited = cred.uid !== 0 || cred.userNs !== 0; // Linux: enforced_nproc_rlimit()
+  kernel.ucounts.addNamespace(userNs, {
+    owner: { uid: cred.euid, userNs: cred.userNs },
+    nprocMax: isLimited ? signal.rlimits.NPROC.cur : Number.POSITIVE_INFINITY,
+  });
+  const caps = CAP_FULL_SET;
+  const capSets = { caps, capPermitted: caps, capInheritable: NO_CAPS, capAmbient: NO_CAPS };
+  return { ...cred, ...capSets, capBset: caps, keepCaps: false, userNs };
 }
 
 /**
@@ -84,17 +108,19 @@ export function commitCreds(kernel: Kernel, task: Task, cred: Cred): void {
 }
 
 /**
- * RLIMIT_NPROC, after the new task was counted: EAGAIN when that makes more than the soft limit of
- * the caller's process, or than a user namespace that it is in allows its maker. Exempt: *real* uid
- * 0, CAP_SYS_RESOURCE, CAP_SYS_ADMIN; nothing else. Side effect: the caller may execute again.
- * Linux: is_rlimit_overlimit() in copy_process().
+ * RLIMIT_NPROC, after the new task of identity `cred` was counted: EAGAIN when that makes more than
+ * the soft limit of the caller's process, or than a user namespace that it is in allows its maker.
+ * Exempt: *real* uid 0, CAP_SYS_RESOURCE, CAP_SYS_ADMIN; nothing else. Side effect: the caller may
+ * execute again. Linux: is_rlimit_overlimit() in copy_process().
  */
-export function checkNproc(kernel: Kernel, current: Task): void {
-  const { cred, signal } = current;
+export function checkNproc(kernel: Kernel, current: Task, cred: Cred): void {
+  const { signal } = current;
   const nproc = kernel.ucounts.nproc(cred.uid, cred.userNs);
   const limit = signal.rlimits.NPROC.cur;
   const isExempt =
-    cred.uid === 0 || capable(cred, CAP_SYS_RESOURCE) || capable(cred, CAP_SYS_ADMIN);
+    cred.uid === 0 ||
+    capable(current.cred, CAP_SYS_RESOURCE) ||
+    capable(current.cred, CAP_SYS_ADMIN);
   if (isExempt || !kernel.ucounts.isOver(cred, limit)) {
     current.flags &= ~PF_NPROC_EXCEEDED;
     return;

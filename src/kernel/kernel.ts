@@ -9,18 +9,21 @@ import {
   PID_MAX_LIMIT,
   RESERVED_PIDS,
 } from "../spec/sched.js";
-import { Cgroup } from "./cgroup.js";
+import { Cgroup, cgroupAttachTask } from "./cgroup.js";
 import { CAP_FULL_SET, plainCred } from "./cred.js";
 import { type Epoch, type EpochRules, epochRules } from "./epoch.js";
 import { doExit, doGroupExit } from "./exit.js";
 import { Files } from "./files.js";
 import { copyProcess, wakeUpNewTask } from "./fork.js";
+import { resched, updateHalt } from "./halt.js";
 import { makeKthreadd } from "./kthread.js";
 import { INIT_NSPROXY } from "./nsproxy.js";
-import { type PsRow, psRows } from "./ps.js";
+import { PidNamespaces } from "./pid-ns.js";
+import { type PsOptions, type PsRow, psRows } from "./ps.js";
 import { initRlimits } from "./rlimit.js";
 import { INIT_SCHED } from "./sched.js";
 import { UNCONFINED } from "./seccomp.js";
+import { getSignal } from "./send-signal.js";
 import { killPid, newSignal } from "./signal.js";
 import { type SpawnOptions, spawnProcess } from "./spawn.js";
 import { Task } from "./task.js";
@@ -34,6 +37,8 @@ export interface KernelOptions {
   readonly epoch?: Epoch;
   readonly threadsMax?: number;
   readonly pidMax?: number;
+  /** What `Kernel.forkFromOwnerDefault` is at first; default true. */
+  readonly forkFromOwnerDefault?: boolean;
 }
 
 /**
@@ -45,23 +50,32 @@ export class Kernel {
   /** Tasks by real user. */
   readonly ucounts = new Ucounts();
   /** The root of the control groups. */
-  readonly cgroupRoot = new Cgroup();
+  readonly cgroupRoot = new Cgroup(null, "", (group) => this.#onCgroupChange(group));
   /** Pid 1. Never exits; reaps orphans by itself. */
   readonly init: Task;
   /** Pid 2, the parent of kernel threads. */
   readonly kthreadd: Task;
+  /** The pid namespaces below the machine's own. */
+  readonly pidNamespaces = new PidNamespaces();
   readonly epoch: EpochRules;
   /** Most tasks on the machine; may be changed, within what the constructor allows. */
   threadsMax: number;
   /** Pids are below; may be changed, within what the constructor allows. */
   pidMax: number;
+  /**
+   * Whether a vhost device whose owner says nothing has user workers, made from the owner; else
+   * they are kernel threads. Linux: module parameter fork_from_owner_default of vhost.
+   */
+  forkFromOwnerDefault: boolean;
   readonly #tasks = new Map<number, Task>();
   #lastPid = 0;
   #lastNs = 0;
 
   /** EINVAL: a sysctl outside what Linux lets it be; no such epoch. */
-  constructor({ epoch = "v6.4-merge", threadsMax = 32768, pidMax = 32768 }: KernelOptions = {}) {
+  constructor(options: KernelOptions = {}) {
+    const { epoch = "v6.4-merge", threadsMax = 32768, pidMax = 32768 } = options;
     this.epoch = mustBeEpoch(epoch);
+    this.forkFromOwnerDefault = options.forkFromOwnerDefault ?? true;
     checkRange("threadsMax", threadsMax, MIN_THREADS, MAX_THREADS);
     checkRange("pidMax", pidMax, RESERVED_PIDS + 1, PID_MAX_LIMIT);
     this.threadsMax = threadsMax;
@@ -91,8 +105,8 @@ export class Kernel {
   }
 
   /** The processes as ps(1) lists them, each below its parent. */
-  ps(): PsRow[] {
-    return psRows(this);
+  ps(options?: PsOptions): PsRow[] {
+    return psRows(this, options);
   }
 
   /** The control group at an absolute path, made on demand. EINVAL: see Cgroup.at. */
@@ -110,7 +124,19 @@ export class Kernel {
     doGroupExit(this, task, code);
   }
 
-  /** Sends SIGKILL, or 0. See killPid. Linux: kill(2). */
+  /**
+   * Moves the process of `pid` to a group, made on demand; its threads go along, and so do its
+   * workers in an epoch where they are threads of it. ESRCH: no such task. Errors of `cgroup`.
+   * Linux: a write to cgroup.procs.
+   */
+  moveToCgroup(pid: number, path: string): void {
+    const task = this.task(pid);
+    if (task === undefined) throw new VhostError("ESRCH", `no task ${pid}`, { pid });
+    cgroupAttachTask(this.cgroup(path), task);
+    for (const thread of task.signal.threads) getSignal(this, thread);
+  }
+
+  /** Sends a signal, or 0. See killPid. Linux: kill(2). */
   kill(pid: number, sig: number): void {
     killPid(this, pid, sig);
   }
@@ -154,6 +180,15 @@ export class Kernel {
     this.#tasks.delete(task.pid);
     task.signal.threads.delete(task);
     task.parent.children.delete(task);
+  }
+
+  /** Freezing, thawing and another budget concern all tasks below. */
+  #onCgroupChange(group: Cgroup): void {
+    for (const task of this.tasks().filter(({ cgroup }) => group.contains(cgroup))) {
+      getSignal(this, task);
+      updateHalt(task);
+      resched(task);
+    }
   }
 
   /** What comes next is not counted on from it. */

@@ -16,7 +16,7 @@ import {
   CLONE_THREAD,
   CLONE_VM,
 } from "../spec/sched.js";
-import { CAP_FULL_SET, commitCreds, NO_CAPS, nsCapable } from "./cred.js";
+import { type Cred, commitCreds, createUserNs, nsCapable } from "./cred.js";
 import { unshareFiles } from "./files.js";
 import type { Kernel } from "./kernel.js";
 import type { Task } from "./task.js";
@@ -60,22 +60,24 @@ const NEW_ALL = NEW.reduce((flags, [flag]) => flags | flag, 0);
 
 /**
  * The child's namespaces: the caller's, but for those that the flags ask new. EPERM: one without
- * CAP_SYS_ADMIN. EINVAL: NEWIPC with SYSVSEM. Linux: copy_namespaces().
+ * CAP_SYS_ADMIN in the child's user namespace. EINVAL: NEWIPC with SYSVSEM; NEWPID when the caller
+ * has unshared that before. `cred`: the child's. Linux: copy_namespaces(), copy_pid_ns().
  */
-export function copyNamespaces(kernel: Kernel, current: Task, flags: number): NsProxy {
+export function copyNamespaces(kernel: Kernel, current: Task, cred: Cred, flags: number): NsProxy {
   if ((flags & NEW_ALL) === 0) return current.nsproxy;
-  mustAdminister(current, flags);
+  mustAdminister(cred, flags);
   if (flags & CLONE_NEWIPC && flags & CLONE_SYSVSEM) {
     throw new VhostError("EINVAL", "CLONE_NEWIPC does not go with CLONE_SYSVSEM", { flags });
   }
-  return renewed(kernel, current.nsproxy, flags);
+  return renewed(kernel, current, flags);
 }
 
 /**
  * Takes one task out of what it shares: namespaces, directories and umask (NEWNS and NEWUSER bring
  * that along), open files. NEWUSER comes first and gives it every capability there. Who shares
  * memory, handlers or a process by way of threads (vhost workers are some) is refused those and
- * NEWUSER: EINVAL; so is another flag. EPERM: a namespace without CAP_SYS_ADMIN. Linux: unshare().
+ * NEWUSER: EINVAL; so is another flag, and NEWPID a second time. EPERM: a namespace without
+ * CAP_SYS_ADMIN. Linux: unshare().
  */
 export function unshare(kernel: Kernel, current: Task, flags: number): void {
   if ((flags & ~UNSHARE_ALL) !== 0) {
@@ -84,10 +86,10 @@ export function unshare(kernel: Kernel, current: Task, flags: number): void {
   if ((flags & UNSHARE_ALONE) !== 0 && current.signal.threads.size > 1) {
     throw new VhostError("EINVAL", "a process of several threads keeps that", { flags });
   }
-  if (flags & CLONE_NEWUSER) unshareUser(kernel, current);
+  if (flags & CLONE_NEWUSER) commitCreds(kernel, current, createUserNs(kernel, current));
   if (flags & NEW_ALL) {
-    mustAdminister(current, flags);
-    current.nsproxy = renewed(kernel, current.nsproxy, flags);
+    mustAdminister(current.cred, flags);
+    current.nsproxy = renewed(kernel, current, flags);
   }
   if (flags & (CLONE_FS | CLONE_NEWNS | CLONE_NEWUSER)) current.fs = { ...current.fs };
   if (flags & CLONE_FILES) current.files = unshareFiles(current.files);
@@ -96,31 +98,15 @@ export function unshare(kernel: Kernel, current: Task, flags: number): void {
 const UNSHARE_ALONE = CLONE_NEWUSER | CLONE_THREAD | CLONE_SIGHAND | CLONE_VM;
 const UNSHARE_ALL = NEW_ALL | UNSHARE_ALONE | CLONE_FS | CLONE_FILES | CLONE_SYSVSEM;
 
-function unshareUser(kernel: Kernel, current: Task): void {
-  const caps = CAP_FULL_SET;
-  const capSets = {
-    caps,
-    capPermitted: caps,
-    capInheritable: NO_CAPS,
-    capAmbient: NO_CAPS,
-    capBset: caps,
-  };
-  const { cred, signal } = current;
-  const userNs = kernel.nextNs();
-  const isLimited = cred.uid !== 0 || cred.userNs !== 0; // Linux: enforced_nproc_rlimit()
-  kernel.ucounts.addNamespace(userNs, {
-    owner: { uid: cred.euid, userNs: cred.userNs },
-    nprocMax: isLimited ? signal.rlimits.NPROC.cur : Number.POSITIVE_INFINITY,
-  });
-  commitCreds(kernel, current, { ...cred, ...capSets, userNs });
-}
-
-function renewed(kernel: Kernel, old: NsProxy, flags: number): NsProxy {
+function renewed(kernel: Kernel, { nsproxy: old, pidNs, pid }: Task, flags: number): NsProxy {
+  if (flags & CLONE_NEWPID && old.pidForChildren !== pidNs) {
+    throw new VhostError("EINVAL", "its children have a pid namespace already", { pid });
+  }
   const fresh = NEW.filter(([flag]) => flags & flag).map(([, name]) => [name, kernel.nextNs()]);
   return { ...old, ...Object.fromEntries(fresh) };
 }
 
-function mustAdminister({ cred, pid }: Task, flags: number): void {
+function mustAdminister(cred: Cred, flags: number): void {
   if (nsCapable(cred, CAP_SYS_ADMIN)) return;
-  throw new VhostError("EPERM", "a new namespace needs CAP_SYS_ADMIN", { pid, flags });
+  throw new VhostError("EPERM", "a new namespace needs CAP_SYS_ADMIN", { uid: cred.uid, flags });
 }

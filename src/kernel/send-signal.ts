@@ -9,9 +9,11 @@ import {
   sigmask,
 } from "../spec/signal.js";
 import { capable } from "./cred.js";
-import { doGroupExit } from "./exit.js";
+import { isHalted, updateHalt } from "./halt.js";
 import type { Kernel } from "./kernel.js";
 import type { SignalHandler, Task } from "./task.js";
+
+export { isHalted } from "./halt.js";
 
 const { SIGKILL, SIGCONT, SIGSTOP } = SIGNALS;
 
@@ -44,6 +46,7 @@ export function sendSignal(kernel: Kernel, task: Task, sig: number, group: boole
   }
   const others = group || continued ? [...signal.threads] : [];
   for (const thread of new Set([task, ...others])) getSignal(kernel, thread);
+  for (const thread of signal.threads) updateHalt(thread);
 }
 
 /**
@@ -61,15 +64,6 @@ export function getSignal(kernel: Kernel, task: Task): void {
 
 /** Whether something waits that the task would take. Linux: signal_pending(). */
 export const signalPending = (task: Task): boolean => nextSignal(task) !== 0;
-
-/**
- * Whether a living task may not run: its process is stopped, its cgroup frozen, its tracer holds
- * it. Kernel threads and the merge's workers, which never look for signals, always run.
- */
-export function isHalted({ sighand, signal, cgroup, tracedStop }: Task): boolean {
-  if (sighand.ignoreAll) return false;
-  return signal.stopped || cgroup.isFrozen || tracedStop !== 0;
-}
 
 /** Stop signals and SIGCONT take each other back. Returns whether the process goes on by it. */
 function prepare(task: Task, sig: number): boolean {
@@ -122,7 +116,7 @@ function act(kernel: Kernel, task: Task, sig: number): void {
   if (action === "SIG_IGN" || (action === undefined && isIgnoredByDefault(sig))) return;
   if (action !== undefined) action(task, sig);
   else if (sigmask(sig) & SIG_KERNEL_STOP_MASK) doSignalStop(kernel, task, sig);
-  else doGroupExit(kernel, task, sig);
+  else kernel.exitGroup(task, sig);
 }
 
 /**
@@ -132,6 +126,7 @@ function act(kernel: Kernel, task: Task, sig: number): void {
 function doSignalStop(kernel: Kernel, { signal }: Task, sig: number): void {
   if (sig !== SIGSTOP && isOrphaned(kernel, signal)) return;
   if (!signal.stopped) Object.assign(signal, { stopped: true, stopCode: sig, continued: false });
+  for (const thread of signal.threads) updateHalt(thread);
 }
 
 /** Whether no process of the group has a parent in another group of the session. */

@@ -30,7 +30,10 @@ export interface InlineRun {
 /** `name`: comm of the worker, cut to 15 bytes; vhost gives `vhost-<pid of the caller>`. */
 export type VhostTaskOptions = { readonly name: string } & (ThreadRun | InlineRun);
 
-/** A worker of a vhost device. Made by vhostTaskCreate alone. Linux: vhost_task. */
+/**
+ * A worker of a vhost device, user worker or kernel thread. Made by vhostTaskCreate and
+ * vhostKthreadCreate alone. Linux: vhost_task; or a kthread, by vhost_worker's ops.
+ */
 export class VhostTask implements AsyncDisposable {
   readonly kernel: Kernel;
   readonly task: Task;
@@ -46,6 +49,7 @@ export class VhostTask implements AsyncDisposable {
     this.kernel = kernel;
     this.task = task;
     this.waker = new Waker(task.words, wake);
+    task.waker = this.waker;
     this.#thread = thread;
     this.exited = thread.exited;
   }
@@ -97,7 +101,7 @@ export function vhostTaskCreate(kernel: Kernel, owner: Task, options: VhostTaskO
     ignoreSignals,
     name: options.name,
     fn: (child) => {
-      thread = makeThread(child, options);
+      thread = makeWorkerThread(child, options);
       return thread;
     },
   });
@@ -124,7 +128,9 @@ export function vhostTaskStop(vtsk: VhostTask, graceMs = STOP_GRACE_MS): Promise
   return vtsk.stop(graceMs);
 }
 
-function makeThread(task: Task, options: VhostTaskOptions): Thread {
+/** What runs a worker's task, as it was asked for; asleep. */
+export function makeWorkerThread(task: Task, options: VhostTaskOptions): Thread {
   if (options.run === "inline") return new InlineThread();
-  return new WorkerThread({ ...options, name: task.comm, words: task.words });
+  const { comm: name, words, cgroup } = task;
+  return new WorkerThread({ ...options, name, words, cgroups: cgroup.cpu.buffer });
 }

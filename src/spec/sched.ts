@@ -66,6 +66,13 @@ export const TASK_COMM_LEN = 16;
 export const TASK_RUNNING = 0x0;
 /** Task state: sleeps, or is about to; a wake-up ends it. */
 export const TASK_INTERRUPTIBLE = 0x1;
+/** Task state: stopped by a signal, or by its tracer. */
+export const __TASK_STOPPED = 0x4;
+/**
+ * Task state: runs, but its group has used up its CPU time. Of this model alone: Linux takes such a
+ * task off the queue, and its state is TASK_RUNNING.
+ */
+export const TASK_THROTTLED = 0x10000;
 /** Task state: has exited. */
 export const TASK_DEAD = 0x80;
 /** Task state: made by copy_process, not started yet. */
@@ -76,6 +83,10 @@ export const EXIT_DEAD = 0x10;
 /** Exit state: ended, and waits for its parent to ask how; still counted. */
 export const EXIT_ZOMBIE = 0x20;
 
+/** wait4 option: children of the calling thread alone, not of its process's others. */
+export const __WNOTHREAD = 0x20000000;
+/** wait4 option: children whatever their exit signal. */
+export const __WALL = 0x40000000;
 /** wait4 option: children whose exit signal is not SIGCHLD, instead of those whose is. */
 export const __WCLONE = 0x80000000;
 
@@ -106,6 +117,8 @@ export const CAP_KILL = 5;
 export const CAP_SETGID = 6;
 /** Capability number: to become any user. */
 export const CAP_SETUID = 7;
+/** Capability number: to trace other users' tasks. */
+export const CAP_SYS_PTRACE = 19;
 /** Capability number: to schedule as one likes. */
 export const CAP_SYS_NICE = 23;
 /** The highest capability number there is. */
