@@ -10,6 +10,7 @@ import {
   setresuid,
 } from "#dist/kernel/cred.js";
 import { unshare } from "#dist/kernel/nsproxy.js";
+import { setChildSubreaper } from "#dist/kernel/reparent.js";
 import { doPrlimit, type Resource, type Rlimit } from "#dist/kernel/rlimit.js";
 import { schedSetaffinity, schedSetscheduler, setUserNice } from "#dist/kernel/sched.js";
 import { seccompSetModeFilter } from "#dist/kernel/seccomp.js";
@@ -56,7 +57,8 @@ const CAP_SETPCAP = 8;
 /** What prctl(2) takes a number for. */
 export type PrctlNumber =
   | ("PR_SET_NO_NEW_PRIVS" | "PR_SET_KEEPCAPS" | "PR_SET_TIMERSLACK")
-  | ("PR_CAPBSET_DROP" | "PR_CAP_AMBIENT_RAISE" | "PR_SET_DUMPABLE");
+  | ("PR_CAPBSET_DROP" | "PR_CAP_AMBIENT_RAISE" | "PR_SET_DUMPABLE")
+  | "PR_SET_CHILD_SUBREAPER";
 
 const PRCTL: Record<PrctlNumber, (proc: Attributes, value: number) => void> = {
   PR_SET_NO_NEW_PRIVS: ({ task }, value) => {
@@ -81,6 +83,7 @@ const PRCTL: Record<PrctlNumber, (proc: Attributes, value: number) => void> = {
     if (!capPermitted.has(value) || !capInheritable.has(value)) throw new SyscallError("EPERM");
     proc.commit({ capAmbient: new Set([...capAmbient, value]) });
   },
+  PR_SET_CHILD_SUBREAPER: ({ task }, value) => setChildSubreaper(task, value !== 0),
   PR_SET_DUMPABLE: (_, value) => {
     if (value !== 0 && value !== 1) throw new SyscallError("EINVAL");
   },

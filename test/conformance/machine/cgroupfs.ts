@@ -25,6 +25,8 @@ export class CgroupFs {
   readonly #below = new Map<string, Set<string>>([["/", new Set(CONTROLLERS)]]);
   /** Groups of cgroup.type threaded. */
   readonly #threaded = new Set<string>();
+  /** CPU time that groups had used when their limit was set. */
+  readonly #usedBefore = new WeakMap<Cgroup, number>();
   /** cpuset.cpus, where it is not empty. */
   readonly #cpus = new Map<string, readonly number[]>();
   /** Groups that were asked to be frozen, each by itself. */
@@ -92,8 +94,14 @@ export class CgroupFs {
         this.#cpus.set(group.path, cpuNumbers(text));
         for (const task of this.#tasksIn(group, true)) task.sched.cpus = this.cpusOf(task.cgroup);
         break;
+      case "cpu.max":
+        this.#setCpuMax(group, text);
+        break;
+      case "memory.max":
+        group.memoryMax = /^(max|\d+)\s*$/.test(text) ? maxOf(text) : fail("EINVAL");
+        break;
       case "pids.max":
-        group.pidsMax = limit(text);
+        group.pidsMax = pidsLimit(text);
         break;
       default:
         fail(this.#lines(group)[file] ? "EINVAL" : "ENOENT");
@@ -123,12 +131,15 @@ export class CgroupFs {
       "cgroup.freeze": () => `${Number(this.#asked.has(group.path))}`,
       "pids.current": () => `${group.pidsCurrent}`,
       "pids.peak": () => `${this.#peak(group)}`,
-      "pids.max": () => (Number.isFinite(group.pidsMax) ? `${group.pidsMax}` : "max"),
+      "pids.max": () => maxText(group.pidsMax),
       "pids.events": () => `max ${group.pidsEvents.all}`,
       "pids.events.local": () => `max ${group.pidsEvents.local}`,
       "cpuset.cpus": () => cpuList(this.#cpus.get(group.path) ?? []),
       "cpuset.cpus.effective": () => cpuList(this.cpusOf(group)),
-      "cpu.stat": () => `usage_usec ${group.cpuUsageUs}`,
+      "cpu.stat": () => this.#cpuStat(group),
+      "cpu.max": () => `${maxText(group.cpuMax.quotaUs)} ${group.cpuMax.periodUs}`,
+      "memory.current": () => `${group.memoryCurrent}`,
+      "memory.max": () => maxText(group.memoryMax),
     };
   }
 
@@ -136,9 +147,11 @@ export class CgroupFs {
     const at = path.lastIndexOf("/");
     const folder = path.slice(0, at) || "/";
     const file = path.slice(at + 1);
-    const hasPids = folder !== "/" && this.#below.get(parentOf(folder))?.has("pids") === true;
+    const controller = file.slice(0, file.indexOf("."));
+    const isControlled = CONTROLLERS.includes(controller) && file !== "cpu.stat";
+    const hasIt = folder !== "/" && this.#below.get(parentOf(folder))?.has(controller) === true;
     if (folder === "/" && ROOT_LACKS.includes(file)) fail("ENOENT");
-    if (file.startsWith("pids.") && !hasPids) fail("ENOENT");
+    if (isControlled && !hasIt) fail("ENOENT");
     return [this.group(folder), file];
   }
 
@@ -246,6 +259,30 @@ export class CgroupFs {
     return within.length > 0 ? within : above;
   }
 
+  #setCpuMax(group: Cgroup, text: string): void {
+    const words = /^(max|\d+)(?:\s+(\d+))?\s*$/.exec(text) ?? fail("EINVAL");
+    const periodUs = words[2] === undefined ? group.cpuMax.periodUs : Number(words[2]);
+    group.cpuMax = { quotaUs: maxOf(words[1] ?? "max"), periodUs };
+    this.#usedBefore.set(group, group.cpuUsageUs);
+  }
+
+  /** Workers here never rest while they have work: each quota that was used up has held them up. */
+  #cpuStat(group: Cgroup): string {
+    const { quotaUs, periodUs } = group.cpuMax;
+    const used = group.cpuUsageUs - (this.#usedBefore.get(group) ?? 0);
+    const throttled = Number.isFinite(quotaUs) ? Math.floor(used / quotaUs) : 0;
+    const lines = {
+      usage_usec: group.cpuUsageUs,
+      user_usec: 0,
+      system_usec: group.cpuUsageUs,
+      nr_periods: Number.isFinite(quotaUs) ? Math.ceil(used / quotaUs) : 0,
+      nr_throttled: throttled,
+      throttled_usec: throttled * Math.max(0, periodUs - quotaUs),
+    };
+    const names = Object.entries(lines).map(([name, value]) => `${name} ${value || 0}`);
+    return names.join("\n");
+  }
+
   /** Called whenever something may have changed. */
   observe(): void {
     for (const path of this.#made) this.#peak(this.group(path));
@@ -312,7 +349,11 @@ function cpuNumbers(text: string): number[] {
   return cpus.every((cpu) => ONLINE_CPUS.includes(cpu)) ? cpus : fail("ERANGE");
 }
 
-function limit(text: string): number {
+const maxText = (max: number): string => (Number.isFinite(max) ? `${max}` : "max");
+const maxOf = (text: string): number =>
+  text.trim() === "max" ? Number.POSITIVE_INFINITY : Number(text);
+
+function pidsLimit(text: string): number {
   if (text.trim() === "max") return Number.POSITIVE_INFINITY;
   const max = /^\d+\s*$/.test(text) ? Number(text) : -1;
   return max >= 0 && max <= PID_MAX_LIMIT ? max : fail("EINVAL");

@@ -3,7 +3,7 @@
 
 import { commitCreds, execCred } from "#dist/kernel/cred.js";
 import { beginNewExec } from "#dist/kernel/exec.js";
-import { kernelWait4 } from "#dist/kernel/exit.js";
+import { doWait, type Waited } from "#dist/kernel/exit.js";
 import { copyProcess, wakeUpNewTask } from "#dist/kernel/fork.js";
 import type { Mm } from "#dist/kernel/mm.js";
 import { checkKillPermission, getSignal, isHalted, sendSignal } from "#dist/kernel/send-signal.js";
@@ -122,14 +122,14 @@ export class Proc extends Attributes {
     this.call(() => this.kernel.exitGroup(this.task, code << 8));
   }
 
-  /** What became of a child, which has to be known: "exit 7", "signal 9"; of a tracee, or with
+  /** What became of a child (-1: any), which has to be known: "exit 7", "signal 9"; of a tracee, or with
    * WUNTRACED, once each, "stopped sig 19"; with WCONTINUED "continued". Throws ECHILD. */
   wait(pid: number, ...options: ("WUNTRACED" | "WCONTINUED")[]): string {
     const child = this.kernel.task(pid);
     if (child?.tracer === this.task && child.tracedStop !== 0) {
       return `stopped sig ${child.tracedStop}`;
     }
-    const code = this.#wait4(pid);
+    const code = this.#wait4(pid)?.code ?? null;
     const { stopCode = 0, continued = false } = child?.signal ?? {};
     if (code === null && options.includes("WUNTRACED") && child && stopCode !== 0) {
       child.signal.stopCode = 0;
@@ -145,15 +145,12 @@ export class Proc extends Attributes {
 
   /** waitpid(pid, WNOHANG): `pid`, and the child is gone; or 0. Throws ECHILD. */
   waitNoHang(pid: number): number {
-    return this.#wait4(pid) === null ? 0 : pid;
+    return this.#wait4(pid)?.pid ?? 0;
   }
 
-  #wait4(pid: number): number | null {
-    return this.call(() => {
-      const child = this.kernel.task(pid);
-      const isClone = child !== undefined && child.exitSignal !== SIGNALS.SIGCHLD;
-      return kernelWait4(this.kernel, this.task, pid, isClone ? sched.__WCLONE : 0);
-    });
+  /** Children of any kind, as with __WALL. */
+  #wait4(pid: number): Waited | null {
+    return this.call(() => doWait(this.kernel, this.task, pid, sched.__WALL));
   }
 
   /** Signals a process, or below 0 a process group; with sig 0, only asks. */
