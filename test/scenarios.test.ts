@@ -51,6 +51,13 @@ describe.each([
   });
 });
 
+test("the model of devices agrees with the recorded kernel wherever it can say it", async () => {
+  const records = readScenarios(RECORDS).filter((record) => record.area === "ioctl");
+  const [score] = await runScenarios(records, SCRIPTS);
+  expect(score?.differences).toEqual([]);
+  expect(score?.agree).toBe(14);
+});
+
 describe("npm run conformance -- scenarios", () => {
   test("prints a score, and fails when a value differs", () => {
     const records = readFileSync(RECORDS, "utf8").replace(

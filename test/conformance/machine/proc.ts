@@ -122,8 +122,10 @@ export class Proc extends Attributes {
     this.call(() => this.kernel.exitGroup(this.task, code << 8));
   }
 
-  /** What became of a child (-1: any), which has to be known: "exit 7", "signal 9"; of a tracee, or with
-   * WUNTRACED, once each, "stopped sig 19"; with WCONTINUED "continued". Throws ECHILD. */
+  /**
+   * What became of a child (-1: any), which has to be known: "exit 7", "signal 9"; of a tracee, or
+   * with WUNTRACED, once each, "stopped sig 19"; with WCONTINUED "continued". Throws ECHILD.
+   */
   wait(pid: number, ...options: ("WUNTRACED" | "WCONTINUED")[]): string {
     const child = this.kernel.task(pid);
     if (child?.tracer === this.task && child.tracedStop !== 0) {
