@@ -1,6 +1,6 @@
 import { accountCpu, cgroupAttachTask } from "../kernel/cgroup.js";
 import { unshare } from "../kernel/nsproxy.js";
-import { ptraceAttach } from "../kernel/ptrace.js";
+import { ptraceAttach, ptraceDetach } from "../kernel/ptrace.js";
 import { doPrlimit } from "../kernel/rlimit.js";
 import { setUserNice } from "../kernel/sched.js";
 import type { Task } from "../kernel/task.js";
@@ -135,6 +135,9 @@ export const IDENTITY: readonly Property[] = [
     },
   },
   ofDisk("traced by root (PTRACE_ATTACH)", ({ worker }, { kernel }) => {
-    return attempt(() => ptraceAttach(kernel.model.init, worker)).replace("made", "allowed");
+    const { init } = kernel.model;
+    const outcome = attempt(() => ptraceAttach(init, worker));
+    if (worker.tracer === init) ptraceDetach(init, worker);
+    return outcome.replace("made", "allowed");
   }),
 ];
