@@ -1,4 +1,6 @@
+import type { Cgroup } from "./kernel/cgroup.js";
 import { Kernel as TaskKernel } from "./kernel/kernel.js";
+import type { PsOptions, PsRow } from "./kernel/ps.js";
 import type { SpawnOptions } from "./kernel/spawn.js";
 import { Process } from "./loopback.js";
 
@@ -19,9 +21,25 @@ export class Kernel {
     return new Process(this.model, this.model.spawn(options));
   }
 
-  /** The processes as ps(1) lists them, each below its parent. */
-  ps(): ReturnType<TaskKernel["ps"]> {
-    return this.model.ps();
+  /** The processes as ps(1) lists them, each below its parent; with `threads` as `ps -eL`. */
+  ps(options?: PsOptions): PsRow[] {
+    return this.model.ps(options);
+  }
+
+  /**
+   * The control group at an absolute path like "/tenants/a", made on demand: its limits may be set
+   * at any time, and hold for the real threads. Throws EINVAL for a path that climbs out.
+   */
+  cgroup(path: string): Cgroup {
+    return this.model.cgroup(path);
+  }
+
+  /**
+   * Sends a signal by its number, to a process or a worker: SIGKILL 9, SIGSTOP 19, SIGCONT 18, …; 0
+   * asks whether there is one. Throws ESRCH, EINVAL.
+   */
+  kill(pid: number, sig: number): void {
+    this.model.kill(pid, sig);
   }
 }
 
@@ -46,6 +64,9 @@ export type {
 export { HOSTILE_SHAPES } from "./driver/hostile/hostile-shapes.js";
 export type { HostileStage } from "./driver/hostile/hostile-stage.js";
 export type { ProbeOptions } from "./driver/probe.js";
+export type { Cgroup } from "./kernel/cgroup.js";
+export type { CpuMax, CpuStat } from "./kernel/cpu-bandwidth.js";
+export type { PsOptions, PsRow, PsState } from "./kernel/ps.js";
 export type { SpawnOptions } from "./kernel/spawn.js";
 export { OpenDevice, type OpenOptions, Process } from "./loopback.js";
 export { type Errno, VhostError } from "./spec/errno.js";

@@ -318,6 +318,15 @@ export class Process implements AsyncDisposable {
     });
   }
 
+  /**
+   * Moves it to another control group, whatever the limits there: its threads go along, and its
+   * workers in an epoch where they are threads of it. What is charged already stays; memory, too.
+   * Throws EINVAL, ESRCH.
+   */
+  moveTo(cgroup: string): void {
+    this.#kernel.moveToCgroup(this.pid, cgroup);
+  }
+
   /** Exits with `code`, and waits until its devices are closed. Idempotent. */
   async exit(code = 0): Promise<void> {
     const devices = [...this.#devices];

@@ -8,12 +8,13 @@ const PLAIN = { style: { head: [], border: [], compact: true } };
 
 /** The task table as a tree. */
 export function processTable(rows: readonly PsRow[]): string {
-  const head = ["PID", "PPID", "COMMAND", "FLAGS", "UID", "NPROC", "CGROUP", "S"];
+  const head = ["PID", "PPID", "COMMAND", "FLAGS", "UID", "NPROC", "CGROUP", "TIME", "S"];
   const table = new Table({ ...PLAIN, head });
   for (const row of rows) {
     const { depth, pid, ppid, comm, flagNames, uid, nprocLimit, cgroup, state } = row;
+    const time = `${(row.cpuTimeUs / 1000).toFixed(0)} ms`;
     const command = `${"  ".repeat(depth)}${comm}`;
-    table.push([pid, ppid, command, flagNames.join("\n"), uid, nprocLimit, cgroup, state]);
+    table.push([pid, ppid, command, flagNames.join("\n"), uid, nprocLimit, cgroup, time, state]);
   }
   return table.toString();
 }

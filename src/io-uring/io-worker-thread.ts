@@ -21,6 +21,7 @@ import type { Job } from "./ops.js";
  */
 export function ioWorker({ memory, port }: IoWorkerArg, current: CurrentTask): void {
   for (;;) {
+    if (!current.mayRun()) current.hold();
     current.setState(TASK_INTERRUPTIBLE); // S1: before the look for a job
     const received = receiveMessageOnPort(port);
     if (received === undefined) {

@@ -37,7 +37,14 @@ export class IoWorkerThread extends WorkerThread implements IoThread<JobWork> {
     const { port1, port2 } = new MessageChannel();
     const arg: IoWorkerArg = { memory, port: port2 };
     const fn = { module: new URL("./io-worker-thread.js", import.meta.url).href, name: "ioWorker" };
-    super({ fn, arg, transfer: [port2], name: task.comm, words: task.words });
+    super({
+      fn,
+      arg,
+      transfer: [port2],
+      name: task.comm,
+      words: task.words,
+      cgroups: task.cgroup.cpu.buffer,
+    });
     this.#port = port1;
     this.#words = task.words;
     this.#waker = new Waker(task.words);

@@ -131,8 +131,9 @@ export function reap(kernel: Kernel, task: Task): boolean {
 function releaseTask(kernel: Kernel, task: Task): void {
   task.exitState = EXIT_DEAD;
   kernel.detach(task);
-  kernel.ucounts.dec(task.cred.uid);
+  kernel.ucounts.dec(task.cred);
   task.cgroup.uncharge();
+  task.signal.releasedCpuTimeUs += task.cpuTimeUs;
   const leader = task.groupLeader;
   if (leader !== task && leader.exitState === EXIT_ZOMBIE) exitNotify(kernel, leader);
 }

@@ -31,6 +31,7 @@ import type { Cgroup } from "./cgroup.js";
 import { checkNproc, copyCreds } from "./cred.js";
 import { doExit } from "./exit.js";
 import { copyFiles, putFiles } from "./files.js";
+import { hasThread, showHalt, updateHalt } from "./halt.js";
 import type { Kernel } from "./kernel.js";
 import { copyMm, mmput } from "./mm.js";
 import { copyNamespaces } from "./nsproxy.js";
@@ -115,6 +116,7 @@ export function wakeUpNewTask(task: Task): void {
     throw new VhostError("EINVAL", "a task is started once", { pid: task.pid });
   }
   task.state = TASK_RUNNING;
+  if (!hasThread(task)) showHalt(task);
   task.thread?.start();
 }
 
@@ -160,15 +162,15 @@ function buildTask(
 ): Task {
   const { flags } = args;
   const cred = copyCreds(kernel, current, flags);
-  undo.push(() => kernel.ucounts.dec(cred.uid));
-  checkNproc(kernel, current);
+  undo.push(() => kernel.ucounts.dec(cred));
+  checkNproc(kernel, current, cred);
   kernel.checkThreadsMax();
   const sched = schedFork(current);
   const files = copyFiles(current, args);
   undo.push(() => putFiles(files));
   const sighand = copySighand(current, args);
   const signal = copySignal(current, flags);
-  const mm = copyMm(current, flags);
+  const mm = copyMm(current, flags, args.cgroup ?? current.cgroup);
   undo.push(() => mmput(mm));
   const nsproxy = copyNamespaces(kernel, current, cred, flags);
   kernel.pidNamespaces.checkOpen(nsproxy.pidForChildren);
@@ -185,6 +187,7 @@ function buildTask(
   const task = new Task({ ...kin, ...shared, ...own, ...inherited(current, flags) });
   copyThread(kernel, task, args);
   kernel.attach(task);
+  updateHalt(task); // born into a stopped process, a frozen group
   kernel.pidNamespaces.enter(current, task);
   return task;
 }

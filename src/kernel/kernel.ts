@@ -9,22 +9,25 @@ import {
   PID_MAX_LIMIT,
   RESERVED_PIDS,
 } from "../spec/sched.js";
-import { Cgroup } from "./cgroup.js";
-import { CAP_FULL_SET, plainCred, Ucounts } from "./cred.js";
+import { Cgroup, cgroupAttachTask } from "./cgroup.js";
+import { CAP_FULL_SET, plainCred } from "./cred.js";
 import { type Epoch, type EpochRules, epochRules } from "./epoch.js";
 import { doExit, doGroupExit } from "./exit.js";
 import { Files } from "./files.js";
 import { copyProcess, wakeUpNewTask } from "./fork.js";
+import { resched, updateHalt } from "./halt.js";
 import { makeKthreadd } from "./kthread.js";
 import { INIT_NSPROXY } from "./nsproxy.js";
 import { PidNamespaces } from "./pid-ns.js";
-import { type PsRow, psRows } from "./ps.js";
+import { type PsOptions, type PsRow, psRows } from "./ps.js";
 import { initRlimits } from "./rlimit.js";
-import { ONLINE_CPUS } from "./sched.js";
+import { INIT_SCHED } from "./sched.js";
 import { UNCONFINED } from "./seccomp.js";
+import { getSignal } from "./send-signal.js";
 import { killPid, newSignal } from "./signal.js";
 import { type SpawnOptions, spawnProcess } from "./spawn.js";
 import { Task } from "./task.js";
+import { Ucounts } from "./ucounts.js";
 
 /**
  * The two sysctls: kernel.threads-max (20 and up) and kernel.pid_max (301 and up; pids are below);
@@ -47,7 +50,7 @@ export class Kernel {
   /** Tasks by real user. */
   readonly ucounts = new Ucounts();
   /** The root of the control groups. */
-  readonly cgroupRoot = new Cgroup();
+  readonly cgroupRoot = new Cgroup(null, "", (group) => this.#onCgroupChange(group));
   /** Pid 1. Never exits; reaps orphans by itself. */
   readonly init: Task;
   /** Pid 2, the parent of kernel threads. */
@@ -101,8 +104,8 @@ export class Kernel {
   }
 
   /** The processes as ps(1) lists them, each below its parent. */
-  ps(): PsRow[] {
-    return psRows(this);
+  ps(options?: PsOptions): PsRow[] {
+    return psRows(this, options);
   }
 
   /** The control group at an absolute path, made on demand. EINVAL: see Cgroup.at. */
@@ -120,7 +123,19 @@ export class Kernel {
     doGroupExit(this, task, code);
   }
 
-  /** Sends SIGKILL, or 0. See killPid. Linux: kill(2). */
+  /**
+   * Moves the process of `pid` to a group, made on demand; its threads go along, and so do its
+   * workers in an epoch where they are threads of it. ESRCH: no such task. Errors of `cgroup`.
+   * Linux: a write to cgroup.procs.
+   */
+  moveToCgroup(pid: number, path: string): void {
+    const task = this.task(pid);
+    if (task === undefined) throw new VhostError("ESRCH", `no task ${pid}`, { pid });
+    cgroupAttachTask(this.cgroup(path), task);
+    for (const thread of task.signal.threads) getSignal(this, thread);
+  }
+
+  /** Sends a signal, or 0. See killPid. Linux: kill(2). */
   kill(pid: number, sig: number): void {
     killPid(this, pid, sig);
   }
@@ -166,6 +181,15 @@ export class Kernel {
     task.parent.children.delete(task);
   }
 
+  /** Freezing, thawing and another budget concern all tasks below. */
+  #onCgroupChange(group: Cgroup): void {
+    for (const task of this.tasks().filter(({ cgroup }) => group.contains(cgroup))) {
+      getSignal(this, task);
+      updateHalt(task);
+      resched(task);
+    }
+  }
+
   /** What comes next is not counted on from it. */
   #checkFree(pid: number): number {
     checkRange("a pid", pid, 1, this.pidMax - 1);
@@ -182,7 +206,7 @@ export class Kernel {
 
 /** Pid 0, the one task that no task made; in no table, but counted as root's. Linux: INIT_TASK. */
 function initTask(kernel: Kernel): Task {
-  kernel.ucounts.inc(0);
+  kernel.ucounts.inc({ uid: 0, userNs: 0 });
   return new Task({
     pid: 0,
     groupLeader: null,
@@ -197,7 +221,7 @@ function initTask(kernel: Kernel): Task {
     mm: null,
     files: new Files(),
     fs: { umask: 0o022, cwd: "/" },
-    sched: { policy: 0, nice: 0, rtPriority: 0, resetOnFork: false, cpus: ONLINE_CPUS },
+    sched: INIT_SCHED,
     nsproxy: INIT_NSPROXY,
     confinement: UNCONFINED,
     blocked: 0n,

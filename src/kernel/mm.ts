@@ -1,5 +1,6 @@
 import { VhostError } from "../spec/errno.js";
 import { CLONE_VM } from "../spec/sched.js";
+import type { Cgroup } from "./cgroup.js";
 import type { Task } from "./task.js";
 
 /** Bytes of a page of linear memory. */
@@ -12,15 +13,23 @@ export const MEMORY_BYTES_DEFAULT = 16 * 2 ** 20;
 /** An address space: one shared linear memory of fixed size. Linux: mm_struct. */
 export class Mm {
   readonly memory: WebAssembly.Memory;
+  /** Where its bytes are charged as long as it has users; its users may move, it does not. */
+  readonly cgroup: Cgroup;
   /** Tasks that live in it. Linux: mm_users. */
   users = 1;
 
-  /** An empty address space with one user. ENOMEM: the host has no room. Linux: mm_alloc(). */
-  constructor(bytes: number) {
+  /**
+   * An empty address space with one user, all of it charged to `cgroup`. ENOMEM: memory.max of a
+   * group on the path, or the host has no room. Linux: mm_alloc().
+   */
+  constructor(bytes: number, cgroup: Cgroup) {
+    cgroup.tryChargeMemory(bytes);
+    this.cgroup = cgroup;
     const pages = bytes / WASM_PAGE_BYTES;
     try {
       this.memory = new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true });
     } catch (error) {
+      cgroup.unchargeMemory(bytes);
       throw new VhostError("ENOMEM", `the host has no ${bytes} bytes of memory`, { bytes }, error);
     }
   }
@@ -36,9 +45,10 @@ export function checkMemoryBytes(bytes: number): void {
 
 /**
  * The child's address space: none when the caller has none; with CLONE_VM the caller's, one user
- * more; else a copy of every byte (ENOMEM: no room for it). Linux: copy_mm(), dup_mm().
+ * more; else a copy of every byte, charged to `cgroup` (ENOMEM: no room for it). Linux: copy_mm(),
+ * dup_mm().
  */
-export function copyMm(current: Task, flags: number): Mm | null {
+export function copyMm(current: Task, flags: number, cgroup: Cgroup): Mm | null {
   const old = current.mm;
   if (old === null) return null;
   if (flags & CLONE_VM) {
@@ -46,7 +56,7 @@ export function copyMm(current: Task, flags: number): Mm | null {
     return old;
   }
   const from = new Uint8Array(old.memory.buffer);
-  const mm = new Mm(from.byteLength);
+  const mm = new Mm(from.byteLength, cgroup);
   new Uint8Array(mm.memory.buffer).set(from);
   return mm;
 }
@@ -56,7 +66,12 @@ export function mmget(mm: Mm | null): void {
   if (mm !== null) mm.users++;
 }
 
-/** One user less. The memory goes when nothing refers to it any more. Linux: mmput(). */
+/**
+ * One user less. With the last, its group's charge ends; the memory itself goes when nothing refers
+ * to it any more. Linux: mmput().
+ */
 export function mmput(mm: Mm | null): void {
-  if (mm !== null) mm.users--;
+  if (mm === null) return;
+  mm.users--;
+  if (mm.users === 0) mm.cgroup.unchargeMemory(mm.memory.buffer.byteLength);
 }

@@ -1,4 +1,5 @@
 import {
+  __TASK_STOPPED,
   EXIT_ZOMBIE,
   PF_FORKNOEXEC,
   PF_IO_WORKER,
@@ -10,11 +11,13 @@ import {
 import type { Kernel } from "./kernel.js";
 import type { Task } from "./task.js";
 
-/** One line of ps(1): a process as it was when asked. */
+/** One line of ps(1): a process, or a thread, as it was when asked. */
 export interface PsRow {
   /** 0 for init and kthreadd, one more for each parent in between. */
   readonly depth: number;
+  /** The task's own: a thread's is not its process's. */
   readonly pid: number;
+  /** The process's. */
   readonly tgid: number;
   readonly ppid: number;
   readonly comm: string;
@@ -25,10 +28,27 @@ export interface PsRow {
   readonly uid: number;
   /** Path of the control group. */
   readonly cgroup: string;
-  /** R runs or may run, S sleeps, Z zombie. */
-  readonly state: "R" | "S" | "Z";
+  /**
+   * R runs, may run, or waits for its group's CPU time; S sleeps, or is frozen; T stopped; Z zombie.
+   * A thread that is told to stop is R until it has done so.
+   */
+  readonly state: PsState;
+  /** Microseconds that it has run; of a process, all its threads together. */
+  readonly cpuTimeUs: number;
   /** Soft RLIMIT_NPROC. */
   readonly nprocLimit: number;
+}
+
+/** As in ps(1). */
+export type PsState = "R" | "S" | "T" | "Z";
+
+/** What to list. */
+export interface PsOptions {
+  /**
+   * A line for each thread, too, after its process, and a process's CPU time is its first thread's
+   * alone. As `ps -eL`. Default false.
+   */
+  readonly threads?: boolean;
 }
 
 const PF_NAMES = Object.entries({
@@ -41,14 +61,22 @@ const PF_NAMES = Object.entries({
 
 /**
  * Every process, each followed by those it has made, oldest first. As in ps(1) threads of a process
- * have no line; vhost workers of this epoch are processes and have one.
+ * have no line unless asked for; the merge's vhost workers are processes and have one.
  */
-export function psRows(kernel: Kernel): PsRow[] {
-  return [kernel.init, kernel.kthreadd].flatMap((root) => subtree(root, 0));
+export function psRows(kernel: Kernel, { threads = false }: PsOptions = {}): PsRow[] {
+  return [kernel.init, kernel.kthreadd].flatMap((root) => subtree(root, 0, threads));
 }
 
-function subtree(task: Task, depth: number): PsRow[] {
-  return [row(task, depth), ...[...task.children].flatMap((child) => subtree(child, depth + 1))];
+function subtree(task: Task, depth: number, threads: boolean): PsRow[] {
+  const others = threads ? [...task.signal.threads].filter((thread) => thread !== task) : [];
+  return [
+    { ...row(task, depth), cpuTimeUs: threads ? task.cpuTimeUs : task.signal.cpuTimeUs },
+    ...others.map((thread) => row(thread, depth + 1)),
+    // A child of another thread of the process is listed with the process's.
+    ...[task, ...others].flatMap(({ children }) =>
+      [...children].flatMap((child) => subtree(child, depth + 1, threads)),
+    ),
+  ];
 }
 
 function row(task: Task, depth: number): PsRow {
@@ -64,11 +92,13 @@ function row(task: Task, depth: number): PsRow {
     uid: cred.uid,
     cgroup: cgroup.path,
     state: stateLetter(task),
+    cpuTimeUs: task.cpuTimeUs,
     nprocLimit: signal.rlimits.NPROC.cur,
   };
 }
 
-function stateLetter({ exitState, state }: Task): "R" | "S" | "Z" {
+function stateLetter({ exitState, state }: Task): PsState {
   if (exitState === EXIT_ZOMBIE) return "Z";
+  if (state === __TASK_STOPPED) return "T";
   return state === TASK_INTERRUPTIBLE ? "S" : "R";
 }

@@ -9,8 +9,11 @@ import {
   sigmask,
 } from "../spec/signal.js";
 import { capable } from "./cred.js";
+import { isHalted, updateHalt } from "./halt.js";
 import type { Kernel } from "./kernel.js";
 import type { SignalHandler, Task } from "./task.js";
+
+export { isHalted } from "./halt.js";
 
 const { SIGKILL, SIGCONT } = SIGNALS;
 
@@ -43,6 +46,7 @@ export function sendSignal(kernel: Kernel, task: Task, sig: number, group: boole
   }
   const others = group || continued ? [...signal.threads] : [];
   for (const thread of new Set([task, ...others])) getSignal(kernel, thread);
+  for (const thread of signal.threads) updateHalt(thread);
 }
 
 /**
@@ -61,15 +65,6 @@ export function getSignal(kernel: Kernel, task: Task): void {
 /** Whether something waits that the task would take. Linux: signal_pending(). */
 export const signalPending = (task: Task): boolean => nextSignal(task) !== 0;
 
-/**
- * Whether a living task may not run: its process is stopped, its cgroup frozen, its tracer holds
- * it. Kernel threads and the merge's workers, which never look for signals, always run.
- */
-export function isHalted({ sighand, signal, cgroup, tracedStop }: Task): boolean {
-  if (sighand.ignoreAll) return false;
-  return signal.stopped || cgroup.isFrozen || tracedStop !== 0;
-}
-
 /** Stop signals and SIGCONT take each other back. Returns whether the process goes on by it. */
 function prepare(task: Task, sig: number): boolean {
   const { signal, sighand } = task;
@@ -78,7 +73,7 @@ function prepare(task: Task, sig: number): boolean {
   if (sig !== SIGCONT) return false;
   flush(task, SIG_KERNEL_STOP_MASK);
   const wasStopped = signal.stopped;
-  signal.stopped = false;
+  Object.assign(signal, { stopped: false, stopCode: 0, continued: wasStopped });
   return wasStopped;
 }
 
@@ -120,6 +115,12 @@ function act(kernel: Kernel, task: Task, sig: number): void {
   const action = actionOf(task, sig);
   if (action === "SIG_IGN" || (action === undefined && isIgnoredByDefault(sig))) return;
   if (action !== undefined) action(task, sig);
-  else if (sigmask(sig) & SIG_KERNEL_STOP_MASK) task.signal.stopped = true;
+  else if (sigmask(sig) & SIG_KERNEL_STOP_MASK) doSignalStop(task, sig);
   else kernel.exitGroup(task, sig);
+}
+
+/** The whole process stops; its parent may be told once. Linux: do_signal_stop(). */
+function doSignalStop({ signal }: Task, sig: number): void {
+  if (!signal.stopped) Object.assign(signal, { stopped: true, stopCode: sig, continued: false });
+  for (const thread of signal.threads) updateHalt(thread);
 }

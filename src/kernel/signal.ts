@@ -1,6 +1,6 @@
 import { VhostError } from "../spec/errno.js";
 import { CLONE_SIGHAND, CLONE_THREAD, PF_IO_WORKER, PF_USER_WORKER } from "../spec/sched.js";
-import { SIG_ALL, SIG_KERNEL_ONLY_MASK, SIGNALS } from "../spec/signal.js";
+import { SIG_ALL, SIG_KERNEL_ONLY_MASK } from "../spec/signal.js";
 import type { KernelCloneArgs } from "./fork.js";
 import type { Kernel } from "./kernel.js";
 import type { Rlimits } from "./rlimit.js";
@@ -20,13 +20,30 @@ export function copySighand(current: Task, args: KernelCloneArgs): SighandStruct
 export function copySignal(current: Task, flags: number): SignalStruct {
   if (flags & CLONE_THREAD) return current.signal;
   const { rlimits, pgrp, session, oomScoreAdj } = current.signal;
-  return { ...newSignal({ ...rlimits }), pgrp, session, oomScoreAdj };
+  return Object.assign(newSignal({ ...rlimits }), { pgrp, session, oomScoreAdj });
 }
 
 /** A process without threads yet, in no process group. */
 export function newSignal(rlimits: Rlimits): SignalStruct {
-  const state = { sharedPending: 0n, stopped: false, isChildSubreaper: false, cpuTimeUs: 0 };
-  return { threads: new Set(), rlimits, pgrp: 0, session: 0, oomScoreAdj: 0, ...state };
+  return {
+    threads: new Set(),
+    rlimits,
+    pgrp: 0,
+    session: 0,
+    oomScoreAdj: 0,
+    sharedPending: 0n,
+    stopped: false,
+    stopCode: 0,
+    continued: false,
+    isChildSubreaper: false,
+    releasedCpuTimeUs: 0,
+    get cpuTimeUs() {
+      return [...this.threads].reduce(
+        (sum, thread) => sum + thread.cpuTimeUs,
+        this.releasedCpuTimeUs,
+      );
+    },
+  };
 }
 
 /**
@@ -44,17 +61,14 @@ export function ignoreSignals(sighand: SighandStruct): void {
 }
 
 /**
- * Sends a signal to the process of `pid`: SIGKILL, or 0 to ask whether there is one. SIGKILL is
- * dropped when the target ignores it (a vhost worker of the merge, a kernel thread) or is init;
- * else every thread of the process exits. ESRCH: no such task. EOPNOTSUPP: another signal: a
- * process without code could not handle it (`sendSignal` models them). Linux: kill().
+ * Sends a signal to the process of `pid`, a thread's number too; 0 asks whether there is one. What
+ * has no handler does what it does by default: SIGKILL, SIGTERM and most end every thread of the
+ * process, SIGSTOP stops their threads before their next piece of work, SIGCONT lets them go on.
+ * Dropped when the target ignores it (a vhost worker of the merge, a kernel thread) or is init.
+ * ESRCH: no such task. EINVAL: no such signal. Linux: kill().
  */
 export function killPid(kernel: Kernel, pid: number, sig: number): void {
   const task = kernel.task(pid);
   if (task === undefined) throw new VhostError("ESRCH", `no task ${pid}`, { pid, sig });
-  if (sig === 0) return;
-  if (sig !== SIGNALS.SIGKILL) {
-    throw new VhostError("EOPNOTSUPP", "SIGKILL or 0 only", { pid, sig });
-  }
-  sendSignal(kernel, task, sig, true);
+  if (sig !== 0) sendSignal(kernel, task, sig, true);
 }

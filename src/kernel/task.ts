@@ -9,7 +9,7 @@ import type { Rlimits } from "./rlimit.js";
 import type { Sched } from "./sched.js";
 import type { Confinement } from "./seccomp.js";
 import type { Thread } from "./thread.js";
-import { TASK_WORDS_BYTES, WORD_STATE } from "./wait.js";
+import { LONG_CPU_US, TASK_WORDS_BYTES, Waker, WORD_CGROUP, WORD_STATE } from "./wait.js";
 
 /** What the threads of a process have in common. Linux: signal_struct. */
 export interface SignalStruct {
@@ -27,8 +27,14 @@ export interface SignalStruct {
   isChildSubreaper: boolean;
   /** Stopped by SIGSTOP or its like, until SIGCONT. Linux: SIGNAL_STOP_STOPPED. */
   stopped: boolean;
+  /** The signal that stopped it, until its parent was told; 0: nothing to tell. */
+  stopCode: number;
+  /** It goes on after a stop, and its parent was not told. Linux: SIGNAL_CLD_CONTINUED. */
+  continued: boolean;
   /** Microseconds that its threads have run, those that are gone too. */
-  cpuTimeUs: number;
+  readonly cpuTimeUs: number;
+  /** Microseconds that the threads had run that are released. */
+  releasedCpuTimeUs: number;
   /** How the whole process was ended, as `exitCode` of a task; `undefined`: it was not. */
   groupExitCode?: number | undefined;
 }
@@ -97,7 +103,7 @@ export class Task {
   cred: Cred;
   readonly signal: SignalStruct;
   sighand: SighandStruct;
-  cgroup: Cgroup;
+  #cgroup!: Cgroup;
   /** `null`: a kernel thread, or exited. */
   mm: Mm | null;
   /** What a kernel thread works in, borrowed: see kthreadUseMm. Linux: active_mm. */
@@ -105,7 +111,7 @@ export class Task {
   /** `null`: made with `noFiles`, or exited. */
   files: Files | null;
   /** Shared with CLONE_FS. */
-  readonly fs: FsStruct;
+  fs: FsStruct;
   /** Its own, as copied at its birth. */
   readonly sched: Sched;
   nsproxy: NsProxy;
@@ -120,8 +126,6 @@ export class Task {
   tracer: Task | null = null;
   /** The signal that its tracer sees it stopped by; 0: it is not. Linux: TASK_TRACED, exit_code. */
   tracedStop = 0;
-  /** Microseconds that it has run. Linux: utime + stime. */
-  cpuTimeUs = 0;
   /** It is in a call: what comes waits until its end. */
   inKernel = false;
   /** What runs it; `null`: the caller's own code acts for it. */
@@ -130,8 +134,10 @@ export class Task {
   exitState = 0;
   /** What do_exit was given; as wait(2) shows it: a signal number, or a status times 256. */
   exitCode = 0;
-  /** STATE, WAKE, FLAGS: see wait.ts. May be handed to any thread. */
+  /** What it shares with the thread that runs it: see wait.ts. May be handed to any thread. */
   readonly words = new SharedArrayBuffer(TASK_WORDS_BYTES);
+  /** Wakes its thread, from the kernel's. */
+  waker = new Waker(this.words);
 
   /** A task in TASK_NEW, in no table yet: copyProcess makes them. */
   constructor(fields: TaskFields) {
@@ -159,6 +165,30 @@ export class Task {
   /** Number of the process; the leader's pid. */
   get tgid(): number {
     return this.groupLeader.pid;
+  }
+
+  /** Its control group. */
+  get cgroup(): Cgroup {
+    return this.#cgroup;
+  }
+
+  /** Its thread is charged there from then on; the counts are the caller's to keep. */
+  set cgroup(cgroup: Cgroup) {
+    this.#cgroup = cgroup;
+    Atomics.store(new Int32Array(this.words), WORD_CGROUP, cgroup.number);
+  }
+
+  /**
+   * Microseconds that it has run; of a thread, as of its last look at its clock. Linux: utime +
+   * stime.
+   */
+  get cpuTimeUs(): number {
+    return Number(Atomics.load(new BigInt64Array(this.words), LONG_CPU_US));
+  }
+
+  /** It has run for so long; for accountCpu. */
+  addCpuTime(microseconds: number): void {
+    Atomics.add(new BigInt64Array(this.words), LONG_CPU_US, BigInt(microseconds));
   }
 
   /** TASK_… as it is at this moment; a running thread changes its own. Linux: __state. */

@@ -1,14 +1,26 @@
 // What every thread of a task runs first: fetches the named function and gives it its argument.
 // Linux: ret_from_fork(), which calls args->fn(args->fn_arg) and exits with what it returns.
+import { writeFileSync } from "node:fs";
 import { workerData } from "node:worker_threads";
 import { VhostError } from "../spec/errno.js";
+import { CpuAccount } from "./cpu-account.js";
 import { CurrentTask } from "./task-thread.js";
 import type { ThreadData } from "./thread.js";
 
-const { fn, arg, words } = workerData as ThreadData;
+/** As `ps -L` and top show it. Where there is no such file, Node's own name has to do. */
+function nameThread(comm: string): void {
+  try {
+    writeFileSync("/proc/thread-self/comm", comm);
+  } catch {}
+}
+
+const { fn, arg, words, cgroups, name } = workerData as ThreadData;
+nameThread(name);
+const current = new CurrentTask(words, cgroups && new CpuAccount(words, cgroups));
 const entry = (await import(fn.module))[fn.name];
 if (typeof entry !== "function") {
   throw new VhostError("ENOENT", `${fn.module} exports no function ${fn.name}`, { ...fn });
 }
-const code: unknown = await entry(arg, new CurrentTask(words));
+const code: unknown = await entry(arg, current);
+current.chargeCpu();
 process.exit(typeof code === "number" ? code : 0); // open handles don't keep it: returning ends it

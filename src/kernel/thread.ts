@@ -31,6 +31,8 @@ export interface Thread {
   stop(graceMs: number): Promise<void>;
   /** Ends it now, with `reason` as its error. Resolves when it has ended. */
   terminate(reason: Error): Promise<void>;
+  /** It is none of the host's: the task's work is done by whoever calls for it. */
+  readonly isInline?: boolean;
 }
 
 /** What may be moved to a thread; named by use, for its own name varies with @types/node. */
@@ -45,6 +47,8 @@ export interface WorkerThreadOptions {
   readonly name: string;
   /** The task's shared words. */
   readonly words: SharedArrayBuffer;
+  /** `CpuBandwidth.buffer`: where its CPU time is charged; without one, it is not. */
+  readonly cgroups?: SharedArrayBuffer;
   /**
    * Size of the thread's JavaScript heap and stack; passing them ends the thread, not the process.
    */
@@ -55,7 +59,9 @@ export interface WorkerThreadOptions {
 export interface ThreadData {
   readonly fn: ThreadFn;
   readonly arg: unknown;
+  readonly name: string;
   readonly words: SharedArrayBuffer;
+  readonly cgroups?: SharedArrayBuffer | undefined;
 }
 
 /** The half that both kinds share: an end that comes once. */
@@ -126,6 +132,8 @@ export class WorkerThread extends EndsOnce implements Thread {
 
 /** A task with no thread of its own: its work is done by whoever calls for it (`runPending`). */
 export class InlineThread extends EndsOnce implements Thread {
+  readonly isInline = true;
+
   start(): void {}
 
   async stop(): Promise<void> {
@@ -146,11 +154,11 @@ export class InlineThread extends EndsOnce implements Thread {
 const SMALL_YOUNG_GENERATION: ResourceLimits = { maxYoungGenerationSizeMb: 3 };
 
 function makeWorker(options: WorkerThreadOptions): Worker {
-  const { fn, arg, words, name, transfer = [], resourceLimits } = options;
+  const { fn, arg, words, cgroups, name, transfer = [], resourceLimits } = options;
   return new Worker(new URL("./thread-entry.js", import.meta.url), {
     name,
     execArgv: [],
-    workerData: { fn, arg, words } satisfies ThreadData,
+    workerData: { fn, arg, name, words, cgroups } satisfies ThreadData,
     transferList: [...transfer],
     resourceLimits: { ...SMALL_YOUNG_GENERATION, ...resourceLimits },
   });

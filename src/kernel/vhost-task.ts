@@ -49,6 +49,7 @@ export class VhostTask implements AsyncDisposable {
     this.kernel = kernel;
     this.task = task;
     this.waker = new Waker(task.words, wake);
+    task.waker = this.waker;
     this.#thread = thread;
     this.exited = thread.exited;
   }
@@ -130,5 +131,6 @@ export function vhostTaskStop(vtsk: VhostTask, graceMs = STOP_GRACE_MS): Promise
 /** What runs a worker's task, as it was asked for; asleep. */
 export function makeWorkerThread(task: Task, options: VhostTaskOptions): Thread {
   if (options.run === "inline") return new InlineThread();
-  return new WorkerThread({ ...options, name: task.comm, words: task.words });
+  const { comm: name, words, cgroup } = task;
+  return new WorkerThread({ ...options, name, words, cgroups: cgroup.cpu.buffer });
 }

@@ -4,10 +4,24 @@ import { TASK_RUNNING } from "../spec/sched.js";
 export const WORD_STATE = 0;
 /** Index of the word that counts wake-ups, modulo 2^32; written by wakers alone. */
 export const WORD_WAKE = 1;
-/** Index of the word of VHOST_TASK_FLAGS_… bits; written by vhostTaskStop alone. */
+/**
+ * Index of the word that is not 0 when the task is to leave its work: VHOST_TASK_FLAGS_… bits and
+ * TASK_FLAG_…; written by the kernel's thread, and TASK_FLAG_RESCHED taken by the task's.
+ */
 export const WORD_FLAGS = 2;
+/** Index of the word that holds the number of its control group; written by the kernel's thread. */
+export const WORD_CGROUP = 3;
+/** Index, among the words of 64 bits, of its CPU time in microseconds; only added to. */
+export const LONG_CPU_US = 2;
 /** Bytes of a task's shared words. They are kernel memory: never inside the owner's mm. */
-export const TASK_WORDS_BYTES = 12;
+export const TASK_WORDS_BYTES = 24;
+
+/** In WORD_FLAGS: stopped by a signal, or by its tracer. Linux: JOBCTL_STOP_PENDING. */
+export const TASK_FLAG_STOPPED = 1 << 1;
+/** In WORD_FLAGS: its cgroup is frozen. Linux: JOBCTL_TRAP_FREEZE. */
+export const TASK_FLAG_FROZEN = 1 << 2;
+/** In WORD_FLAGS: its group or a budget is another; once. Linux: TIF_NEED_RESCHED. */
+export const TASK_FLAG_RESCHED = 1 << 3;
 
 /**
  * Wakes one task, from any thread that was handed the task's words. Linux: wake_up_process().

@@ -3,7 +3,7 @@
 
 /** Share the address space with the caller; without it the child gets a copy. */
 export const CLONE_VM = 0x100;
-/** Share cwd, root and umask. This model has none of the three: accepted, nothing to share. */
+/** Share cwd, root and umask. */
 export const CLONE_FS = 0x200;
 /** Share the table of open files; without it the child gets a copy. */
 export const CLONE_FILES = 0x400;
@@ -46,8 +46,14 @@ export const CLONE_IO = 0x80000000;
 export const PF_IO_WORKER = 0x10;
 /** Task flag: forked and has not executed a program since. */
 export const PF_FORKNOEXEC = 0x40;
+/** Task flag: became a user that has too many tasks; it may fork, but not execute a program. */
+export const PF_NPROC_EXCEEDED = 0x1000;
 /** Task flag: kernel work on behalf of the user process it was made from. */
 export const PF_USER_WORKER = 0x4000;
+/** Task flag: a worker of a work queue. */
+export const PF_WQ_WORKER = 0x20;
+/** Task flag: nobody may move it to other CPUs, nor to another cgroup. */
+export const PF_NO_SETAFFINITY = 0x4000000;
 /** Task flag: goes on while the machine is suspended. */
 export const PF_NOFREEZE = 0x8000;
 /** Task flag: a kernel thread, made from kthreadd and no process's. */
@@ -60,6 +66,13 @@ export const TASK_COMM_LEN = 16;
 export const TASK_RUNNING = 0x0;
 /** Task state: sleeps, or is about to; a wake-up ends it. */
 export const TASK_INTERRUPTIBLE = 0x1;
+/** Task state: stopped by a signal, or by its tracer. */
+export const __TASK_STOPPED = 0x4;
+/**
+ * Task state: runs, but its group has used up its CPU time. Of this model alone: Linux takes such a
+ * task off the queue, and its state is TASK_RUNNING.
+ */
+export const TASK_THROTTLED = 0x10000;
 /** Task state: has exited. */
 export const TASK_DEAD = 0x80;
 /** Task state: made by copy_process, not started yet. */

@@ -75,7 +75,9 @@ export class WorkerHandle {
     };
     if (options.run === "inline") {
       this.task = create(kernel, owner, { name, run: "inline" });
-      this.inline = new VhostWorker(setup, new DoorbellNotifier(this.doorbell));
+      // Its time is its caller's, who is not kept waiting for a rest.
+      const parts = { rests: false };
+      this.inline = new VhostWorker(setup, new DoorbellNotifier(this.doorbell), parts);
       this.control = this.inline;
     } else {
       const client = new ControlClient(() => {

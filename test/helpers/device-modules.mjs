@@ -152,8 +152,12 @@ function tires({ after }) {
   return { ...plain(), handleKick: (vq) => vq.drain(serve) };
 }
 
+/** Says what the test says: no device, or one with something wrong. */
+const odd = ({ fields, isNone = false }) => (isNone ? null : { ...plain(), ...fields });
+
 const devices = {
   echo,
+  odd,
   scribbles,
   belies,
   tires,

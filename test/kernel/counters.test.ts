@@ -27,7 +27,7 @@ import {
   SIGKILL,
 } from "#dist/spec/sched.js";
 import { SIGNALS } from "#dist/spec/signal.js";
-import { counted, recounted } from "../helpers/kernel-counts.js";
+import { counted, recounted, type User } from "../helpers/kernel-counts.js";
 
 const UIDS = [0, 1000, 1001];
 const PATHS = ["/", "/a", "/a/b", "/a/c", "/d"];
@@ -113,17 +113,22 @@ test.each(EPOCHS)("%s: counters equal a recount, always; in the end all is given
     fc.property(fc.array(step, { maxLength: 60 }), (steps) => {
       const kernel = new Kernel({ threadsMax: 24, epoch });
       const mms = new Set<Mm>();
+      const makers = new Map<number, User>();
       const cgroups: Cgroup[] = PATHS.map((path) => kernel.cgroup(path));
       const check = () => {
         for (const { mm } of kernel.tasks()) if (mm) mms.add(mm);
-        const seen = { uids: UIDS, cgroups, mms };
+        const seen = { uids: UIDS, cgroups, mms, makers };
         expect(counted(kernel, seen)).toEqual(recounted(kernel, seen));
         expect(kernel.tasks().length).toBeLessThanOrEqual(24);
         for (const task of kernel.tasks()) checkTies(kernel, task);
       };
       for (const { name, x, y } of steps) {
         const task = pick(kernel.tasks(), x);
+        const maker = { uid: task.cred.euid, userNs: task.cred.userNs };
         attempt(() => operations[name]?.(kernel, task, y));
+        for (const { cred } of kernel.tasks()) {
+          if (cred.userNs !== 0 && !makers.has(cred.userNs)) makers.set(cred.userNs, maker);
+        }
         check();
       }
       const mortals = kernel.tasks().filter(({ pid }) => pid > 2);

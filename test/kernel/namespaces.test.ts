@@ -30,9 +30,10 @@ describe("CLONE_NEWUSER", () => {
     expect([child.cred.uid, child.cred.caps.size]).toEqual([1000, 41]);
     expect(child.cred.userNs).not.toBe(owner.cred.userNs);
     expect(owner.cred.caps.size).toBe(0);
-    expect(kernel.ucounts.nproc(1000)).toBe(2);
+    expect(kernel.ucounts.nproc(1000)).toBe(2); // one of its maker's all the same
+    expect(kernel.ucounts.nproc(1000, child.cred.userNs)).toBe(1);
     owner.signal.rlimits.NPROC = { cur: 2, max: 2 };
-    child.signal.rlimits.NPROC = { cur: 2, max: 2 };
+    child.signal.rlimits.NPROC = { cur: 1, max: 1 };
     refused("EAGAIN", () => clone(child, 0)); // CAP_SYS_RESOURCE does not count outside
   });
 

@@ -50,6 +50,8 @@ describe("EINVAL, and nothing is done", () => {
     ["uid 2^32 - 1, which means none", { uid: 0xffffffff }],
     ["gid 0.5", { gid: 0.5 }],
     ["limit -1", { rlimits: { NPROC: -1 } }],
+    ["a limit that there is not", { rlimits: { NPROCS: 1 } as object }],
+    ["an option that there is not", { user: 1000 } as object],
   ];
   test.each(bad)("%s", (_, options) => {
     const kernel = new Kernel();
@@ -137,6 +139,7 @@ test("ps: processes in tree order, workers among them, threads not", () => {
     flagNames: ["PF_FORKNOEXEC", "PF_USER_WORKER"],
     uid: 1000,
     cgroup: "/t/a",
+    cpuTimeUs: 0,
     state: "R",
     nprocLimit: 16384,
   });
