@@ -7,7 +7,7 @@ import { VhostError } from "../spec/errno.js";
 import { CLONE_VM, SIGCHLD } from "../spec/sched.js";
 
 /** How long a read may take before it counts as waiting, in milliseconds. */
-const READ_WAIT_MS = 1000;
+const READ_WAIT_MS = 2000;
 const DISK_BYTES = 1 << 16;
 const SECTOR_BYTES = 512;
 
@@ -69,7 +69,7 @@ export class Scene implements AsyncDisposable {
   }
 }
 
-/** What becomes of a read: served, refused, or neither within a second. */
+/** What becomes of a read: served, refused, or neither within two seconds. */
 export async function tryRead(drive: BlkDriver): Promise<string> {
   const signal = AbortSignal.timeout(READ_WAIT_MS);
   try {
