@@ -5,7 +5,7 @@ import { doPrlimit } from "../kernel/rlimit.js";
 import { setUserNice } from "../kernel/sched.js";
 import type { Task } from "../kernel/task.js";
 import { CLONE_NEWPID, PF_KTHREAD, PF_USER_WORKER } from "../spec/sched.js";
-import { attempt, type OpenDisk, type Scene, tryRead } from "./explain-scene.js";
+import { attempt, type OpenDisk, type Scene, tryHalted } from "./explain-scene.js";
 
 /** One line of the table: what it is called, and how it is seen in a scene made for it. */
 export interface Property {
@@ -139,12 +139,13 @@ export const IDENTITY: readonly Property[] = [
       return `${(await scene.open()).worker.sched.nice}`;
     },
   },
-  ofDisk("traced by root (PTRACE_ATTACH)", async ({ worker, drive }, { kernel }) => {
+  ofDisk("traced by root (PTRACE_ATTACH)", async (disk, { kernel }) => {
+    const { worker } = disk;
     const { init } = kernel.model;
     const refusal = attempt(() => ptraceAttach(init, worker));
     if (worker.tracer !== init) return refusal;
-    const read = await tryRead(drive);
+    const state = await tryHalted(disk);
     ptraceDetach(init, worker);
-    return `allowed; ${read}`;
+    return `allowed; ${state}`;
   }),
 ];
