@@ -17,6 +17,7 @@ import { benchHostile, HOSTILE_NOTE } from "./hostile.js";
 import { header, outcomeLine, outcomes, table } from "./report.js";
 import { benchRing, RING_NOTE } from "./ring.js";
 import { benchThreads, THREADS_NOTE } from "./threads.js";
+import { benchWorkers, WORKERS_NOTE } from "./workers.js";
 
 /** One table. */
 interface BenchEntry {
@@ -63,6 +64,12 @@ const THREADS: BenchEntry = {
     }),
 };
 
+const WORKERS: BenchEntry = {
+  note: WORKERS_NOTE,
+  full: () => benchWorkers({ rounds: 15, threads: 8, questions: 2_000 }),
+  smoke: () => benchWorkers({ rounds: 1, threads: 1, questions: 20 }),
+};
+
 const BLK: BenchEntry = {
   note: BLK_NOTE,
   full: () => benchBlk({ rounds: 9, samples: 1, items: 2_000 }),
@@ -93,6 +100,7 @@ const BENCHES: Record<string, BenchEntry[]> = {
   ring: [RING],
   formats: [FORMATS, FORMATS_THREADS],
   threads: [THREADS],
+  workers: [WORKERS],
   blk: [BLK, ...OVER_VHOST_USER],
   hostile: [HOSTILE],
 };

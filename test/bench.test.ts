@@ -46,6 +46,9 @@ describe("npm run bench -- --smoke --json", () => {
     ];
     expect(names("formats").map(String)).toEqual(Array(12).fill(String(formats)));
     expect(names("formats-threads").map(String)).toEqual(Array(8).fill(String(formats)));
+    const workers = ["user worker", "kernel thread", "new Worker()"];
+    const each = [workers, [...workers, "messages"], [...workers, "terminate"]];
+    expect(names("workers")).toEqual(each);
     const beside = ["alone", "beside good", "beside tables"];
     expect(names("hostile")).toEqual([[...beside, "beside circles"], beside]);
     const [inProcess, overVhostUser] = [names("blk").slice(0, 6), names("blk").slice(6)];
