@@ -1,4 +1,4 @@
-// A device whose requests cost its worker CPU time: each answers with a checksum that takes a while.
+// A device whose requests cost its worker CPU time: each answer is a checksum that takes a while.
 
 import type { Virtqueue } from "#dist/vhost/virtqueue.js";
 

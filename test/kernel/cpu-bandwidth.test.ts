@@ -118,7 +118,7 @@ describe("a task", () => {
     expect(usage).toEqual([1000, 700, 700, 300]);
   });
 
-  test("in a group with a limit looks at its clock every half millisecond, at no pass before", () => {
+  test("with a limit looks at its clock every half millisecond, at no pass before", () => {
     const { groups, b, time, account: task } = account();
     time.ran = 30_000;
     for (time.now = 1; time.now < 500; time.now++) expect(task.tick()).toBe(true);
