@@ -5,9 +5,9 @@ import { type Amount, type Case, compare, type Work } from "./harness.js";
 export const CPU_MAX_NOTE = `Requests of a tenant whose device computes for some tens of µs each, 16
 at a time; the worker is a thread with its defaults. free: a group without limits. at 20 %: a group
 with cpu.max "20000 100000", whose throughput should be a fifth where free has a core for itself.
-CPU: how much of one each had while it worked, by the groups' cpu.stat; on a busy machine free has less
-than 1.00, and the ratio is less than 5 by as much. In the second case the other tenant works all
-the time beside each; its own requests are not counted.`;
+CPU: how much of one each had while it worked, by the groups' cpu.stat; on a busy machine free has
+less than 1.00, and the ratio is less than 5 by as much. In the second case the other tenant works
+all the time beside each; its own requests are not counted.`;
 
 const DEPTH = 16;
 const MODULE = new URL("./cpu-max-device.js", import.meta.url);
