@@ -27,7 +27,15 @@ export interface OpenOptions extends DevOptions {
   signal?: AbortSignal;
 }
 
-const OPEN_OPTIONS = ["ring", "run", "pollMicroseconds", "policy", "notifier", "signal"];
+const OPEN_OPTIONS = [
+  "ring",
+  "run",
+  "pollMicroseconds",
+  "forkFromOwner",
+  "policy",
+  "notifier",
+  "signal",
+];
 
 /** A driver's way to a device in the same program: calls instead of a bus. */
 class LoopbackTransport implements Transport {

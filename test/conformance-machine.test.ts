@@ -126,10 +126,11 @@ describe("cgroups", () => {
     expect(main.mkdir("/sys/fs/cgroup/b/c")).toBe("ENOENT");
     expect(main.write("/sys/fs/cgroup/pids.max", 1)).toBe("ENOENT");
     expect(main.write("/sys/fs/cgroup/a/pids.max", "-1")).toBe("EINVAL");
-    expect(main.write("/sys/fs/cgroup/a/cgroup.freeze", 2)).toBe("EINVAL");
+    expect(main.write("/sys/fs/cgroup/a/cgroup.freeze", 2)).toBe("ERANGE");
+    expect(main.write("/sys/fs/cgroup/a/cgroup.kill", "x")).toBe("EINVAL");
     expect(main.write("/sys/fs/cgroup/a/cgroup.procs", 99999)).toBe("ESRCH");
     main.write("/sys/fs/cgroup/a/cgroup.procs", 0);
-    expect(main.write("/sys/fs/cgroup/a/cgroup.subtree_control", "+pids")).toBe("EBUSY");
+    expect(main.write("/sys/fs/cgroup/a/cgroup.subtree_control", "+memory")).toBe("EBUSY");
     expect(main.rmdir("/sys/fs/cgroup/a")).toBe("EBUSY");
     main.write("/sys/fs/cgroup/cgroup.procs", 0);
     expect(main.rmdir("/sys/fs/cgroup/a")).toBe("OK");

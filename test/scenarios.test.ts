@@ -30,6 +30,9 @@ function write(name: string, text: string): string {
   return file;
 }
 
+const line = '{"id":"x","area":"a","observed":{}}';
+const twice = write("f.jsonl", `${line}\n${line}`);
+
 /** Areas of which every value is held; grows with the model. */
 const WHOLE = ["identity", "rlimit", "cgroup", "signal", "io_uring", "worker-ioctl"];
 
@@ -79,9 +82,47 @@ describe("npm run conformance -- scenarios", () => {
     expect(status).toBe(1);
     expect(stdout.split("\n").slice(0, 4)).toEqual([
       "own       scenarios: 1 agree, 2 differ, 1 not expressible; values: 1 of 4",
-      '  throws  a: expected 1, got "the script threw ECHILD: 1000000 is no such child"',
+      "  throws  the script failed: it threw ECHILD: 1000000 is no such child",
       '  differs  a: expected 1, got "no"',
-      "  none  a: not expressible: there is no script",
+      "  none  not expressible: there is no script",
+    ]);
+  });
+
+  test("scripts that never end, end the program, or are none: each differs, all others run", () => {
+    mkdirSync(join(folder, "bad"));
+    const scripts = {
+      loops: "export const run = () => { for (;;); };",
+      waits: "export const run = () => new Promise(() => {});",
+      stays: "await new Promise(() => {}); export const run = () => ({ a: 1 });",
+      exits: "export const run = () => process.exit(0);",
+      breaks: "export const run = () => {",
+      lacks: "export const walk = () => ({ a: 1 });",
+      nulls: "export const run = () => null;",
+      later: "export const run = async () => ({ a: 1 });",
+      odd: "export const run = () => ({ a: 1n, toString: 1 });",
+      fine: "export const run = () => ({ a: 1 });",
+    };
+    for (const [id, text] of Object.entries(scripts)) write(`bad/${id}.mjs`, text);
+    const lines = Object.keys(scripts).map((id) =>
+      JSON.stringify({ id, area: "bad", observed: { a: 1 }, more: "of no interest" }),
+    );
+    const records = write("bad.jsonl", lines.join("\n"));
+    const started = Date.now();
+    const { status, stdout } = scenarios(
+      ...["--records", records, "--scripts", folder, "--timeout", "0.7"],
+    );
+    expect(Date.now() - started).toBeLessThan(15_000);
+    expect(status).toBe(1);
+    expect(stdout.trim().replaceAll("the script failed: ", "").split("\n")).toEqual([
+      "bad       scenarios: 2 agree, 8 differ, 0 not expressible; values: 2 of 10",
+      "  loops  it did not end within 0.7 s",
+      "  waits  it did not end within 0.7 s",
+      "  stays  it did not end within 0.7 s",
+      "  exits  it ended its thread",
+      "  breaks  it cannot be loaded: Unexpected end of input",
+      "  lacks  it exports no function run",
+      "  nulls  it returned no object",
+      '  odd  a: expected 1, got "1"',
     ]);
   });
 
@@ -93,6 +134,15 @@ describe("npm run conformance -- scenarios", () => {
       ["--records", write("c.jsonl", '{"id":"../x","area":"a","observed":{}}')],
       "c.jsonl:1: id is not a name",
     ],
+    ["a folder", ["--records", folder], "illegal operation on a directory"],
+    ["nothing in it", ["--records", write("d.jsonl", "\n")], "d.jsonl: there is no record in it"],
+    [
+      "no values",
+      ["--records", write("e.jsonl", '{"id":"x","area":"a","observed":[]}')],
+      "e.jsonl:1: observed is not an object",
+    ],
+    ["the same scenario twice", ["--records", twice], "f.jsonl:2: a/x is there twice"],
+    ["a time that is none", ["--timeout", "0"], "It is a number of seconds"],
     ["no such area", ["--area", "none"], "there is no area none"],
   ])("%s: 2", (_, args, message) => {
     const { status, stderr } = scenarios(...args);

@@ -3,6 +3,7 @@ import { readFileSync } from "node:fs";
 import { Command } from "commander";
 import { VhostError } from "../spec/errno.js";
 import { demoCommand } from "./demo.js";
+import { explainCommand } from "./explain.js";
 import { serveCommand } from "./serve.js";
 
 const { version } = JSON.parse(
@@ -18,6 +19,7 @@ const program = new Command("vhost-wasm")
   .showHelpAfterError("Run with --help to see what there is.")
   .configureHelp({ helpWidth: 100 });
 program.addCommand(demoCommand().copyInheritedSettings(program));
+program.addCommand(explainCommand().copyInheritedSettings(program));
 program.addCommand(serveCommand().copyInheritedSettings(program));
 
 for (const stream of [process.stdout, process.stderr]) {

@@ -1,6 +1,7 @@
 import Table from "cli-table3";
 import type { PsRow } from "../kernel/ps.js";
 import type { Run } from "./demo-runs.js";
+import type { Contrast } from "./explain.js";
 
 /** Lines without colours: they are copied into files and read by other programs. */
 const PLAIN = { style: { head: [], border: [], compact: true } };
@@ -15,6 +16,13 @@ export function processTable(rows: readonly PsRow[]): string {
     const command = `${"  ".repeat(depth)}${comm}`;
     table.push([pid, ppid, command, flagNames.join("\n"), uid, nprocLimit, cgroup, time, state]);
   }
+  return table.toString();
+}
+
+/** Properties of a worker, as a user worker has them and as a kernel thread. */
+export function contrastTable(rows: readonly Contrast[]): string {
+  const table = new Table({ ...PLAIN, head: ["PROPERTY", "USER WORKER", "KERNEL THREAD"] });
+  for (const { property, userWorker, kthread } of rows) table.push([property, userWorker, kthread]);
   return table.toString();
 }
 

@@ -1,4 +1,5 @@
 import { VhostError } from "../spec/errno.js";
+import { checkNames } from "../spec/options.js";
 import { type Abortable, orAbort } from "./abort.js";
 import { DmaBuffer } from "./dma.js";
 import { type Probed, type ProbeOptions, probe, queueAt, remove } from "./probe.js";
@@ -74,6 +75,7 @@ export class CustomDriver implements AsyncDisposable {
    * 2.6.1 Virtqueue Reset.
    */
   async resetQueue(index: number, options: { queueSize?: number } = {}): Promise<void> {
+    checkNames("resetQueue", options, ["queueSize"]);
     await queueAt(this.#probed, index).reset(options.queueSize);
   }
 

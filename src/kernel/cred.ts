@@ -5,7 +5,9 @@ import {
   CAP_SETUID,
   CAP_SYS_ADMIN,
   CAP_SYS_RESOURCE,
+  CLONE_NEWUSER,
   CLONE_THREAD,
+  PF_NPROC_EXCEEDED,
 } from "../spec/sched.js";
 import type { Kernel } from "./kernel.js";
 import { mustLive, type Task } from "./task.js";
@@ -29,6 +31,8 @@ export interface Cred {
   readonly capPermitted: ReadonlySet<number>;
   readonly capInheritable: ReadonlySet<number>;
   readonly capAmbient: ReadonlySet<number>;
+  /** Those that a program can have at most. Linux: cap_bset. */
+  readonly capBset: ReadonlySet<number>;
   /** Permitted capabilities stay when the last uid of 0 goes. Linux: SECBIT_KEEP_CAPS. */
   readonly keepCaps: boolean;
   /** Number of the user namespace; 0: the machine's own, where capabilities count for all. */
@@ -49,32 +53,8 @@ export function plainCred(uid: number, gid: number, caps: ReadonlySet<number>): 
     ...{ uid, euid: uid, suid: uid, fsuid: uid },
     ...{ gid, egid: gid, sgid: gid, fsgid: gid, groups: [] },
     ...{ caps, capPermitted: caps, capInheritable: NO_CAPS, capAmbient: NO_CAPS },
-    ...{ keepCaps: false, userNs: 0 },
+    ...{ capBset: CAP_FULL_SET, keepCaps: false, userNs: 0 },
   };
-}
-
-/** How many tasks each real user has, the kernel's own included. Linux: ucounts, RLIMIT_NPROC. */
-export class Ucounts {
-  readonly #nproc = new Map<number, number>();
-
-  /** Tasks of `uid`, zombies included. */
-  nproc(uid: number): number {
-    return this.#nproc.get(uid) ?? 0;
-  }
-
-  /**
-   * Counts one more task of `uid`; the limit is the caller's to test. Linux: inc_rlimit_ucounts().
-   */
-  inc(uid: number): void {
-    this.#nproc.set(uid, this.nproc(uid) + 1);
-  }
-
-  /** Counts one task less; forgets a user without tasks. Linux: dec_rlimit_ucounts(). */
-  dec(uid: number): void {
-    const nproc = this.nproc(uid) - 1;
-    if (nproc > 0) this.#nproc.set(uid, nproc);
-    else this.#nproc.delete(uid);
-  }
 }
 
 /** Whether `cred` has the capability over the whole machine. Linux: capable(). */
@@ -85,12 +65,35 @@ export const capable = (cred: Cred, cap: number): boolean =>
 export const nsCapable = (cred: Cred, cap: number): boolean => cred.caps.has(cap);
 
 /**
- * The child's identity: with CLONE_THREAD the very object, else a copy of equal content. Side
- * effect: one more task of the user, to be given back if the fork fails. Linux: copy_creds().
+ * The child's identity: with CLONE_THREAD the very object, else a copy of equal content; with
+ * CLONE_NEWUSER in a user namespace of its own, where it has every capability. Side effect: one
+ * more task of the user, to be given back if the fork fails. Linux: copy_creds().
  */
 export function copyCreds(kernel: Kernel, current: Task, flags: number): Cred {
-  kernel.ucounts.inc(current.cred.uid);
+  const cred = credOf(kernel, current, flags);
+  kernel.ucounts.inc(cred);
+  return cred;
+}
+
+function credOf(kernel: Kernel, current: Task, flags: number): Cred {
+  if (flags & CLONE_NEWUSER) return createUserNs(kernel, current);
   return flags & CLONE_THREAD ? current.cred : { ...current.cred };
+}
+
+/**
+ * The identity of `current` in a new user namespace: all capabilities, there. Its maker's limit
+ * holds for all who will be in it. Linux: create_user_ns().
+ */
+export function createUserNs(kernel: Kernel, { cred, signal }: Task): Cred {
+  const userNs = kernel.nextNs();
+  const isLimited = cred.uid !== 0 || cred.userNs !== 0; // Linux: enforced_nproc_rlimit()
+  kernel.ucounts.addNamespace(userNs, {
+    owner: { uid: cred.euid, userNs: cred.userNs },
+    nprocMax: isLimited ? signal.rlimits.NPROC.cur : Number.POSITIVE_INFINITY,
+  });
+  const caps = CAP_FULL_SET;
+  const capSets = { caps, capPermitted: caps, capInheritable: NO_CAPS, capAmbient: NO_CAPS };
+  return { ...cred, ...capSets, capBset: caps, keepCaps: false, userNs };
 }
 
 /**
@@ -99,22 +102,30 @@ export function copyCreds(kernel: Kernel, current: Task, flags: number): Cred {
  */
 export function commitCreds(kernel: Kernel, task: Task, cred: Cred): void {
   mustLive(task);
-  kernel.ucounts.inc(cred.uid);
-  kernel.ucounts.dec(task.cred.uid);
+  kernel.ucounts.inc(cred);
+  kernel.ucounts.dec(task.cred);
   task.cred = cred;
 }
 
 /**
- * RLIMIT_NPROC, after the new task was counted: EAGAIN when that makes more than the soft limit of
- * the caller's process. Exempt: *real* uid 0, CAP_SYS_RESOURCE, CAP_SYS_ADMIN; nothing else.
+ * RLIMIT_NPROC, after the new task of identity `cred` was counted: EAGAIN when that makes more than
+ * the soft limit of the caller's process, or than a user namespace that it is in allows its maker.
+ * Exempt: *real* uid 0, CAP_SYS_RESOURCE, CAP_SYS_ADMIN; nothing else. Side effect: the
+ * caller may execute again.
  * Linux: is_rlimit_overlimit() in copy_process().
  */
-export function checkNproc(kernel: Kernel, current: Task): void {
-  const { cred, signal } = current;
-  const nproc = kernel.ucounts.nproc(cred.uid);
+export function checkNproc(kernel: Kernel, current: Task, cred: Cred): void {
+  const { signal } = current;
+  const nproc = kernel.ucounts.nproc(cred.uid, cred.userNs);
   const limit = signal.rlimits.NPROC.cur;
-  if (nproc <= limit || cred.uid === 0) return;
-  if (capable(cred, CAP_SYS_RESOURCE) || capable(cred, CAP_SYS_ADMIN)) return;
+  const isExempt =
+    cred.uid === 0 ||
+    capable(current.cred, CAP_SYS_RESOURCE) ||
+    capable(current.cred, CAP_SYS_ADMIN);
+  if (isExempt || !kernel.ucounts.isOver(cred, limit)) {
+    current.flags &= ~PF_NPROC_EXCEEDED;
+    return;
+  }
   throw new VhostError(
     "EAGAIN",
     `user ${cred.uid} would have ${nproc} tasks, RLIMIT_NPROC is ${limit}: raise it or end a task`,
@@ -138,7 +149,39 @@ export function setresuid(kernel: Kernel, current: Task, ids: Resuid): void {
   const old = current.cred;
   const { uid, euid, suid } = { uid: old.uid, euid: old.euid, suid: old.suid, ...ids };
   mustMayBecome(current, [old.uid, old.euid, old.suid], [uid, euid, suid], CAP_SETUID);
-  commitCreds(kernel, current, withRootCaps(old, { ...old, uid, euid, suid, fsuid: euid }));
+  const cred = withRootCaps(old, { ...old, uid, euid, suid, fsuid: euid });
+  flagNprocExceeded(kernel, current, cred);
+  commitCreds(kernel, current, cred);
+}
+
+/**
+ * A user that has too many tasks before this one joins them may not execute a program. Linux:
+ * flag_nproc_exceeded().
+ */
+function flagNprocExceeded(kernel: Kernel, current: Task, cred: Cred): void {
+  if (cred.uid === current.cred.uid) return;
+  const isOver = kernel.ucounts.isOver(cred, current.signal.rlimits.NPROC.cur);
+  if (isOver && cred.uid !== 0) current.flags |= PF_NPROC_EXCEEDED;
+  else current.flags &= ~PF_NPROC_EXCEEDED;
+}
+
+/**
+ * The identity that `current` has in a new program whose file gives none: root's capabilities, else
+ * the ambient ones. EAGAIN: its user had, and still has, too many tasks. Linux:
+ * cap_bprm_creds_from_file(), do_execveat_common().
+ */
+export function execCred(kernel: Kernel, current: Task): Cred {
+  const { cred, signal, pid } = current;
+  const isFlagged = (current.flags & PF_NPROC_EXCEEDED) !== 0;
+  if (isFlagged && kernel.ucounts.isOver(cred, signal.rlimits.NPROC.cur)) {
+    throw new VhostError("EAGAIN", "its user has too many tasks to execute", { pid });
+  }
+  current.flags &= ~PF_NPROC_EXCEEDED;
+  const isRoot = cred.userNs === 0 && (cred.uid === 0 || cred.euid === 0);
+  const capPermitted = isRoot ? cred.capBset : cred.capAmbient;
+  const caps = isRoot && cred.euid !== 0 ? NO_CAPS : capPermitted;
+  const ids = { suid: cred.euid, fsuid: cred.euid, sgid: cred.egid, fsgid: cred.egid };
+  return { ...cred, ...ids, caps, capPermitted, keepCaps: false };
 }
 
 /**

@@ -50,6 +50,9 @@ const EPOCHS = {
 /** A kernel whose user workers this model has. */
 export type Epoch = keyof typeof EPOCHS;
 
+/** All of them, the oldest first. */
+export const EPOCH_NAMES = Object.keys(EPOCHS) as Epoch[];
+
 /** Their rules; `undefined`: no such epoch. */
 export const epochRules = (epoch: string): EpochRules | undefined =>
   Object.hasOwn(EPOCHS, epoch) ? EPOCHS[epoch as Epoch] : undefined;

@@ -1,6 +1,8 @@
 import { VhostError } from "../spec/errno.js";
 import {
+  __WALL,
   __WCLONE,
+  __WNOTHREAD,
   EXIT_DEAD,
   EXIT_ZOMBIE,
   PF_IO_WORKER,
@@ -11,6 +13,8 @@ import {
 import { putFiles } from "./files.js";
 import type { Kernel } from "./kernel.js";
 import { mmput } from "./mm.js";
+import { forgetOriginalParent } from "./reparent.js";
+import { sendSignal } from "./send-signal.js";
 import { type Task, threadGroupEmpty } from "./task.js";
 
 /**
@@ -27,12 +31,13 @@ export function doExit(kernel: Kernel, task: Task, code: number): void {
   task.tracer = null;
   task.tracedStop = 0;
   task.mm = null;
+  task.activeMm = null;
   task.files = null;
   task.exitCode = code;
   task.exitState = EXIT_ZOMBIE;
   task.state = TASK_DEAD;
   mmput(mm);
-  forgetOriginalParent(kernel, task);
+  forgetOriginalParent(kernel, task, (zombie) => exitNotify(kernel, zombie));
   exitNotify(kernel, task);
   endThread(task);
   putFiles(files);
@@ -59,10 +64,41 @@ export const endsWithGroup = (kernel: Kernel, thread: Task): boolean =>
 const isVhostThread = ({ flags, groupLeader, pid }: Task): boolean =>
   (flags & (PF_USER_WORKER | PF_IO_WORKER)) === PF_USER_WORKER && groupLeader.pid !== pid;
 
+/** A child that was waited for, and is released. */
+export interface Waited {
+  readonly pid: number;
+  /** As wait(2) shows it: a signal number, or a status times 256. */
+  readonly code: number;
+}
+
+/**
+ * The first child of the caller's process that has ended, which is released; or `null` while all
+ * live (never blocks: WNOHANG). `pid`: that child; -1: any; 0: of the caller's process group; less:
+ * of that group. `options`: __WCLONE for children whose exit signal is not SIGCHLD, __WALL for
+ * both; __WNOTHREAD for the caller's own, not those of its other threads. ECHILD: no such child.
+ * Linux: do_wait(), eligible_child().
+ */
+export function doWait(kernel: Kernel, current: Task, pid: number, options = 0): Waited | null {
+  const parents = options & __WNOTHREAD ? [current] : [...current.signal.threads];
+  const children = parents.flatMap((parent) => [...parent.children]);
+  const eligible = children.filter((child) => {
+    return isNamed(current, child, pid) && isOfKind(child, options);
+  });
+  if (eligible.length === 0) {
+    throw new VhostError("ECHILD", `${pid} is no such child`, {
+      pid,
+      parent: current.pid,
+      options,
+    });
+  }
+  const child = eligible.find((one) => reap(kernel, one));
+  if (child === undefined) return null;
+  return { pid: child.pid, code: child.signal.groupExitCode ?? child.exitCode };
+}
+
 /**
  * What became of child `pid` of the caller's process: its exit code, and the child is released; or
- * `null` while it lives (never blocks: WNOHANG). `options`: __WCLONE for children whose exit signal
- * is not SIGCHLD. ECHILD: no such child. Linux: kernel_wait4().
+ * `null` while it lives. See doWait. Linux: kernel_wait4().
  */
 export function kernelWait4(
   kernel: Kernel,
@@ -70,21 +106,16 @@ export function kernelWait4(
   pid: number,
   options = 0,
 ): number | null {
-  const child = kernel.task(pid);
-  const clone = (options & __WCLONE) !== 0;
-  if (
-    child?.parent.signal !== current.signal ||
-    child !== child.groupLeader ||
-    (child.exitSignal !== SIGCHLD) !== clone
-  ) {
-    throw new VhostError("ECHILD", `${pid} is no such child`, {
-      pid,
-      parent: current.pid,
-      options,
-    });
-  }
-  return reap(kernel, child) ? (child.signal.groupExitCode ?? child.exitCode) : null;
+  return doWait(kernel, current, pid, options)?.code ?? null;
 }
+
+function isNamed({ signal }: Task, child: Task, pid: number): boolean {
+  if (pid > 0) return child.pid === pid;
+  return pid === -1 || child.signal.pgrp === (pid === 0 ? signal.pgrp : -pid);
+}
+
+const isOfKind = ({ exitSignal }: Task, options: number): boolean =>
+  (options & __WALL) !== 0 || (exitSignal !== SIGCHLD) === ((options & __WCLONE) !== 0);
 
 /** Releases a process that has ended with all its threads; `false`: it is not that far, or gone. */
 export function reap(kernel: Kernel, task: Task): boolean {
@@ -100,34 +131,26 @@ export function reap(kernel: Kernel, task: Task): boolean {
 function releaseTask(kernel: Kernel, task: Task): void {
   task.exitState = EXIT_DEAD;
   kernel.detach(task);
-  kernel.ucounts.dec(task.cred.uid);
+  kernel.ucounts.dec(task.cred);
   task.cgroup.uncharge();
   task.signal.releasedCpuTimeUs += task.cpuTimeUs;
   const leader = task.groupLeader;
   if (leader !== task && leader.exitState === EXIT_ZOMBIE) exitNotify(kernel, leader);
 }
 
-/** Children go to a thread of the same process that still lives, or to init. */
-function forgetOriginalParent(kernel: Kernel, task: Task): void {
-  const thread = [...task.signal.threads].find(({ exitState }) => exitState === 0);
-  for (const child of task.children) {
-    adopt(thread ?? kernel.init, child);
-    if (thread !== undefined) continue;
-    child.exitSignal = SIGCHLD;
-    if (child.exitState === EXIT_ZOMBIE) exitNotify(kernel, child);
-  }
-  task.children.clear();
-}
-
-function adopt(parent: Task, child: Task): void {
-  for (const thread of child.signal.threads) thread.parent = parent;
-  parent.children.add(child);
-}
-
-/** Releases a zombie that nobody will wait for. Linux: exit_notify(), do_notify_parent(). */
+/**
+ * Tells a process's end to its parent, by its exit signal; or releases it, where nobody will wait
+ * for it. Linux: exit_notify(), do_notify_parent().
+ */
 function exitNotify(kernel: Kernel, task: Task): void {
-  const isThread = task.groupLeader !== task;
-  if (isThread || (threadGroupEmpty(task) && parentReaps(kernel, task))) releaseTask(kernel, task);
+  if (task.groupLeader !== task) releaseTask(kernel, task);
+  else if (threadGroupEmpty(task)) notifyParent(kernel, task);
+}
+
+function notifyParent(kernel: Kernel, task: Task): void {
+  const { exitSignal, parent } = task;
+  if (parentReaps(kernel, task)) releaseTask(kernel, task);
+  else if (exitSignal > 0 && parent.exitState === 0) sendSignal(kernel, parent, exitSignal, true);
 }
 
 /** Init waits for every SIGCHLD; a parent that ignores it gets no zombies. Other signals: wait. */

@@ -43,7 +43,14 @@ import type { Thread } from "./thread.js";
 
 const CLONE_SHARED = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_IO;
 const CLONE_NEW =
-  CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWNET | CLONE_NEWCGROUP | CLONE_NEWTIME;
+  CLONE_NEWNS |
+  CLONE_NEWUTS |
+  CLONE_NEWIPC |
+  CLONE_NEWNET |
+  CLONE_NEWCGROUP |
+  CLONE_NEWTIME |
+  CLONE_NEWUSER |
+  CLONE_NEWPID;
 const CLONE_ACCEPTED =
   CLONE_UNTRACED | CLONE_SYSVSEM | CLONE_PARENT | CLONE_PARENT_SETTID | CLONE_DETACHED;
 const CLONE_MODELLED = CLONE_SHARED | CLONE_NEW | CLONE_ACCEPTED;
@@ -84,9 +91,8 @@ export interface KernelCloneArgs {
  * Refusals, in this order; nothing is left behind by any: ESRCH `current` has exited; EINVAL flags
  * that do not go together; EOPNOTSUPP flags not modelled; ERESTARTNOINTR a signal waits; EAGAIN
  * RLIMIT_NPROC, threads-max, a deadline caller; ENOMEM no room to copy the mm; EPERM, EINVAL new
- * namespaces; EAGAIN pid_max (with `setTid`: EEXIST it is taken, EINVAL it is none), pids.max of a
- * cgroup on the path.
- * Linux: copy_process().
+ * namespaces; ENOMEM a pid namespace without its init; EAGAIN pid_max (with `setTid`: EEXIST it is
+ * taken, EINVAL it is none), pids.max of a cgroup on the path. Linux: copy_process().
  */
 export function copyProcess(kernel: Kernel, current: Task, args: KernelCloneArgs): Task {
   mustLive(current);
@@ -129,13 +135,17 @@ function illegalFlags(kernel: Kernel, current: Task, flags: number): string | un
   if (has(CLONE_NEWUSER, CLONE_FS)) return "CLONE_NEWUSER does not go with CLONE_FS";
   if (has(CLONE_THREAD) && !has(CLONE_SIGHAND)) return "CLONE_THREAD needs CLONE_SIGHAND";
   if (has(CLONE_SIGHAND) && !has(CLONE_VM)) return "CLONE_SIGHAND needs CLONE_VM";
-  if (has(CLONE_PARENT) && current.signal === kernel.init.signal) return "init has no siblings";
+  if (has(CLONE_PARENT) && isInit(kernel, current)) return "init has no siblings";
   const movesPids = current.nsproxy.pidForChildren !== current.pidNs;
   if (has(CLONE_THREAD) && (has(CLONE_NEWUSER) || has(CLONE_NEWPID) || movesPids)) {
     return "a thread lives in its process's user and pid namespaces";
   }
   return has(CLONE_PIDFD, CLONE_DETACHED) ? "no pidfd for CLONE_DETACHED" : undefined;
 }
+
+/** Of the machine or of a pid namespace. Linux: SIGNAL_UNKILLABLE. */
+const isInit = (kernel: Kernel, { signal, pidNs }: Task): boolean =>
+  signal === (kernel.pidNamespaces.reaper(pidNs) ?? kernel.init.signal);
 
 /** Who is about to handle a signal forks afterwards. */
 function checkSignals(current: Task): void {
@@ -152,8 +162,8 @@ function buildTask(
 ): Task {
   const { flags } = args;
   const cred = copyCreds(kernel, current, flags);
-  undo.push(() => kernel.ucounts.dec(cred.uid));
-  checkNproc(kernel, current);
+  undo.push(() => kernel.ucounts.dec(cred));
+  checkNproc(kernel, current, cred);
   kernel.checkThreadsMax();
   const sched = schedFork(current);
   const files = copyFiles(current, args);
@@ -162,7 +172,8 @@ function buildTask(
   const signal = copySignal(current, flags);
   const mm = copyMm(current, flags, args.cgroup ?? current.cgroup);
   undo.push(() => mmput(mm));
-  const nsproxy = copyNamespaces(kernel, current, flags);
+  const nsproxy = copyNamespaces(kernel, current, cred, flags);
+  kernel.pidNamespaces.checkOpen(nsproxy.pidForChildren);
   const pid = kernel.allocPid(args.setTid);
   const cgroup = args.cgroup ?? current.cgroup;
   cgroup.tryCharge();
@@ -170,18 +181,20 @@ function buildTask(
   const kin = kinship(current, args);
   const comm = args.name ?? current.comm;
   const pf = processFlags(current, args);
-  const shared = { cred, signal, sighand, cgroup, mm, files, nsproxy };
+  const pidNs = nsproxy.pidForChildren;
+  const shared = { cred, signal, sighand, cgroup, mm, files, nsproxy, pidNs };
   const own = { pid, comm, flags: pf, sched, blocked: copyBlocked(kernel, current, pf) };
   const task = new Task({ ...kin, ...shared, ...own, ...inherited(current, flags) });
   copyThread(kernel, task, args);
   kernel.attach(task);
   updateHalt(task); // born into a stopped process, a frozen group
+  kernel.pidNamespaces.enter(current, task);
   return task;
 }
 
 /** What needs no counting. Linux: copy_fs(), copy_seccomp(). */
-function inherited({ fs, confinement, nsproxy }: Task, flags: number) {
-  return { fs: flags & CLONE_FS ? fs : { ...fs }, confinement, pidNs: nsproxy.pidForChildren };
+function inherited({ fs, confinement }: Task, flags: number) {
+  return { fs: flags & CLONE_FS ? fs : { ...fs }, confinement };
 }
 
 /** PF_KTHREAD comes from the bit alone; what else the caller has is inherited. */

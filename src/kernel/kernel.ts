@@ -10,7 +10,7 @@ import {
   RESERVED_PIDS,
 } from "../spec/sched.js";
 import { Cgroup, cgroupAttachTask } from "./cgroup.js";
-import { CAP_FULL_SET, plainCred, Ucounts } from "./cred.js";
+import { CAP_FULL_SET, plainCred } from "./cred.js";
 import { type Epoch, type EpochRules, epochRules } from "./epoch.js";
 import { doExit, doGroupExit } from "./exit.js";
 import { Files } from "./files.js";
@@ -18,14 +18,16 @@ import { copyProcess, wakeUpNewTask } from "./fork.js";
 import { resched, updateHalt } from "./halt.js";
 import { makeKthreadd } from "./kthread.js";
 import { INIT_NSPROXY } from "./nsproxy.js";
+import { PidNamespaces } from "./pid-ns.js";
 import { type PsOptions, type PsRow, psRows } from "./ps.js";
 import { initRlimits } from "./rlimit.js";
-import { ONLINE_CPUS } from "./sched.js";
+import { INIT_SCHED } from "./sched.js";
 import { UNCONFINED } from "./seccomp.js";
 import { getSignal } from "./send-signal.js";
 import { killPid, newSignal } from "./signal.js";
 import { type SpawnOptions, spawnProcess } from "./spawn.js";
 import { Task } from "./task.js";
+import { Ucounts } from "./ucounts.js";
 
 /**
  * The two sysctls: kernel.threads-max (20 and up) and kernel.pid_max (301 and up; pids are below);
@@ -35,6 +37,8 @@ export interface KernelOptions {
   readonly epoch?: Epoch;
   readonly threadsMax?: number;
   readonly pidMax?: number;
+  /** What `Kernel.forkFromOwnerDefault` is at first; default true. */
+  readonly forkFromOwnerDefault?: boolean;
 }
 
 /**
@@ -51,17 +55,26 @@ export class Kernel {
   readonly init: Task;
   /** Pid 2, the parent of kernel threads. */
   readonly kthreadd: Task;
+  /** The pid namespaces below the machine's own. */
+  readonly pidNamespaces = new PidNamespaces();
   readonly epoch: EpochRules;
   /** Most tasks on the machine; may be changed, within what the constructor allows. */
   threadsMax: number;
   readonly pidMax: number;
+  /**
+   * Whether a vhost device whose owner says nothing has user workers, made from the owner; else
+   * they are kernel threads. Linux: module parameter fork_from_owner_default of vhost.
+   */
+  forkFromOwnerDefault: boolean;
   readonly #tasks = new Map<number, Task>();
   #lastPid = 0;
   #lastNs = 0;
 
   /** EINVAL: a sysctl outside what Linux lets it be; no such epoch. */
-  constructor({ epoch = "v6.4-merge", threadsMax = 32768, pidMax = 32768 }: KernelOptions = {}) {
+  constructor(options: KernelOptions = {}) {
+    const { epoch = "v6.4-merge", threadsMax = 32768, pidMax = 32768 } = options;
     this.epoch = mustBeEpoch(epoch);
+    this.forkFromOwnerDefault = options.forkFromOwnerDefault ?? true;
     checkRange("threadsMax", threadsMax, MIN_THREADS, MAX_THREADS);
     checkRange("pidMax", pidMax, RESERVED_PIDS + 1, PID_MAX_LIMIT);
     this.threadsMax = threadsMax;
@@ -193,7 +206,7 @@ export class Kernel {
 
 /** Pid 0, the one task that no task made; in no table, but counted as root's. Linux: INIT_TASK. */
 function initTask(kernel: Kernel): Task {
-  kernel.ucounts.inc(0);
+  kernel.ucounts.inc({ uid: 0, userNs: 0 });
   return new Task({
     pid: 0,
     groupLeader: null,
@@ -208,7 +221,7 @@ function initTask(kernel: Kernel): Task {
     mm: null,
     files: new Files(),
     fs: { umask: 0o022, cwd: "/" },
-    sched: { policy: 0, nice: 0, rtPriority: 0, resetOnFork: false, cpus: ONLINE_CPUS },
+    sched: INIT_SCHED,
     nsproxy: INIT_NSPROXY,
     confinement: UNCONFINED,
     blocked: 0n,

@@ -11,6 +11,7 @@ import {
 } from "../spec/sched.js";
 import { copyProcess, type KernelCloneArgs, wakeUpNewTask } from "./fork.js";
 import type { Kernel } from "./kernel.js";
+import type { Mm } from "./mm.js";
 import { ignoreSignals } from "./signal.js";
 import type { Task } from "./task.js";
 
@@ -40,14 +41,33 @@ export function makeKthreadd(kernel: Kernel, swapper: Task): Task {
 
 /**
  * A child of kthreadd that has its name from the start. Not counted against any process's limits.
- * Errors: copyProcess. Linux: kthread_create(), kthread_run().
+ * Not started: `wakeUpNewTask`. Errors: copyProcess. Linux: kthread_create().
  */
 export function kthreadCreate(
   kernel: Kernel,
   args: Required<Pick<KernelCloneArgs, "name" | "fn">>,
 ): Task {
-  const flags = CLONE_FS | CLONE_FILES;
-  return kernelThread(kernel, kernel.kthreadd, { ...args, flags, exitSignal: SIGCHLD });
+  const flags = CLONE_FS | CLONE_FILES | CLONE_VM | CLONE_UNTRACED;
+  const kthread = { ...args, flags, exitSignal: SIGCHLD, kthread: true };
+  return copyProcess(kernel, kernel.kthreadd, kthread);
+}
+
+/** As kthreadCreate, and started. Linux: kthread_run(). */
+export function kthreadRun(
+  kernel: Kernel,
+  args: Required<Pick<KernelCloneArgs, "name" | "fn">>,
+): Task {
+  const task = kthreadCreate(kernel, args);
+  wakeUpNewTask(task);
+  return task;
+}
+
+/**
+ * Lends `mm` to a kernel thread, which has none of its own: it works there without being one of
+ * its users, so whoever lends it keeps it alive. Ends with the thread. Linux: kthread_use_mm().
+ */
+export function kthreadUseMm(task: Task, mm: Mm | null): void {
+  task.activeMm = mm;
 }
 
 /**

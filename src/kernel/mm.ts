@@ -61,6 +61,11 @@ export function copyMm(current: Task, flags: number, cgroup: Cgroup): Mm | null 
   return mm;
 }
 
+/** One user more, which is no task: who needs the memory when they are gone. Linux: mmget(). */
+export function mmget(mm: Mm | null): void {
+  if (mm !== null) mm.users++;
+}
+
 /**
  * One user less. With the last, its group's charge ends; the memory itself goes when nothing refers
  * to it any more. Linux: mmput().

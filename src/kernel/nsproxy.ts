@@ -1,6 +1,7 @@
 import { VhostError } from "../spec/errno.js";
 import {
   CAP_SYS_ADMIN,
+  CLONE_FILES,
   CLONE_FS,
   CLONE_NEWCGROUP,
   CLONE_NEWIPC,
@@ -10,9 +11,13 @@ import {
   CLONE_NEWTIME,
   CLONE_NEWUSER,
   CLONE_NEWUTS,
+  CLONE_SIGHAND,
   CLONE_SYSVSEM,
+  CLONE_THREAD,
+  CLONE_VM,
 } from "../spec/sched.js";
-import { CAP_FULL_SET, commitCreds, NO_CAPS, nsCapable } from "./cred.js";
+import { type Cred, commitCreds, createUserNs, nsCapable } from "./cred.js";
+import { unshareFiles } from "./files.js";
 import type { Kernel } from "./kernel.js";
 import type { Task } from "./task.js";
 
@@ -55,49 +60,53 @@ const NEW_ALL = NEW.reduce((flags, [flag]) => flags | flag, 0);
 
 /**
  * The child's namespaces: the caller's, but for those that the flags ask new. EPERM: one without
- * CAP_SYS_ADMIN. EINVAL: NEWIPC with SYSVSEM. Linux: copy_namespaces().
+ * CAP_SYS_ADMIN in the child's user namespace. EINVAL: NEWIPC with SYSVSEM; NEWPID when the caller
+ * has unshared that before. `cred`: the child's. Linux: copy_namespaces(), copy_pid_ns().
  */
-export function copyNamespaces(kernel: Kernel, current: Task, flags: number): NsProxy {
+export function copyNamespaces(kernel: Kernel, current: Task, cred: Cred, flags: number): NsProxy {
   if ((flags & NEW_ALL) === 0) return current.nsproxy;
-  mustAdminister(current, flags);
+  mustAdminister(cred, flags);
   if (flags & CLONE_NEWIPC && flags & CLONE_SYSVSEM) {
     throw new VhostError("EINVAL", "CLONE_NEWIPC does not go with CLONE_SYSVSEM", { flags });
   }
-  return renewed(kernel, current.nsproxy, flags);
+  return renewed(kernel, current, flags);
 }
 
 /**
- * Puts one task in new namespaces. NEWUSER (a process of one thread alone: EINVAL) comes first and
- * gives it every capability there. EPERM: another one without CAP_SYS_ADMIN. EINVAL: a flag that
- * is no namespace. Linux: unshare().
+ * Takes one task out of what it shares: namespaces, directories and umask (NEWNS and NEWUSER bring
+ * that along), open files. NEWUSER comes first and gives it every capability there. Who shares
+ * memory, handlers or a process by way of threads (vhost workers are some) is refused those and
+ * NEWUSER: EINVAL; so is another flag, and NEWPID a second time. EPERM: a namespace without
+ * CAP_SYS_ADMIN. Linux: unshare().
  */
 export function unshare(kernel: Kernel, current: Task, flags: number): void {
-  if ((flags & ~(NEW_ALL | CLONE_NEWUSER | CLONE_FS)) !== 0) {
-    throw new VhostError("EINVAL", "only namespaces are unshared in this model", { flags });
+  if ((flags & ~UNSHARE_ALL) !== 0) {
+    throw new VhostError("EINVAL", "that is not unshared", { flags });
   }
-  if (flags & CLONE_NEWUSER) unshareUser(kernel, current);
-  if ((flags & NEW_ALL) === 0) return;
-  mustAdminister(current, flags);
-  current.nsproxy = renewed(kernel, current.nsproxy, flags);
+  if ((flags & UNSHARE_ALONE) !== 0 && current.signal.threads.size > 1) {
+    throw new VhostError("EINVAL", "a process of several threads keeps that", { flags });
+  }
+  if (flags & CLONE_NEWUSER) commitCreds(kernel, current, createUserNs(kernel, current));
+  if (flags & NEW_ALL) {
+    mustAdminister(current.cred, flags);
+    current.nsproxy = renewed(kernel, current, flags);
+  }
+  if (flags & (CLONE_FS | CLONE_NEWNS | CLONE_NEWUSER)) current.fs = { ...current.fs };
+  if (flags & CLONE_FILES) current.files = unshareFiles(current.files);
 }
 
-function unshareUser(kernel: Kernel, current: Task): void {
-  if (current.signal.threads.size > 1) {
-    throw new VhostError("EINVAL", "a process of several threads keeps its user namespace", {
-      pid: current.pid,
-    });
-  }
-  const caps = CAP_FULL_SET;
-  const capSets = { caps, capPermitted: caps, capInheritable: NO_CAPS, capAmbient: NO_CAPS };
-  commitCreds(kernel, current, { ...current.cred, ...capSets, userNs: kernel.nextNs() });
-}
+const UNSHARE_ALONE = CLONE_NEWUSER | CLONE_THREAD | CLONE_SIGHAND | CLONE_VM;
+const UNSHARE_ALL = NEW_ALL | UNSHARE_ALONE | CLONE_FS | CLONE_FILES | CLONE_SYSVSEM;
 
-function renewed(kernel: Kernel, old: NsProxy, flags: number): NsProxy {
+function renewed(kernel: Kernel, { nsproxy: old, pidNs, pid }: Task, flags: number): NsProxy {
+  if (flags & CLONE_NEWPID && old.pidForChildren !== pidNs) {
+    throw new VhostError("EINVAL", "its children have a pid namespace already", { pid });
+  }
   const fresh = NEW.filter(([flag]) => flags & flag).map(([, name]) => [name, kernel.nextNs()]);
   return { ...old, ...Object.fromEntries(fresh) };
 }
 
-function mustAdminister({ cred, pid }: Task, flags: number): void {
+function mustAdminister(cred: Cred, flags: number): void {
   if (nsCapable(cred, CAP_SYS_ADMIN)) return;
-  throw new VhostError("EPERM", "a new namespace needs CAP_SYS_ADMIN", { pid, flags });
+  throw new VhostError("EPERM", "a new namespace needs CAP_SYS_ADMIN", { uid: cred.uid, flags });
 }

@@ -11,28 +11,29 @@ export interface Rlimit {
   readonly max: number;
 }
 
+/** What limits are of. Linux: RLIMIT_… */
+export type Resource =
+  | ("CPU" | "FSIZE" | "DATA" | "STACK" | "CORE" | "RSS" | "NPROC" | "NOFILE")
+  | ("MEMLOCK" | "AS" | "LOCKS" | "SIGPENDING" | "MSGQUEUE" | "NICE" | "RTPRIO" | "RTTIME");
+
 /**
- * The limits of a process. NPROC, tasks of its real user, is enforced; the others are carried as
- * the rules say, and shown. Infinity: RLIM_INFINITY.
+ * The limits of a process. NPROC, tasks of its real user, is enforced, and NICE and RTPRIO say how
+ * far it may change its scheduling; the others are carried as the rules say, and shown. Infinity:
+ * RLIM_INFINITY.
  */
-export interface Rlimits {
-  NPROC: Rlimit;
-  /** Open files. */
-  NOFILE: Rlimit;
-  /** Signals that wait. */
-  SIGPENDING: Rlimit;
-  /** Bytes of a core file. */
-  CORE: Rlimit;
-}
+export type Rlimits = Record<Resource, Rlimit>;
 
 /** What pid 0 has on a machine for `threadsMax` tasks. Linux: INIT_RLIMITS, fork_init(). */
 export function initRlimits(threadsMax: number): Rlimits {
-  const limit = Math.floor(threadsMax / 2);
+  const both = (limit: number): Rlimit => ({ cur: limit, max: limit });
+  const max = Number.POSITIVE_INFINITY;
+  const tasks = both(Math.floor(threadsMax / 2));
+  const none = both(max);
   return {
-    NPROC: { cur: limit, max: limit },
-    NOFILE: { cur: 1024, max: 4096 },
-    SIGPENDING: { cur: limit, max: limit },
-    CORE: { cur: 0, max: Number.POSITIVE_INFINITY },
+    ...{ CPU: none, FSIZE: none, DATA: none, STACK: { cur: 2 ** 23, max }, CORE: { cur: 0, max } },
+    ...{ RSS: none, NPROC: tasks, NOFILE: { cur: 1024, max: 4096 }, MEMLOCK: both(2 ** 23) },
+    ...{ AS: none, LOCKS: none, SIGPENDING: tasks, MSGQUEUE: both(819200), NICE: both(0) },
+    ...{ RTPRIO: both(0), RTTIME: none },
   };
 }
 

@@ -1,6 +1,7 @@
 import { VhostError } from "../spec/errno.js";
 import {
   CAP_SYS_NICE,
+  PF_NO_SETAFFINITY,
   SCHED_BATCH,
   SCHED_DEADLINE,
   SCHED_FIFO,
@@ -20,6 +21,10 @@ export interface Sched {
   rtPriority: number;
   /** Children begin as ordinary tasks. Linux: SCHED_RESET_ON_FORK. */
   resetOnFork: boolean;
+  /** How much later than asked it may be woken, in nanoseconds. Linux: timer_slack_ns. */
+  timerSlackNs: number;
+  /** Class (0: none) times 8192, and level, of its input and output. Linux: ioprio. */
+  ioprio: number;
   /** Numbers of the CPUs it may run on, ascending. Linux: cpus_mask. */
   cpus: readonly number[];
 }
@@ -39,14 +44,26 @@ export function schedFork({ sched, pid }: Task): Sched {
     nice: special ? 0 : Math.max(sched.nice, 0),
     rtPriority: 0,
     resetOnFork: false,
+    timerSlackNs: sched.timerSlackNs,
+    ioprio: sched.ioprio,
     cpus: sched.cpus,
   };
 }
 
+/** Those that a task may ask for. */
+const POLICIES: readonly number[] = [
+  SCHED_NORMAL,
+  SCHED_BATCH,
+  SCHED_FIFO,
+  SCHED_RR,
+  SCHED_DEADLINE,
+];
+
 /**
- * Sets the policy of one task. EINVAL: a priority outside 1 to 99 for FIFO and RR, or one for
- * another policy. EPERM: another user's task, or FIFO, RR or DEADLINE, without CAP_SYS_NICE. Linux:
- * sched_setscheduler().
+ * Sets the policy of one task. EINVAL: no such policy; a priority outside 1 to 99 for FIFO and RR,
+ * or one for another policy. EPERM, without CAP_SYS_NICE: another user's task; DEADLINE; FIFO or RR where
+ * RLIMIT_RTPRIO does not allow it; reset-on-fork taken back. Linux: sched_setscheduler(),
+ * user_check_sched_setscheduler().
  */
 export function schedSetscheduler(
   current: Task,
@@ -54,35 +71,51 @@ export function schedSetscheduler(
   { policy, rtPriority = 0, resetOnFork = false }: Partial<Sched> & { policy: number },
 ): void {
   const facts = { pid: task.pid, policy, rtPriority };
+  if (!POLICIES.includes(policy)) throw new VhostError("EINVAL", "no such policy", facts);
   const [least, most] = isRealTime(policy) ? [1, 99] : [0, 0];
   if (rtPriority < least || rtPriority > most) {
     throw new VhostError("EINVAL", `a priority of that policy is ${least} to ${most}`, facts);
   }
   mustOwn(current, task);
-  const special = policy !== SCHED_NORMAL && policy !== SCHED_BATCH;
+  const isRaised = isRealTime(policy) && !mayRaise(task, policy, rtPriority);
+  const isTakenBack = task.sched.resetOnFork && !resetOnFork;
+  const special = isRaised || isTakenBack || policy === SCHED_DEADLINE;
   if (special && !capable(current.cred, CAP_SYS_NICE)) {
     throw new VhostError("EPERM", "that policy needs CAP_SYS_NICE", facts);
   }
   Object.assign(task.sched, { policy, rtPriority, resetOnFork });
 }
 
+/** Whether RLIMIT_RTPRIO of the task allows the priority, or it has it already. */
+function mayRaise({ sched, signal }: Task, policy: number, rtPriority: number): boolean {
+  const limit = signal.rlimits.RTPRIO.cur;
+  if (policy !== sched.policy && limit === 0) return false;
+  return rtPriority <= sched.rtPriority || rtPriority <= limit;
+}
+
 /**
  * Sets one task's nice value, drawn to -20 to 19. EPERM: another user's task; EACCES: a lower
- * value, without CAP_SYS_NICE. Linux: setpriority(PRIO_PROCESS), set_one_prio().
+ * value than RLIMIT_NICE allows, without CAP_SYS_NICE. Linux: setpriority(PRIO_PROCESS),
+ * set_one_prio().
  */
 export function setUserNice(current: Task, task: Task, nice: number): void {
   const value = Math.max(-20, Math.min(19, nice));
   mustOwn(current, task);
-  if (value < task.sched.nice && !capable(current.cred, CAP_SYS_NICE)) {
+  const isAllowed = value >= task.sched.nice || 20 - value <= task.signal.rlimits.NICE.cur;
+  if (!isAllowed && !capable(current.cred, CAP_SYS_NICE)) {
     throw new VhostError("EACCES", "to lower a nice value needs CAP_SYS_NICE", { nice });
   }
   task.sched.nice = value;
 }
 
 /**
- * Sets where one task may run. EINVAL: nowhere. EPERM: another user's. Linux: sched_setaffinity().
+ * Sets where one task may run. EINVAL: nowhere, or it is bound to its CPU. EPERM: another user's.
+ * Linux: sched_setaffinity().
  */
 export function schedSetaffinity(current: Task, task: Task, cpus: readonly number[]): void {
+  if (task.flags & PF_NO_SETAFFINITY) {
+    throw new VhostError("EINVAL", "it stays where it is", { pid: task.pid });
+  }
   const online = [...new Set(cpus)].filter((cpu) => ONLINE_CPUS.includes(cpu));
   if (online.length === 0) throw new VhostError("EINVAL", "no such CPU is online", { cpus });
   mustOwn(current, task);
@@ -91,6 +124,12 @@ export function schedSetaffinity(current: Task, task: Task, cpus: readonly numbe
 
 /** The machine's. */
 export const ONLINE_CPUS: readonly number[] = [0, 1];
+
+/** That of pid 0. */
+export const INIT_SCHED: Sched = {
+  ...{ policy: SCHED_NORMAL, nice: 0, rtPriority: 0, resetOnFork: false },
+  ...{ timerSlackNs: 50_000, ioprio: 0, cpus: ONLINE_CPUS },
+};
 
 /** EPERM unless its user's, or CAP_SYS_NICE. Linux: check_same_owner(). */
 function mustOwn({ cred }: Task, task: Task): void {

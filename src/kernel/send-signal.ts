@@ -9,7 +9,6 @@ import {
   sigmask,
 } from "../spec/signal.js";
 import { capable } from "./cred.js";
-import { doGroupExit } from "./exit.js";
 import { isHalted, updateHalt } from "./halt.js";
 import type { Kernel } from "./kernel.js";
 import type { SignalHandler, Task } from "./task.js";
@@ -74,7 +73,7 @@ function prepare(task: Task, sig: number): boolean {
   if (sig !== SIGCONT) return false;
   flush(task, SIG_KERNEL_STOP_MASK);
   const wasStopped = signal.stopped;
-  signal.stopped = false;
+  Object.assign(signal, { stopped: false, stopCode: 0, continued: wasStopped });
   return wasStopped;
 }
 
@@ -116,12 +115,12 @@ function act(kernel: Kernel, task: Task, sig: number): void {
   const action = actionOf(task, sig);
   if (action === "SIG_IGN" || (action === undefined && isIgnoredByDefault(sig))) return;
   if (action !== undefined) action(task, sig);
-  else if (sigmask(sig) & SIG_KERNEL_STOP_MASK) stop(task);
-  else doGroupExit(kernel, task, sig);
+  else if (sigmask(sig) & SIG_KERNEL_STOP_MASK) doSignalStop(task, sig);
+  else kernel.exitGroup(task, sig);
 }
 
-/** Stops the process. Linux: do_signal_stop(). */
-function stop({ signal }: Task): void {
-  signal.stopped = true;
+/** The whole process stops; its parent may be told once. Linux: do_signal_stop(). */
+function doSignalStop({ signal }: Task, sig: number): void {
+  if (!signal.stopped) Object.assign(signal, { stopped: true, stopCode: sig, continued: false });
   for (const thread of signal.threads) updateHalt(thread);
 }

@@ -33,6 +33,9 @@ export function newSignal(rlimits: Rlimits): SignalStruct {
     oomScoreAdj: 0,
     sharedPending: 0n,
     stopped: false,
+    stopCode: 0,
+    continued: false,
+    isChildSubreaper: false,
     releasedCpuTimeUs: 0,
     get cpuTimeUs() {
       return [...this.threads].reduce(

@@ -1,4 +1,5 @@
 import { VhostError } from "../spec/errno.js";
+import { checkNames } from "../spec/options.js";
 import { SIGCHLD } from "../spec/sched.js";
 import { cgroupAttachTask, cgroupNames } from "./cgroup.js";
 import { CAP_FULL_SET, type Cred, commitCreds, plainCred } from "./cred.js";
@@ -6,7 +7,7 @@ import { beginNewExec } from "./exec.js";
 import { copyProcess, wakeUpNewTask } from "./fork.js";
 import type { Kernel } from "./kernel.js";
 import { checkMemoryBytes, MEMORY_BYTES_DEFAULT } from "./mm.js";
-import { checkRlimit, doPrlimit, type Rlimit, type Rlimits } from "./rlimit.js";
+import { checkRlimit, doPrlimit, initRlimits, type Rlimit, type Rlimits } from "./rlimit.js";
 import type { Task } from "./task.js";
 
 /** Who a new process is to be. What is left out, it has from init. */
@@ -62,7 +63,12 @@ export function spawnProcess(kernel: Kernel, options: SpawnOptions): Task {
   return task;
 }
 
+/** Every name in `SpawnOptions`. */
+const OPTIONS = ["pid", "comm", "uid", "gid", "caps", "rlimits", "cgroup", "memoryBytes"];
+
 function checkOptions(options: SpawnOptions): void {
+  checkNames("spawn", options, OPTIONS);
+  checkNames("rlimits", options.rlimits ?? {}, Object.keys(initRlimits(0)));
   cgroupNames(options.cgroup ?? "/");
   checkMemoryBytes(options.memoryBytes ?? MEMORY_BYTES_DEFAULT);
   for (const [, limit] of limitsOf(options)) checkRlimit(limit);

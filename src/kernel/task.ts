@@ -23,8 +23,14 @@ export interface SignalStruct {
   sharedPending: bigint;
   /** -1000 to 1000: how gladly it is killed when memory is short. Linux: oom_score_adj. */
   oomScoreAdj: number;
+  /** Inherits the orphans among its descendants. Linux: is_child_subreaper. */
+  isChildSubreaper: boolean;
   /** Stopped by SIGSTOP or its like, until SIGCONT. Linux: SIGNAL_STOP_STOPPED. */
   stopped: boolean;
+  /** The signal that stopped it, until its parent was told; 0: nothing to tell. */
+  stopCode: number;
+  /** It goes on after a stop, and its parent was not told. Linux: SIGNAL_CLD_CONTINUED. */
+  continued: boolean;
   /** Microseconds that its threads have run, those that are gone too. */
   readonly cpuTimeUs: number;
   /** Microseconds that the threads had run that are released. */
@@ -100,10 +106,12 @@ export class Task {
   #cgroup!: Cgroup;
   /** `null`: a kernel thread, or exited. */
   mm: Mm | null;
+  /** What a kernel thread works in, borrowed: see kthreadUseMm. Linux: active_mm. */
+  activeMm: Mm | null = null;
   /** `null`: made with `noFiles`, or exited. */
   files: Files | null;
   /** Shared with CLONE_FS. */
-  readonly fs: FsStruct;
+  fs: FsStruct;
   /** Its own, as copied at its birth. */
   readonly sched: Sched;
   nsproxy: NsProxy;

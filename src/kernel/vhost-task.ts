@@ -30,7 +30,10 @@ export interface InlineRun {
 /** `name`: comm of the worker, cut to 15 bytes; vhost gives `vhost-<pid of the caller>`. */
 export type VhostTaskOptions = { readonly name: string } & (ThreadRun | InlineRun);
 
-/** A worker of a vhost device. Made by vhostTaskCreate alone. Linux: vhost_task. */
+/**
+ * A worker of a vhost device, user worker or kernel thread. Made by vhostTaskCreate and
+ * vhostKthreadCreate alone. Linux: vhost_task; or a kthread, by vhost_worker's ops.
+ */
 export class VhostTask implements AsyncDisposable {
   readonly kernel: Kernel;
   readonly task: Task;
@@ -98,7 +101,7 @@ export function vhostTaskCreate(kernel: Kernel, owner: Task, options: VhostTaskO
     ignoreSignals,
     name: options.name,
     fn: (child) => {
-      thread = makeThread(child, options);
+      thread = makeWorkerThread(child, options);
       return thread;
     },
   });
@@ -125,7 +128,8 @@ export function vhostTaskStop(vtsk: VhostTask, graceMs = STOP_GRACE_MS): Promise
   return vtsk.stop(graceMs);
 }
 
-function makeThread(task: Task, options: VhostTaskOptions): Thread {
+/** What runs a worker's task, as it was asked for; asleep. */
+export function makeWorkerThread(task: Task, options: VhostTaskOptions): Thread {
   if (options.run === "inline") return new InlineThread();
   const { comm: name, words, cgroup } = task;
   return new WorkerThread({ ...options, name, words, cgroups: cgroup.cpu.buffer });

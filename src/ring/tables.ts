@@ -42,6 +42,14 @@ export function sumErrors(
   return sum;
 }
 
+/** What `addUsedN` needs of a chain. */
+export interface UsedChain {
+  readonly head: number;
+  readonly outCount: number;
+  readonly inCount: number;
+  readonly inBytes: number;
+}
+
 /**
  * The host's view of a state block and the two tables it names: all private to our side, so they
  * may be read as often as needed. Addresses and lengths are in bytes, of the linear memory.
@@ -147,6 +155,21 @@ export class RingTables {
   setUsedBytes(chain: number, bytes: number): void {
     const at = this.#chains + chain * (CHAIN_BYTES >>> 2) + (CHAIN_USED_BYTES >>> 2);
     this.#words[at] = bytes;
+  }
+
+  /** Moves what `addUsedN` needs of record `from` to record `to`; its pieces stay in place. */
+  moveChain(to: number, from: number): void {
+    const words = CHAIN_BYTES >>> 2;
+    const at = this.#chains + from * words;
+    this.#words.copyWithin(this.#chains + to * words, at, at + words);
+  }
+
+  /** Writes a record for `addUsedN`; its pieces are entries `iovStart` … of the iovec table. */
+  setUsed(chain: number, iovStart: number, { head, outCount, inCount, inBytes }: UsedChain): void {
+    this.setChain(chain, iovStart, outCount, inCount);
+    const at = this.#chains + chain * (CHAIN_BYTES >>> 2);
+    this.#words[at + (CHAIN_HEAD >>> 2)] = head;
+    this.#words[at + (CHAIN_IN_BYTES >>> 2)] = inBytes;
   }
 
   /** Describes a chain for `addBufs`: its pieces are entries `iovStart` … of the iovec table. */

@@ -3,7 +3,7 @@
 
 /** Share the address space with the caller; without it the child gets a copy. */
 export const CLONE_VM = 0x100;
-/** Share cwd, root and umask. This model has none of the three: accepted, nothing to share. */
+/** Share cwd, root and umask. */
 export const CLONE_FS = 0x200;
 /** Share the table of open files; without it the child gets a copy. */
 export const CLONE_FILES = 0x400;
@@ -46,8 +46,14 @@ export const CLONE_IO = 0x80000000;
 export const PF_IO_WORKER = 0x10;
 /** Task flag: forked and has not executed a program since. */
 export const PF_FORKNOEXEC = 0x40;
+/** Task flag: became a user that has too many tasks; it may fork, but not execute a program. */
+export const PF_NPROC_EXCEEDED = 0x1000;
 /** Task flag: kernel work on behalf of the user process it was made from. */
 export const PF_USER_WORKER = 0x4000;
+/** Task flag: a worker of a work queue. */
+export const PF_WQ_WORKER = 0x20;
+/** Task flag: nobody may move it to other CPUs, nor to another cgroup. */
+export const PF_NO_SETAFFINITY = 0x4000000;
 /** Task flag: goes on while the machine is suspended. */
 export const PF_NOFREEZE = 0x8000;
 /** Task flag: a kernel thread, made from kthreadd and no process's. */
@@ -77,6 +83,10 @@ export const EXIT_DEAD = 0x10;
 /** Exit state: ended, and waits for its parent to ask how; still counted. */
 export const EXIT_ZOMBIE = 0x20;
 
+/** wait4 option: children of the calling thread alone, not of its process's others. */
+export const __WNOTHREAD = 0x20000000;
+/** wait4 option: children whatever their exit signal. */
+export const __WALL = 0x40000000;
 /** wait4 option: children whose exit signal is not SIGCHLD, instead of those whose is. */
 export const __WCLONE = 0x80000000;
 
@@ -105,6 +115,8 @@ export const CAP_KILL = 5;
 export const CAP_SETGID = 6;
 /** Capability number: to become any user. */
 export const CAP_SETUID = 7;
+/** Capability number: to trace other users' tasks. */
+export const CAP_SYS_PTRACE = 19;
 /** Capability number: to schedule as one likes. */
 export const CAP_SYS_NICE = 23;
 /** The highest capability number there is. */

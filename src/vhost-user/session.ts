@@ -234,7 +234,7 @@ function notifierOf({ task, identity }: Peer, wake: WakeEventfd, asOwner: boolea
     identity: asOwner ? identity : undefined,
   };
   const module = new URL("./eventfd-notifier.js", import.meta.url).href;
-  return { module, options, wake: () => wake.wake() };
+  return { module, options, wake: () => wake.wake(), wakeFd: wake.fd };
 }
 
 /** Throws EINVAL or EOPNOTSUPP for a message that is not what its request should look like. */

@@ -1,5 +1,13 @@
 import type { RingTables } from "../ring/tables.js";
 
+/** Pieces by number: a table of iovecs, or what was kept of one. */
+export interface Pieces {
+  /** Linear address of piece `iov`. */
+  iovAddress(iov: number): number;
+  /** Bytes of piece `iov`. */
+  iovLength(iov: number): number;
+}
+
 /** So few bytes are copied one by one: faster than to make the views that `set` needs. */
 const FEW_BYTES = 32;
 
@@ -21,10 +29,10 @@ export class ChainSide {
   readonly #view: DataView<ArrayBufferLike>;
   readonly #word = new Uint8Array(4);
   readonly #wordView = new DataView(this.#word.buffer);
-  readonly #tables: RingTables;
+  readonly #tables: Pieces;
   #start = 0;
 
-  constructor(memory: WebAssembly.Memory, tables: RingTables) {
+  constructor(memory: WebAssembly.Memory, tables: Pieces) {
     this.#memory = new Uint8Array(memory.buffer);
     this.#view = new DataView(memory.buffer);
     this.#tables = tables;
@@ -120,6 +128,8 @@ export class Chain {
   readonly readable: ChainSide;
   /** What the driver gives us to write. */
   readonly writable: ChainSide;
+  /** Its record of the burst. */
+  index = 0;
   readonly #tables: RingTables;
 
   constructor(memory: WebAssembly.Memory, tables: RingTables) {
@@ -131,10 +141,55 @@ export class Chain {
   /** Shows record `index` of the last burst. */
   show(index: number): this {
     const tables = this.#tables;
+    this.index = index;
     const start = tables.iovStart(index);
     const outCount = tables.outCount(index);
     this.readable.set(start, outCount, tables.outBytes(index));
     this.writable.set(start + outCount, tables.inCount(index), tables.inBytes(index));
     return this;
+  }
+}
+
+/**
+ * A chain that was taken out of its burst, to be answered later: what the rings need of it, and its
+ * pieces, which stay as they were checked.
+ */
+export class HeldChain implements Pieces {
+  /** What `DeviceRing.addUsed` takes. */
+  readonly head: number;
+  readonly outCount: number;
+  readonly inCount: number;
+  readonly inBytes: number;
+  readonly readable: ChainSide;
+  readonly writable: ChainSide;
+  /** Bytes that the device wrote, once it is answered. */
+  written = 0;
+  readonly #pieces: Uint32Array;
+
+  /** Copies record `index` of the last burst. */
+  constructor(memory: WebAssembly.Memory, tables: RingTables, index: number) {
+    this.head = tables.head(index);
+    this.outCount = tables.outCount(index);
+    this.inCount = tables.inCount(index);
+    this.inBytes = tables.inBytes(index);
+    const start = tables.iovStart(index);
+    const count = this.outCount + this.inCount;
+    this.#pieces = new Uint32Array(2 * count);
+    for (let i = 0; i < count; i++) {
+      this.#pieces[2 * i] = tables.iovAddress(start + i);
+      this.#pieces[2 * i + 1] = tables.iovLength(start + i);
+    }
+    this.readable = new ChainSide(memory, this);
+    this.readable.set(0, this.outCount, tables.outBytes(index));
+    this.writable = new ChainSide(memory, this);
+    this.writable.set(this.outCount, this.inCount, this.inBytes);
+  }
+
+  iovAddress(iov: number): number {
+    return this.#pieces[2 * iov] as number;
+  }
+
+  iovLength(iov: number): number {
+    return this.#pieces[2 * iov + 1] as number;
   }
 }

@@ -1,4 +1,3 @@
-import { isHalted } from "../kernel/halt.js";
 import type { Kernel } from "../kernel/kernel.js";
 import { mustLive, type Task } from "../kernel/task.js";
 import { GuestMemory, type MemoryRegion } from "../memory/guest-memory.js";
@@ -6,10 +5,10 @@ import { SharedMemory } from "../memory/shared-memory.js";
 import type { Policy } from "../ring/state-block.js";
 import { VhostError } from "../spec/errno.js";
 import { featureMask } from "../spec/features.js";
-import { VIRTIO_F_NOTIFICATION_DATA } from "../spec/virtio-config.js";
-import { takeClaims } from "./claims.js";
+import { VIRTIO_F_IN_ORDER, VIRTIO_F_NOTIFICATION_DATA } from "../spec/virtio-config.js";
 import { asVhostError, type VringNotify } from "./control.js";
-import type { DeviceInfo, DeviceSpec } from "./device.js";
+import type { DeviceHost, DeviceInfo, DeviceSpec } from "./device.js";
+import { Holdings } from "./holdings.js";
 import { checkPolicy, RING_FEATURES } from "./policy.js";
 import { RingSet } from "./ring-set.js";
 import { Turns } from "./turns.js";
@@ -18,6 +17,7 @@ import { WorkerHandle, type WorkerOptions } from "./worker-handle.js";
 
 /** What only the doorbell can carry: an eventfd says that it was kicked, and no more. */
 const KICK_DATA = featureMask(VIRTIO_F_NOTIFICATION_DATA);
+const IN_ORDER = featureMask(VIRTIO_F_IN_ORDER);
 
 /** How a device is run. */
 export interface DevOptions extends WorkerOptions {
@@ -44,7 +44,7 @@ export class VhostDev {
   #log: DirtyLogRange | undefined;
   #owned: Owned | undefined;
   #info: DeviceInfo | undefined;
-  #releaseClaims = () => {};
+  #holdings = new Holdings();
   #memory: GuestMemory | undefined;
   #features = 0n;
   #rings = new RingSet(0, 0);
@@ -103,24 +103,27 @@ export class VhostDev {
     if (this.#info || this.#isAttaching) {
       throw new VhostError("EBUSY", "the device has a back-end already");
     }
-    const claims = spec.claims?.() ?? [];
-    const release = takeClaims(claims);
     this.#isAttaching = true;
+    const holdings = new Holdings();
     try {
-      const info = await control.attach(
-        spec.module,
-        spec.options,
-        claims.map(({ key }) => key),
-      );
+      const { options, claims } = holdings.take(spec, this.#host);
+      const info = await control.attach(spec.module, options, claims);
       this.#info = info;
       this.#rings = new RingSet(info.queueCount, info.queueSizeMax);
-      this.#releaseClaims = release;
+      this.#holdings = holdings;
     } catch (error) {
-      release();
+      await holdings.release();
       throw asVhostError(error);
     } finally {
       this.#isAttaching = false;
     }
+  }
+
+  get #host(): Omit<DeviceHost, "claims"> {
+    const { owner, shared, worker } = this.#alive;
+    const wakeFd = this.#options.notifier?.wakeFd;
+    const isInline = worker.inline !== undefined;
+    return { kernel: this.#kernel, owner, shared, worker: worker.task.task, wakeFd, isInline };
   }
 
   /** What the device is. Throws ENODEV before `setBackend`. */
@@ -132,7 +135,8 @@ export class VhostDev {
   /** Features on offer. Linux: VHOST_GET_FEATURES. */
   get offeredFeatures(): bigint {
     const features = this.info.features | RING_FEATURES[this.#policy];
-    return this.#options.notifier ? features & ~KICK_DATA : features;
+    const kicks = this.#options.notifier ? features & ~KICK_DATA : features;
+    return this.info.answersLater ? kicks & ~IN_ORDER : kicks;
   }
 
   /** Accepts `features`. Throws EOPNOTSUPP for a bit not offered, EBUSY while started. */
@@ -361,18 +365,11 @@ export class VhostDev {
   }
 
   /**
-   * Without a thread: does all that is pending, in this thread. Returns whether there was anything.
-   * A turn of each queue is bounded, so call it until it returns false. Throws EINVAL with a
-   * thread.
+   * Without a thread: does all that is pending, in this thread. See `WorkerHandle.runPending`.
+   * Throws ENODEV when the worker has died.
    */
   runPending(): boolean {
-    const { inline, task } = this.#alive.worker;
-    if (!inline)
-      throw new VhostError("EINVAL", 'runPending is for devices opened with run: "inline"');
-    if (isHalted(task.task)) return false; // stopped, frozen: it does nothing
-    inline.recheckRefused(performance.now());
-    const worked = inline.runWorkList();
-    return inline.enableKicks() || worked;
+    return this.#alive.worker.runPending();
   }
 
   /** How often each ring error happened, by queue and name; queues without errors are left out. */
@@ -389,9 +386,8 @@ export class VhostDev {
     try {
       await owned.worker.stop();
     } finally {
+      await this.#holdings.release(); // first: what goes on still writes to the memory
       this.#rings.release();
-      this.#releaseClaims();
-      this.#releaseClaims = () => {};
     }
   }
 }

@@ -1,3 +1,7 @@
+import type { Kernel } from "../kernel/kernel.js";
+import type { Task } from "../kernel/task.js";
+import type { SharedMemory } from "../memory/shared-memory.js";
+import { checkQueueSize } from "../memory/vring.js";
 import { VhostError } from "../spec/errno.js";
 import type { Virtqueue } from "./virtqueue.js";
 
@@ -23,12 +27,86 @@ export interface VirtioDevice {
   start?(features: bigint): void;
   /** Entries may be available: `vq.drain(…)` handles them. Linux: handle_kick. */
   handleKick(vq: Virtqueue): void;
+  /**
+   * It holds chains and answers them later, in any order: then IN_ORDER is not on offer, and the
+   * functions from here to `settle` are called.
+   */
+  readonly answersLater?: boolean;
+  /** Looks what is done, and answers it; in every pass. Whether there was anything. */
+  poll?(): boolean;
+  /** How long, in milliseconds, the worker may sleep at most before the next `poll`. */
+  sleepMsMax?(): number;
+  /**
+   * Queue `index` (all: undefined) is to stop: resolves when it holds no chain of it any more, and
+   * nothing of theirs goes on. "finish": all are answered. "drop": none, and what has not begun is
+   * not done. May block.
+   */
+  settle?(how: "finish" | "drop", index?: number): Promise<void>;
   /** Queue `index` was reset, and may start again. virtio 1.3, 2.6.1 Virtqueue Reset. */
   resetQueue?(index: number): void;
   /** Back to where it was before the driver touched it. virtio 1.3, 2.4 Device Reset. */
   reset?(): void;
   /** Gives back files and the like. Called once, last. */
   close?(): void;
+}
+
+/** Methods that a device must have, and those that it may. */
+const METHODS = ["readConfig", "handleKick"] as const;
+const OPTIONAL_METHODS = [
+  "writeConfig",
+  "start",
+  "poll",
+  "sleepMsMax",
+  "settle",
+  "resetQueue",
+  "reset",
+  "close",
+] as const;
+
+/**
+ * Throws EINVAL, and says what is wrong, for something that is no `VirtioDevice`. JavaScript's
+ * writers have no compiler to tell them, and a device without `handleKick` would else be noticed at
+ * its first request.
+ */
+export function checkDevice(device: VirtioDevice): void {
+  const wrong = faultOf(device);
+  if (wrong) throw new VhostError("EINVAL", `createDevice must return a device: ${wrong}`);
+  checkQueueSize(device.queueSizeMax);
+}
+
+function faultOf(device: VirtioDevice): string | undefined {
+  if (typeof device !== "object" || device === null) return "it returned no object";
+  const { deviceId, features } = device;
+  if (!Number.isInteger(deviceId) || deviceId < 1) return "deviceId is a whole number from 1";
+  if (typeof features !== "bigint" || features < 0n) return "features is a mask, a bigint";
+  const missing = METHODS.find((name) => typeof device[name] !== "function");
+  if (missing) return `it has no method ${missing}`;
+  const odd = OPTIONAL_METHODS.find((name) => !/function|undefined/.test(typeof device[name]));
+  return odd && `${odd} is no function`;
+}
+
+/** What the opening thread has of a device to be: see `DeviceSpec.prepare`. */
+export interface DeviceHost {
+  readonly kernel: Kernel;
+  /** The process that opens it, and its memory. */
+  readonly owner: Task;
+  readonly shared: SharedMemory;
+  /** The worker's task; waking it ends its sleep, together with a write to `wakeFd`. */
+  readonly worker: Task;
+  /** An eventfd that must be written to as well; `undefined`: none. */
+  readonly wakeFd: number | undefined;
+  /** The device lives in this thread. */
+  readonly isInline: boolean;
+  /** Keys of what the device claims. */
+  readonly claims: readonly string[];
+}
+
+/** What was prepared for a device in the opening thread. */
+export interface DeviceParts {
+  /** Takes the place of the spec's options. */
+  readonly options: unknown;
+  /** Gives it back, after the device's end: resolves when nothing of it goes on. */
+  close(): Promise<void>;
 }
 
 /** What a device gets to know about where it lives. */
@@ -69,6 +147,8 @@ export interface DeviceSpec<Kind extends string = string> {
   options: unknown;
   /** Looked up and checked in the opening thread, before the device is made. May throw. */
   claims?(): Claim[];
+  /** Makes, in the opening thread, what the worker's can't: threads, say. May throw. */
+  prepare?(host: DeviceHost): DeviceParts;
 }
 
 /** What the opening thread knows of a device in the worker's. */
@@ -77,6 +157,8 @@ export interface DeviceInfo {
   features: bigint;
   queueCount: number;
   queueSizeMax: number;
+  /** It answers in any order. */
+  answersLater: boolean;
 }
 
 /**

@@ -49,6 +49,8 @@ export interface NotifierSpec {
   options: unknown;
   /** Ends the notifier's sleep, from the owner's thread. */
   wake(): void;
+  /** The eventfd by which other threads end it, if there is one. */
+  wakeFd?: number;
 }
 
 /** Bits in shared memory, and `Atomics.wait`: between threads of one program. */

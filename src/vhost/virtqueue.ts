@@ -1,8 +1,9 @@
 import type { DeviceRing } from "../ring/ring.js";
 import { BURST_MAX } from "../ring/state-block.js";
 import { RingTables } from "../ring/tables.js";
-import { VQ_F_LINUX, VQ_FLAGS, VRING_E_REQUEST } from "../spec/ring-state.js";
-import { Chain } from "./chain.js";
+import { VQ_F_LINUX, VQ_FLAGS, VQ_IOV_CAPACITY, VRING_E_REQUEST } from "../spec/ring-state.js";
+import { Chain, HeldChain } from "./chain.js";
+import { Rest } from "./rest.js";
 
 /** Requests that one turn of a queue may take before others get theirs. Linux: the weight. */
 export const VHOST_WEIGHT_REQUESTS_MAX = 256;
@@ -16,6 +17,9 @@ const DRAIN_BURST_MAX = Math.min(16, BURST_MAX);
 const UNTIMED_CHAINS_MAX = 4;
 /** A burst that took longer, in milliseconds, is followed by one of a single chain. */
 const BURST_MS_MAX = 0.5;
+
+/** What a handler given to `drain` returns for a chain that it holds, to answer it later. */
+export const HELD = -1;
 
 const BAD_ANSWER =
   "a handler given to drain() must return, at once, how many bytes it wrote: a whole number";
@@ -42,7 +46,8 @@ export class Virtqueue {
   readonly #tables: RingTables;
   readonly #chain: Chain;
   readonly #hooks: QueueHooks;
-  /** How many chains to pop at once: one after a burst that took long, then more and more. */
+  readonly #rest: Rest;
+  /** How many chains to pop at once: one after a burst that took long or erred, then more. */
   #burstCount = DRAIN_BURST_MAX;
   #isUnfinished = false;
   /** Chains that were good, of those popped in this turn. */
@@ -52,22 +57,28 @@ export class Virtqueue {
   #begunCount = 0;
   /** Entries that the device left in the ring on purpose: it took none at its last turn. */
   #leftCount = 0;
+  readonly #memory: WebAssembly.Memory;
+  /** Chains that are answered, and not in the used ring yet. */
+  readonly #answered: HeldChain[] = [];
 
   constructor(index: number, ring: DeviceRing, memory: WebAssembly.Memory, hooks: QueueHooks) {
     this.index = index;
+    this.#memory = memory;
     this.#ring = ring;
     this.#tables = new RingTables(memory, ring.vq);
     this.#chain = new Chain(memory, this.#tables);
     this.#hooks = hooks;
+    this.#rest = new Rest(hooks.now);
   }
 
   /**
    * Handles what is available, in bursts: `handle` gets each chain and returns the bytes it wrote
-   * to the writable side. Used entries are published, and the driver called if it asked, after each
-   * burst. A bounded amount of requests, bytes and time: when one is used up the worker comes back
-   * after the other queues. A burst is finished once begun, so it is short where chains take long.
-   * One in which something was wrong is the last of its turn: a chain that is malformed may cost
-   * more than a good one, and the other queues do not wait for a ring that is full of them.
+   * to the writable side, or HELD. Used entries are published, and the driver called if it asked,
+   * after each burst. A bounded amount of requests, bytes and time: when one is used up the worker
+   * comes back after the other queues. A burst is finished once begun, so it is short where chains
+   * take long. One in which something was wrong is the last of its turn, and the next is of one
+   * chain: a chain that is malformed may cost more than a good one, and the other queues do not
+   * wait for a ring that is full of them.
    */
   drain(handle: (chain: Chain) => number): void {
     const { now, count } = this.#hooks;
@@ -88,7 +99,8 @@ export class Virtqueue {
       if (isDone && began === 0) return;
       const ended = now();
       const isLong = began > 0 && ended - began > BURST_MS_MAX;
-      this.#burstCount = isLong ? 1 : Math.min(asked * 2, DRAIN_BURST_MAX);
+      const isCautious = isLong || this.#hasErred;
+      this.#burstCount = isCautious ? 1 : Math.min(asked * 2, DRAIN_BURST_MAX);
       if (isDone) return;
       if (this.#hasErred) break;
       if (end === 0) end = (began || ended) + TURN_MS_MAX;
@@ -106,16 +118,62 @@ export class Virtqueue {
 
   #burst(count: number, handle: (chain: Chain) => number): number {
     let bytes = 0;
+    let used = 0;
     for (let i = 0; i < count; i++) {
       const chain = this.#chain.show(i);
       const { readable, writable } = chain;
       bytes += readable.bytes + writable.bytes;
       const written = handle(chain);
+      if (written === HELD) continue;
       if (!Number.isInteger(written) || written < 0) throw new TypeError(BAD_ANSWER);
-      this.#tables.setUsedBytes(i, Math.min(written, writable.bytes));
+      if (used < i) this.#tables.moveChain(used, i); // those before it are held
+      this.#tables.setUsedBytes(used++, Math.min(written, writable.bytes));
     }
-    this.#ring.addUsedN(count);
+    if (used > 0) this.#ring.addUsedN(used);
     return bytes;
+  }
+
+  /**
+   * Keeps `chain`, which `drain` shows its handler now; that then returns HELD. The device answers
+   * it by `answer`, in any order: such a device must say so, see `VirtioDevice.answersLater`.
+   */
+  hold({ index }: Chain): HeldChain {
+    return new HeldChain(this.#memory, this.#tables, index);
+  }
+
+  /** A held chain is done: `written` bytes were written. The driver sees it after `flush`. */
+  answer(chain: HeldChain, written: number): void {
+    chain.written = Math.min(written, chain.inBytes);
+    this.#answered.push(chain);
+  }
+
+  /** Publishes what was answered and calls the driver if it asked. Not within `drain`'s handler. */
+  flush(): void {
+    while (this.#answered.length > 0) {
+      const count = this.#stageAnswered();
+      this.#ring.addUsedN(count);
+      this.#answered.splice(0, count);
+    }
+    this.signal();
+  }
+
+  /** Writes as many records as there is room for; the tables are free between two bursts. */
+  #stageAnswered(): number {
+    const tables = this.#tables;
+    const iovCapacity = tables.word(VQ_IOV_CAPACITY);
+    let iov = 0;
+    let count = 0;
+    for (const chain of this.#answered) {
+      const pieces = chain.outCount + chain.inCount;
+      if (count === BURST_MAX || iov + pieces > iovCapacity) break;
+      for (let i = 0; i < pieces; i++) {
+        tables.setIov(iov + i, chain.iovAddress(i), chain.iovLength(i));
+      }
+      tables.setUsed(count, iov, chain);
+      tables.setUsedBytes(count++, chain.written);
+      iov += pieces;
+    }
+    return count;
   }
 
   /**
@@ -140,6 +198,7 @@ export class Virtqueue {
   /** Begins the queue's turn: no kicks meanwhile, the worker looks at the ring by itself. */
   begin(): void {
     this.#ring.disableKick();
+    this.#rest.begin();
     this.#goodCount = 0;
     this.#begunErrors = this.#tables.errorTotal;
     this.#begunCount = this.#ring.availLen();
@@ -156,7 +215,13 @@ export class Virtqueue {
     const hasErrors = this.#hasErred;
     this.#leftCount = this.#goodCount === 0 && !hasErrors ? this.#begunCount : 0;
     if (hasErrors) this.#hooks.error(this.index);
+    this.#rest.end(hasErrors);
     return isUnfinished;
+  }
+
+  /** Whether its turn is to wait, so that the worker's other queues get theirs: it erred. */
+  get isResting(): boolean {
+    return this.#rest.isOn;
   }
 
   /** Where the ring goes on: what `DeviceRing.start` takes. Linux: last_avail_idx. */

@@ -1,8 +1,12 @@
+import { isHalted } from "../kernel/halt.js";
 import type { Kernel } from "../kernel/kernel.js";
+import { type Mm, mmget, mmput } from "../kernel/mm.js";
 import type { Task } from "../kernel/task.js";
 import type { ThreadExit } from "../kernel/thread.js";
+import { vhostKthreadCreate } from "../kernel/vhost-kthread.js";
 import {
   type VhostTask,
+  type VhostTaskOptions,
   vhostTaskCreate,
   vhostTaskStart,
   vhostTaskStop,
@@ -12,6 +16,7 @@ import type { RingKind } from "../ring/load.js";
 import { VhostError } from "../spec/errno.js";
 import { ControlClient, type WorkerControl } from "./control.js";
 import { Counters } from "./counters.js";
+import { FurtherWorkers } from "./further-workers.js";
 import { DoorbellNotifier, type NotifierSpec } from "./notifier.js";
 import { Doorbell } from "./notify.js";
 import { VhostWorker, type WorkerSetup } from "./worker.js";
@@ -24,6 +29,11 @@ export interface WorkerOptions {
   run?: "thread" | "inline";
   /** Microseconds it goes on looking at the rings before it sleeps. Default 50. */
   pollMicroseconds?: number;
+  /**
+   * Whether the worker is made from the owner, as its user worker, or is a kernel thread. Default:
+   * the kernel's. Linux: VHOST_SET_FORK_FROM_OWNER; here in every epoch.
+   */
+  forkFromOwner?: boolean;
   /** How a thread hears, calls and sleeps, when not by words of shared memory. */
   notifier?: NotifierSpec;
 }
@@ -46,12 +56,16 @@ export class WorkerHandle {
   readonly control: WorkerControl;
   /** The worker itself when it has no thread. */
   readonly inline: VhostWorker | undefined;
+  readonly #further: FurtherWorkers;
+  #mm: Mm | null;
   readonly #onDeath = new Set<(error: VhostError) => void>();
   #death: VhostError | undefined;
 
   /** Makes and starts it. Throws what copyProcess throws, with nothing kept. */
   constructor(kernel: Kernel, owner: Task, memory: WebAssembly.Memory, options: WorkerOptions) {
     checkWorkerOptions(options);
+    const { forkFromOwner = kernel.forkFromOwnerDefault, notifier } = options;
+    const create = forkFromOwner ? vhostTaskCreate : vhostKthreadCreate;
     const name = `vhost-${owner.pid}`;
     const setup = {
       memory,
@@ -61,18 +75,25 @@ export class WorkerHandle {
       pollMicroseconds: options.pollMicroseconds ?? POLL_MICROSECONDS_DEFAULT,
     };
     if (options.run === "inline") {
-      this.task = vhostTaskCreate(kernel, owner, { name, run: "inline" });
-      this.inline = new VhostWorker(setup, new DoorbellNotifier(this.doorbell));
+      this.task = create(kernel, owner, { name, run: "inline" });
+      // Its time is its caller's, who is not kept waiting for a rest.
+      const parts = { rests: false };
+      this.inline = new VhostWorker(setup, new DoorbellNotifier(this.doorbell), parts);
       this.control = this.inline;
     } else {
       const client = new ControlClient(() => {
         this.doorbell.ringControl();
         vhostTaskWake(this.task);
       });
-      this.task = createThread(kernel, owner, { name, setup, client, notifier: options.notifier });
+      this.task = createThread({ name, setup, client, notifier }, (thread) =>
+        create(kernel, owner, thread),
+      );
       this.control = client.worker;
       this.onDeath((error) => client.fail(error));
     }
+    this.#further = new FurtherWorkers(kernel, owner, forkFromOwner);
+    this.#mm = owner.mm;
+    mmget(this.#mm);
     this.task.exited.then((exit) => this.#exited(exit));
     vhostTaskStart(this.task);
   }
@@ -103,12 +124,38 @@ export class WorkerHandle {
     vhostTaskWake(this.task);
   }
 
-  /** Ends it and waits for that. Without a thread, rejects with what the device's close threw. */
+  /** See FurtherWorkers.make. ENODEV: this one has ended. */
+  newWorker(): VhostTask {
+    if (this.#death) throw this.#death;
+    return this.#further.make();
+  }
+
+  /**
+   * Without a thread: does all that is pending, in this thread. Returns whether there was anything;
+   * a worker that is stopped or frozen does nothing. A turn of each queue is bounded, so call it
+   * until it returns false. Throws EINVAL with a thread.
+   */
+  runPending(): boolean {
+    const { inline, task } = this;
+    if (!inline)
+      throw new VhostError("EINVAL", 'runPending is for devices opened with run: "inline"');
+    if (isHalted(task.task)) return false;
+    inline.recheckRefused(performance.now());
+    const worked = inline.runWorkList();
+    return inline.enableKicks() || worked;
+  }
+
+  /**
+   * Ends it and waits for that. Without a thread, rejects with what the device's close threw. The
+   * owner's memory is held until then, also when the owner has gone.
+   */
   async stop(): Promise<void> {
     try {
       if (!this.#death) await this.inline?.detach();
     } finally {
-      await vhostTaskStop(this.task);
+      await Promise.all([vhostTaskStop(this.task), this.#further.stop()]);
+      mmput(this.#mm);
+      this.#mm = null;
     }
   }
 }
@@ -118,11 +165,15 @@ export function checkWorkerOptions({
   ring = "wasm",
   run = "thread",
   pollMicroseconds = 0,
+  forkFromOwner = true,
 }: WorkerOptions): void {
   const wrong = (what: string, value: unknown) =>
     new VhostError("EINVAL", `${what}, not ${String(value)}`, { value });
   if (ring !== "wasm" && ring !== "ts") throw wrong('ring is "wasm" or "ts"', ring);
   if (run !== "thread" && run !== "inline") throw wrong('run is "thread" or "inline"', run);
+  if (typeof forkFromOwner !== "boolean") {
+    throw wrong("forkFromOwner is true or false", forkFromOwner);
+  }
   const isTime = typeof pollMicroseconds === "number" && pollMicroseconds >= 0;
   if (isTime && pollMicroseconds <= POLL_MICROSECONDS_MAX) return;
   const range = `0 to ${POLL_MICROSECONDS_MAX}`;
@@ -145,13 +196,12 @@ interface ThreadParts {
 
 /** The client's other end goes with the thread, or is closed when that can't be made. */
 function createThread(
-  kernel: Kernel,
-  owner: Task,
   { name, setup, client, notifier }: ThreadParts,
+  create: (thread: VhostTaskOptions) => VhostTask,
 ): VhostTask {
   const named = notifier && { module: notifier.module, options: notifier.options };
   try {
-    return vhostTaskCreate(kernel, owner, {
+    return create({
       fn: { module: new URL("./worker.js", import.meta.url).href, name: "vhostWorker" },
       arg: { ...setup, notifier: named, control: client.remote },
       transfer: [client.remote],

@@ -1,6 +1,5 @@
 import type { MessagePort } from "node:worker_threads";
 import type { CurrentTask } from "../kernel/task-thread.js";
-import { checkQueueSize } from "../memory/vring.js";
 import { loadRings, type RingKind, type Rings } from "../ring/load.js";
 import { VhostError } from "../spec/errno.js";
 import { hasFeature } from "../spec/features.js";
@@ -8,7 +7,7 @@ import { TASK_RUNNING } from "../spec/sched.js";
 import { VIRTIO_F_NOTIFICATION_DATA } from "../spec/virtio-config.js";
 import { ControlServer, type RingPosition, type RingStart, type WorkerControl } from "./control.js";
 import { Counters } from "./counters.js";
-import type { DeviceInfo, DeviceModule, VirtioDevice } from "./device.js";
+import { checkDevice, type DeviceInfo, type DeviceModule, type VirtioDevice } from "./device.js";
 import { DoorbellNotifier, type Notifier, type NotifierModule } from "./notifier.js";
 import { Doorbell } from "./notify.js";
 import { Virtqueue } from "./virtqueue.js";
@@ -35,6 +34,8 @@ export interface WorkerParts {
   now?: () => number;
   /** The rings over its memory. */
   rings?: Rings;
+  /** Whether queues that err rest, when there are others; default: they do. */
+  rests?: boolean;
 }
 
 /**
@@ -54,6 +55,7 @@ export class VhostWorker implements WorkerControl {
   #started: RingStart[] = [];
   #hasKickData = false;
   readonly #rings: Rings;
+  readonly #mayRest: boolean;
   #queues: Virtqueue[] = [];
   #device: VirtioDevice | undefined;
   #isDetached = false;
@@ -66,6 +68,7 @@ export class VhostWorker implements WorkerControl {
     this.#rings = parts.rings ?? loadRings(setup.memory, setup.ringKind);
     this.#counters = new Counters(setup.counters);
     this.#now = parts.now ?? (() => performance.now());
+    this.#mayRest = parts.rests ?? true;
   }
 
   async attach(module: string, options: unknown, claims: string[]): Promise<DeviceInfo> {
@@ -77,11 +80,11 @@ export class VhostWorker implements WorkerControl {
       device.close?.();
       throw new VhostError("ENODEV", "the device was closed while it was being made");
     }
-    const { deviceId, features, queueCount, queueSizeMax } = device;
+    checkDevice(device);
+    const { deviceId, features, queueCount, queueSizeMax, answersLater = false } = device;
     Doorbell.checkQueueCount(queueCount);
-    checkQueueSize(queueSizeMax);
     this.#device = device;
-    return { deviceId, features, queueCount, queueSizeMax };
+    return { deviceId, features, queueCount, queueSizeMax, answersLater };
   }
 
   /**
@@ -118,6 +121,7 @@ export class VhostWorker implements WorkerControl {
     const others = <T extends { index: number }>(list: T[]) =>
       list.filter((one) => one.index !== index);
     this.#takeKicks(true); // of the other queues, too: they are not forgotten
+    await this.#device?.settle?.("drop", index);
     this.#queues = others(this.#queues);
     this.#workList = others(this.#workList);
     this.#awaitingKick.delete(index);
@@ -142,6 +146,7 @@ export class VhostWorker implements WorkerControl {
 
   /** A first kick that was taken from its eventfd, and not acted on yet, is not forgotten. */
   async stop(): Promise<RingPosition[]> {
+    await this.#device?.settle?.("finish");
     this.#startKicked(this.#notifier.takeKicks(true));
     const positions = this.#queues.map(({ index, position }) => ({
       index,
@@ -156,6 +161,7 @@ export class VhostWorker implements WorkerControl {
   }
 
   async reset(): Promise<void> {
+    await this.#device?.settle?.("drop");
     await this.stop();
     this.#device?.reset?.();
   }
@@ -170,6 +176,7 @@ export class VhostWorker implements WorkerControl {
 
   async detach(): Promise<void> {
     this.#isDetached = true;
+    await this.#device?.settle?.("drop");
     await this.stop();
     this.#notifier.close?.();
     this.#device?.close?.();
@@ -178,22 +185,30 @@ export class VhostWorker implements WorkerControl {
 
   /**
    * One pass: takes the kicks, looks at the rings, runs each queue on the list once, oldest first;
-   * a queue that reached its limit goes to the end. Returns whether there was any work.
+   * a queue that reached its limit goes to the end, one that rests stays on the list. Returns
+   * whether any was run.
    */
   runWorkList(): boolean {
     this.#takeKicks();
+    let hasWorked = this.#device?.poll?.() ?? false;
     for (const queue of this.#queues) if (queue.hasWork()) this.#enqueue(queue);
     const batch = this.#workList;
-    if (batch.length === 0) return false;
+    if (batch.length === 0) return hasWorked;
     this.#workList = this.#serving;
     this.#serving = batch;
+    const mayRest = this.#mayRest && this.#queues.length > 1;
     for (const queue of batch) {
+      if (mayRest && queue.isResting) {
+        this.#workList.push(queue);
+        continue;
+      }
+      hasWorked = true;
       queue.begin();
       this.#device?.handleKick(queue);
       if (queue.settle()) this.#workList.push(queue);
     }
     batch.length = 0;
-    return true;
+    return hasWorked;
   }
 
   /** Queues that were kicked get a turn, or start. */
@@ -237,9 +252,10 @@ export class VhostWorker implements WorkerControl {
     return this.#queues.some((queue) => queue.awaitsRepair);
   }
 
-  /** The longest that it may sleep, in milliseconds: Infinity unless a queue is refused. */
+  /** The longest that it may sleep, in milliseconds: Infinity unless something is to be seen to. */
   get sleepMsMax(): number {
-    return this.hasRefused ? REFUSED_RECHECK_MS : Number.POSITIVE_INFINITY;
+    const deviceMs = this.#device?.sleepMsMax?.() ?? Number.POSITIVE_INFINITY;
+    return this.hasRefused ? Math.min(REFUSED_RECHECK_MS, deviceMs) : deviceMs;
   }
 
   /** At times, looks at refused queues again: they may have been repaired without a kick. */

@@ -2,10 +2,11 @@
 // some differ, 2 a file or an argument is wrong.
 
 import { fileURLToPath } from "node:url";
-import { Command, CommanderError } from "commander";
+import { Command, CommanderError, InvalidArgumentError } from "commander";
 import { RecordError, readRecords } from "./ring-record.js";
 import { type Difference, type Outcome, runRecords } from "./rings.js";
 import { type AreaScore, type Finding, readScenarios, runScenarios } from "./scenarios.js";
+import { SECONDS_MAX } from "./script-runner.js";
 
 /** Differences that are shown of each ring. */
 const SHOWN_MAX = 10;
@@ -35,15 +36,21 @@ function rings(files: readonly string[]): void {
 
 const text = (value: unknown): string => JSON.stringify(value) ?? "nothing";
 
-function describeFinding({ id, field, expected, got, reason }: Finding): string {
-  if (reason !== undefined) return `  ${id}  ${field}: not expressible: ${reason}`;
+function describeDifference({ id, field, expected, got, reason }: Finding): string {
+  if (reason !== undefined) return `  ${id}  the script failed: ${reason}`;
   return `  ${id}  ${field}: expected ${text(expected)}, got ${text(got)}`;
 }
+
+const describeReason = ({ id, field, reason }: Finding): string =>
+  `  ${id}  ${field === undefined ? "" : `${field}: `}not expressible: ${reason}`;
 
 function reportArea(score: AreaScore): string {
   const { area, agree, differ, inexpressible, valuesAgree, values } = score;
   const scenarios = `${agree} agree, ${differ} differ, ${inexpressible} not expressible`;
-  const findings = [...score.differences, ...score.reasons].map(describeFinding);
+  const findings = [
+    ...score.differences.map(describeDifference),
+    ...score.reasons.map(describeReason),
+  ];
   const head = `${area.padEnd(8)}  scenarios: ${scenarios}; values: ${valuesAgree} of ${values}`;
   return [head, ...findings].join("\n");
 }
@@ -54,16 +61,24 @@ const RECORDS = fileURLToPath(
 );
 const SCRIPTS = fileURLToPath(new URL(".", import.meta.url));
 
+function seconds(text: string): number {
+  const value = Number(text);
+  if (value > 0 && value <= 3600) return value;
+  throw new InvalidArgumentError("It is a number of seconds, up to 3600.");
+}
+
 interface ScenarioOptions {
   records: string;
   scripts: string;
   area?: string;
+  timeout: number;
 }
 
-async function scenarios({ records, scripts, area }: ScenarioOptions): Promise<void> {
+async function scenarios(options: ScenarioOptions): Promise<void> {
+  const { records, scripts, area, timeout } = options;
   const chosen = readScenarios(records).filter((one) => area === undefined || one.area === area);
   if (chosen.length === 0) throw new RecordError(`${records}: there is no area ${area}`);
-  const scores = await runScenarios(chosen, scripts);
+  const scores = await runScenarios(chosen, scripts, timeout);
   for (const score of scores) console.log(reportArea(score));
   if (scores.some(({ differ }) => differ > 0)) process.exitCode = 1;
 }
@@ -83,6 +98,7 @@ program
   .option("--records <file>", "JSON lines", RECORDS)
   .option("--scripts <dir>", "scripts, <dir>/<area>/<id>.js", SCRIPTS)
   .option("--area <name>", "one area alone")
+  .option("--timeout <seconds>", "how long a script may take", seconds, SECONDS_MAX)
   .action(scenarios);
 
 try {

@@ -1,11 +1,10 @@
 // Holds the model of processes against recorded scenarios: reads the records, finds a script for
 // each, runs it, compares.
 
-import { existsSync, readFileSync } from "node:fs";
-import { resolve } from "node:path";
-import { pathToFileURL } from "node:url";
-import { Inexpressible, makeScene, type Script, type Value } from "./machine/script.js";
+import { readFileSync } from "node:fs";
+import { isDeepStrictEqual } from "node:util";
 import { RecordError } from "./ring-record.js";
+import { type Outcome, ScriptRunner, SECONDS_MAX } from "./script-runner.js";
 
 /** A line of the records. */
 export interface ScenarioRecord {
@@ -21,7 +20,7 @@ export interface Finding {
   /** For what differs. */
   expected?: unknown;
   got?: unknown;
-  /** For what cannot be expressed. */
+  /** For what cannot be expressed, and for a script that failed. */
   reason?: string;
 }
 
@@ -69,64 +68,54 @@ export function readScenarios(file: string): ScenarioRecord[] {
   const lines = text.split("\n").map((line, index) => [line, `${file}:${index + 1}`] as const);
   const records = lines.filter(([line]) => line.trim() !== "");
   if (records.length === 0) throw new RecordError(`${file}: there is no record in it`);
-  return records.map(([line, place]) => parseRecord(line, place));
+  const seen = new Set<string>();
+  return records.map(([line, place]) => {
+    const record = parseRecord(line, place);
+    const name = `${record.area}/${record.id}`;
+    if (seen.has(name)) throw new RecordError(`${place}: ${name} is there twice`);
+    seen.add(name);
+    return record;
+  });
 }
-
-/** The script of a scenario, `<dir>/<area>/<id>` with .js, .mjs or .ts; `undefined`: none. */
-async function loadScript(dir: string, { area, id }: ScenarioRecord): Promise<Script | undefined> {
-  const names = [".js", ".mjs", ".ts"].map((end) => resolve(dir, area, id + end));
-  const file = names.find((name) => existsSync(name));
-  if (file === undefined) return undefined;
-  const { run } = (await import(pathToFileURL(file).href)) as { run?: unknown };
-  if (typeof run !== "function") throw new RecordError(`${file}: exports no function run`);
-  return run as Script;
-}
-
-/** What a script saw, or why it saw nothing. A script that throws has seen nothing it can tell. */
-async function runScript(dir: string, record: ScenarioRecord): Promise<Record<string, Value>> {
-  const all = (value: Value) =>
-    Object.fromEntries(Object.keys(record.observed).map((field) => [field, value]));
-  const script = await loadScript(dir, record);
-  if (script === undefined) return all(new Inexpressible("there is no script"));
-  try {
-    const seen = script(makeScene());
-    return seen instanceof Inexpressible ? all(seen) : seen;
-  } catch (error) {
-    return all(`the script threw ${error instanceof Error ? error.message : String(error)}`);
-  }
-}
-
-const isSame = (a: unknown, b: unknown): boolean => JSON.stringify(a) === JSON.stringify(b);
 
 /** Compares every value that is not volatile; findings go into the score. */
-function compare(record: ScenarioRecord, seen: Record<string, Value>, score: AreaScore): void {
+function compare(record: ScenarioRecord, outcome: Outcome, score: AreaScore): void {
   const { id, observed } = record;
-  const before = [score.differences.length, score.reasons.length];
-  for (const [field, expected] of Object.entries(observed)) {
-    if (field.startsWith("volatile_")) continue;
-    score.values++;
-    const got = seen[field];
-    if (got instanceof Inexpressible) score.reasons.push({ id, field, reason: got.reason });
-    else if (isSame(expected, got)) score.valuesAgree++;
-    else score.differences.push({ id, field, expected, got });
+  const fields = Object.entries(observed).filter(([field]) => !field.startsWith("volatile_"));
+  score.values += fields.length;
+  const { seen = {}, failed, inexpressible } = outcome;
+  const differences: Finding[] = failed === undefined ? [] : [{ id, reason: failed }];
+  const reasons: Finding[] = inexpressible === undefined ? [] : [{ id, reason: inexpressible }];
+  for (const [field, expected] of outcome.seen === undefined ? [] : fields) {
+    const { value: got, inexpressible: reason } = (Object.hasOwn(seen, field) && seen[field]) || {};
+    if (reason !== undefined) reasons.push({ id, field, reason });
+    else if (isDeepStrictEqual(expected, got)) score.valuesAgree++;
+    else differences.push({ id, field, expected, got });
   }
-  if (score.differences.length > (before[0] ?? 0)) score.differ++;
-  else if (score.reasons.length > (before[1] ?? 0)) score.inexpressible++;
+  score.differences.push(...differences);
+  score.reasons.push(...reasons);
+  if (differences.length > 0) score.differ++;
+  else if (reasons.length > 0) score.inexpressible++;
   else score.agree++;
 }
 
-/** Runs each record's script from `dir` on a machine of its own; the scores, by area. */
+/**
+ * Runs each record's script from `dir` on a machine of its own; the scores, by area. A script that
+ * throws, or takes longer than `secondsMax`, differs in every value.
+ */
 export async function runScenarios(
   records: readonly ScenarioRecord[],
   dir: string,
+  secondsMax = SECONDS_MAX,
 ): Promise<AreaScore[]> {
+  await using runner = new ScriptRunner(secondsMax);
   const scores = new Map<string, AreaScore>();
   for (const record of records) {
     const { area } = record;
     const numbers = { agree: 0, differ: 0, inexpressible: 0, valuesAgree: 0, values: 0 };
     const score = scores.get(area) ?? { area, ...numbers, differences: [], reasons: [] };
     scores.set(area, score);
-    compare(record, await runScript(dir, record), score);
+    compare(record, await runner.run({ dir, area, id: record.id }), score);
   }
   return [...scores.values()];
 }

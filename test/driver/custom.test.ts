@@ -152,3 +152,25 @@ describe("a driver that can't come up keeps nothing", () => {
     }
   });
 });
+
+describe("what createDevice returns is looked at when the device is opened", () => {
+  const odd: [string, Record<string, unknown>, RegExp][] = [
+    ["nothing", { isNone: true }, /no object/],
+    ["no handleKick", { fields: { handleKick: undefined } }, /no method handleKick/],
+    ["no readConfig", { fields: { readConfig: 1 } }, /no method readConfig/],
+    ["a reset that is none", { fields: { reset: 1 } }, /reset is no function/],
+    ["features as a number", { fields: { features: 1 } }, /features .* bigint/],
+    ["a device id of 0", { fields: { deviceId: 0 } }, /deviceId/],
+    ["no device id", { fields: { deviceId: undefined } }, /deviceId/],
+    ["a queue size of 7.5", { fields: { queueSizeMax: 7.5 } }, /power of two/],
+    ["no queues", { fields: { queueCount: 0 } }, /queue/],
+  ];
+  test.each(odd)("%s", async (_, options, message) => {
+    await using process = new Kernel().spawn({ memoryBytes: 1 << 20 });
+    for (const run of ["thread", "inline"] as const) {
+      const opening = process.open(custom("odd", options), { run });
+      await expect(opening).rejects.toMatchObject({ code: "EINVAL" });
+      await expect(opening).rejects.toThrow(message);
+    }
+  });
+});

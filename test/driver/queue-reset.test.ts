@@ -90,6 +90,7 @@ describe.each(MODES)("$run, $ring ring", (mode) => {
     const { host, guest } = device.dev.sharedMemory;
     const before = [host.freeBytes, guest.freeBytes];
     await rejected("ENOBUFS", driver.resetQueue(QUEUES));
+    await rejected("EINVAL", driver.resetQueue(0, { size: 8 } as object));
     for (const queueSize of [0, 3, 128, -1, 0.5, Number.NaN]) {
       await rejected("EINVAL", driver.resetQueue(0, { queueSize }));
     }

@@ -152,8 +152,12 @@ function tires({ after }) {
   return { ...plain(), handleKick: (vq) => vq.drain(serve) };
 }
 
+/** Says what the test says: no device, or one with something wrong. */
+const odd = ({ fields, isNone = false }) => (isNone ? null : { ...plain(), ...fields });
+
 const devices = {
   echo,
+  odd,
   scribbles,
   belies,
   tires,
@@ -197,8 +201,11 @@ const devices = {
   },
   /** Nothing in the thread's event loop: it can only end. */
   createNeverResolves: () => new Promise(() => {}),
-  /** Something in its event loop: it goes on waiting. */
-  createWaits: () => new Promise((resolve) => setInterval(resolve, 1 << 30, plain())),
+  /** Something in its event loop: it goes on waiting. `words`, if any: set when it waits. */
+  createWaits: ({ words = new SharedArrayBuffer(4) }) => {
+    Atomics.store(new Int32Array(words), 0, 1);
+    return new Promise((resolve) => setInterval(resolve, 1 << 30, plain()));
+  },
 };
 
 /** The reset before the first start works. */

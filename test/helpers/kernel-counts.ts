@@ -1,13 +1,19 @@
 import { expect } from "vitest";
 import type { Cgroup } from "#dist/kernel/cgroup.js";
+import type { Cred } from "#dist/kernel/cred.js";
 import type { Kernel } from "#dist/kernel/kernel.js";
 import type { Mm } from "#dist/kernel/mm.js";
 import type { Task } from "#dist/kernel/task.js";
 import type { Errno } from "#dist/spec/errno.js";
 import { VhostError } from "#dist/spec/errno.js";
 
+/** A user, as seen in a user namespace. */
+export type User = Pick<Cred, "uid" | "userNs">;
+
 /** What the kernel has counted, and the same by counting again; `seen`: things to look at, ever. */
 export interface Seen {
+  /** Who made each user namespace, by its number; the machine's own has no maker. */
+  makers?: Map<number, User>;
   uids: Iterable<number>;
   cgroups: Iterable<Cgroup>;
   mms: Iterable<Mm>;
@@ -30,7 +36,7 @@ export function recounted(kernel: Kernel, seen: Seen): ReturnType<typeof counted
   return {
     nproc: Array.from(seen.uids, (uid) => [
       uid,
-      count(({ cred }) => cred.uid === uid) + (uid === 0 ? 1 : 0),
+      count(({ cred }) => isCountedFor(uid, cred, seen)) + (uid === 0 ? 1 : 0),
     ]),
     pids: Array.from(seen.cgroups, (group) => [
       group.path,
@@ -50,6 +56,14 @@ function bytesIn(group: Cgroup, tasks: readonly Task[]): number {
   return [...mms]
     .filter(({ cgroup }) => isWithin(cgroup, group))
     .reduce((sum, { memory }) => sum + memory.buffer.byteLength, 0);
+}
+
+/** Whether a task of `user` is one of the machine's user `uid`, or of one whom that made. */
+function isCountedFor(uid: number, user: User, { makers }: Seen): boolean {
+  for (let at: User | undefined = user; at; at = makers?.get(at.userNs)) {
+    if (at.userNs === 0) return at.uid === uid;
+  }
+  return false;
 }
 
 function isWithin(cgroup: Cgroup, ancestor: Cgroup): boolean {

@@ -1,9 +1,11 @@
 // A program of its own, with a small heap: one of its workers allocates without end. Prints what
-// became of it.
+// became of it. Arguments: the kernel's epoch, and whether its workers are made from the owner.
+import { argv } from "node:process";
 import { custom, Kernel } from "#dist/index.js";
 
 const module = new URL("./device-modules.mjs", import.meta.url);
-const kernel = new Kernel();
+const [, , epoch = "v6.4-merge", forkFromOwner = "true"] = argv;
+const kernel = new Kernel({ epoch, forkFromOwnerDefault: forkFromOwner === "true" });
 const process = kernel.spawn({ uid: 1000 });
 const device = await process.open(custom(module, { how: "eatsMemory" }));
 const driver = await device.driver();

@@ -3,23 +3,27 @@ import { expect, test } from "vitest";
 import { accountCpu, type Cgroup, cgroupAttachTask } from "#dist/kernel/cgroup.js";
 import { commitCreds, setresuid } from "#dist/kernel/cred.js";
 import { beginNewExec } from "#dist/kernel/exec.js";
-import { kernelWait4 } from "#dist/kernel/exit.js";
+import { doWait, kernelWait4 } from "#dist/kernel/exit.js";
 import { copyProcess } from "#dist/kernel/fork.js";
 import { isHalted } from "#dist/kernel/halt.js";
 import { Kernel } from "#dist/kernel/kernel.js";
 import { createIoThread, kernelThread } from "#dist/kernel/kthread.js";
 import type { Mm } from "#dist/kernel/mm.js";
 import { unshare } from "#dist/kernel/nsproxy.js";
+import { setChildSubreaper } from "#dist/kernel/reparent.js";
 import { doPrlimit } from "#dist/kernel/rlimit.js";
 import { sendSignal } from "#dist/kernel/send-signal.js";
 import type { Task } from "#dist/kernel/task.js";
+import { vhostKthreadCreate } from "#dist/kernel/vhost-kthread.js";
 import { vhostTaskCreate, vhostTaskStart } from "#dist/kernel/vhost-task.js";
 import { TASK_FLAG_FROZEN, TASK_FLAG_STOPPED, WORD_FLAGS } from "#dist/kernel/wait.js";
 import { VhostError } from "#dist/spec/errno.js";
 import {
   __TASK_STOPPED,
+  __WALL,
   __WCLONE,
   CLONE_NEWPID,
+  CLONE_NEWUSER,
   CLONE_NEWUTS,
   CLONE_VM,
   SIGCHLD,
@@ -28,7 +32,8 @@ import {
   TASK_NEW,
   TASK_RUNNING,
 } from "#dist/spec/sched.js";
-import { counted, recounted } from "../helpers/kernel-counts.js";
+import { SIGNALS } from "#dist/spec/signal.js";
+import { counted, recounted, type User } from "../helpers/kernel-counts.js";
 
 const UIDS = [0, 1000, 1001];
 const PATHS = ["/", "/a", "/a/b", "/a/c", "/d"];
@@ -45,6 +50,18 @@ const operations: Record<string, (kernel: Kernel, task: Task, y: number) => unkn
     }),
   fork: (kernel, task, y) =>
     copyProcess(kernel, task, { flags: y % 2 ? CLONE_VM : 0, exitSignal: y % 3 ? SIGCHLD : 0 }),
+  clone: (kernel, task, y) =>
+    copyProcess(kernel, task, {
+      flags: CLONE_VM | pick([CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWUSER | CLONE_NEWPID], y),
+      exitSignal: y % 2 ? SIGCHLD : SIGNALS.SIGUSR1,
+    }),
+  kthreadWorker: (kernel, task) => vhostKthreadCreate(kernel, task, { name: "k", run: "inline" }),
+  subreaper: (_, task, y) => setChildSubreaper(task, y % 2 === 0),
+  ignoreChildren: (_, task, y) => {
+    if (y % 2) task.sighand.actions.set(SIGCHLD, "SIG_IGN");
+    else task.sighand.actions.delete(SIGCHLD);
+  },
+  waitAny: (kernel, task, y) => doWait(kernel, task, pick([-1, 0], y), y % 3 ? __WALL : 0),
   into: (kernel, task, y) =>
     copyProcess(kernel, task, { flags: CLONE_VM, cgroup: kernel.cgroup(pick(PATHS, y)) }),
   worker: (kernel, task) => vhostTaskCreate(kernel, task, { name: "w", run: "inline" }),
@@ -122,10 +139,11 @@ test.each(EPOCHS)("%s: counters equal a recount, always; in the end all is given
     fc.property(fc.array(step, { maxLength: 60 }), (steps) => {
       const kernel = new Kernel({ threadsMax: 24, epoch });
       const mms = new Set<Mm>();
+      const makers = new Map<number, User>();
       const cgroups: Cgroup[] = PATHS.map((path) => kernel.cgroup(path));
       const check = () => {
         for (const { mm } of kernel.tasks()) if (mm) mms.add(mm);
-        const seen = { uids: UIDS, cgroups, mms };
+        const seen = { uids: UIDS, cgroups, mms, makers };
         expect(counted(kernel, seen)).toEqual(recounted(kernel, seen));
         expect(kernel.tasks().length).toBeLessThanOrEqual(24);
         for (const task of kernel.tasks()) checkTies(kernel, task);
@@ -134,7 +152,11 @@ test.each(EPOCHS)("%s: counters equal a recount, always; in the end all is given
       };
       for (const { name, x, y } of steps) {
         const task = pick(kernel.tasks(), x);
+        const maker = { uid: task.cred.euid, userNs: task.cred.userNs };
         attempt(() => operations[name]?.(kernel, task, y));
+        for (const { cred } of kernel.tasks()) {
+          if (cred.userNs !== 0 && !makers.has(cred.userNs)) makers.set(cred.userNs, maker);
+        }
         check();
       }
       const mortals = kernel.tasks().filter(({ pid }) => pid > 2);

@@ -52,6 +52,8 @@ describe("EINVAL, and nothing is done", () => {
     ["uid 2^32 - 1, which means none", { uid: 0xffffffff }],
     ["gid 0.5", { gid: 0.5 }],
     ["limit -1", { rlimits: { NPROC: -1 } }],
+    ["a limit that there is not", { rlimits: { NPROCS: 1 } as object }],
+    ["an option that there is not", { user: 1000 } as object],
   ];
   test.each(bad)("%s", (_, options) => {
     const kernel = new Kernel();

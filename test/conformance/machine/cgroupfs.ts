@@ -4,7 +4,7 @@ import { type Cgroup, cgroupAttachTask } from "#dist/kernel/cgroup.js";
 import type { Kernel } from "#dist/kernel/kernel.js";
 import { getSignal, isHalted, sendSignal } from "#dist/kernel/send-signal.js";
 import type { Task } from "#dist/kernel/task.js";
-import { PF_IO_WORKER } from "#dist/spec/sched.js";
+import { PF_KTHREAD, PF_NO_SETAFFINITY, PID_MAX_LIMIT } from "#dist/spec/sched.js";
 import { SIGNALS } from "#dist/spec/signal.js";
 import { SyscallError } from "./errors.js";
 
@@ -19,8 +19,14 @@ const fail = (code: string): never => {
 export class CgroupFs {
   readonly #kernel: Kernel;
   readonly #made = new Set(["/"]);
-  /** Groups whose children have the pids controller. */
-  readonly #pidsBelow = new Set(["/"]);
+  /** What controllers the children of each group have; where it is not here, none. */
+  readonly #below = new Map<string, Set<string>>([["/", new Set(CONTROLLERS)]]);
+  /** Groups of cgroup.type threaded. */
+  readonly #threaded = new Set<string>();
+  /** Groups that were asked to be frozen, each by itself. */
+  readonly #asked = new Set<string>();
+  /** Most tasks that were in each at once, as far as was seen. */
+  readonly #peaks = new WeakMap<Cgroup, number>();
 
   constructor(kernel: Kernel) {
     this.#kernel = kernel;
@@ -40,7 +46,8 @@ export class CgroupFs {
     const below = [...this.#made].some((one) => one !== path && parentOf(one) === path);
     if (below || this.#tasksIn(group, true).length > 0) fail("EBUSY");
     this.#made.delete(path);
-    this.#pidsBelow.delete(path);
+    this.#below.delete(path);
+    this.#threaded.delete(path);
   }
 
   /** The group of a folder. ENOENT. */
@@ -61,6 +68,12 @@ export class CgroupFs {
     switch (file) {
       case "cgroup.procs":
         this.#attach(group, text, writer);
+        break;
+      case "cgroup.threads":
+        this.#attachThread(group, text, writer);
+        break;
+      case "cgroup.type":
+        this.#makeThreaded(group, text);
         break;
       case "cgroup.freeze":
         this.#freeze(group, text);
@@ -86,16 +99,22 @@ export class CgroupFs {
     const frozen = () => group.isFrozen && this.#tasksIn(group, true).every(isHalted);
     return {
       "cgroup.procs": () =>
-        leaders()
-          .map(({ pid }) => pid)
-          .join("\n"),
+        this.#threaded.has(group.path)
+          ? fail("EOPNOTSUPP")
+          : leaders()
+              .map(({ pid }) => pid)
+              .join("\n"),
       "cgroup.threads": () =>
         this.#tasksIn(group, false)
           .map(({ pid }) => pid)
           .join("\n"),
       "cgroup.events": () => `populated ${Number(populated())}\nfrozen ${Number(frozen())}`,
-      "cgroup.subtree_control": () => (this.#pidsBelow.has(group.path) ? "pids" : ""),
+      "cgroup.subtree_control": () => [...this.#controls(group)].join(" "),
+      "cgroup.controllers": () => [...this.#controls(group.parent ?? group)].join(" "),
+      "cgroup.type": () => this.#typeOf(group),
+      "cgroup.freeze": () => `${Number(this.#asked.has(group.path))}`,
       "pids.current": () => `${group.pidsCurrent}`,
+      "pids.peak": () => `${this.#peak(group)}`,
       "pids.max": () => (Number.isFinite(group.pidsMax) ? `${group.pidsMax}` : "max"),
       "pids.events": () => `max ${group.pidsEvents.all}`,
       "pids.events.local": () => `max ${group.pidsEvents.local}`,
@@ -107,7 +126,8 @@ export class CgroupFs {
     const at = path.lastIndexOf("/");
     const folder = path.slice(0, at) || "/";
     const file = path.slice(at + 1);
-    const hasPids = folder !== "/" && this.#pidsBelow.has(parentOf(folder));
+    const hasPids = folder !== "/" && this.#below.get(parentOf(folder))?.has("pids") === true;
+    if (folder === "/" && ROOT_LACKS.includes(file)) fail("ENOENT");
     if (file.startsWith("pids.") && !hasPids) fail("ENOENT");
     return [this.group(folder), file];
   }
@@ -121,42 +141,147 @@ export class CgroupFs {
   }
 
   #attach(group: Cgroup, text: string, writer: Task): void {
-    const tid = Number(text);
-    if (!Number.isInteger(tid) || tid < 0) fail("EINVAL");
-    const task = tid === 0 ? writer : (this.#kernel.task(tid) ?? fail("ESRCH"));
-    if (task === this.#kernel.kthreadd) fail("EINVAL");
-    const hasControllers = group.parent !== null && this.#pidsBelow.has(group.path);
-    if (hasControllers) fail("EBUSY"); // processes live in leaves
+    const task = this.#movable(group, text, writer);
+    const holdsTasks = group.parent === null || this.#canRootThreads(group);
+    // Processes live in leaves.
+    if (!holdsTasks && !this.#threaded.has(group.path) && this.#controls(group).size > 0)
+      fail("EBUSY");
     cgroupAttachTask(group, task);
     for (const thread of task.signal.threads) getSignal(this.#kernel, thread);
   }
 
+  /** Moves one thread, between groups of one domain. */
+  #attachThread(group: Cgroup, text: string, writer: Task): void {
+    const task = this.#movable(group, text, writer);
+    if (this.#domainOf(group.path) !== this.#domainOf(task.cgroup.path)) fail("EOPNOTSUPP");
+    group.charge();
+    task.cgroup.uncharge();
+    task.cgroup = group;
+    getSignal(this.#kernel, task);
+  }
+
+  #movable(group: Cgroup, text: string, writer: Task): Task {
+    const tid = Number(text);
+    if (!Number.isInteger(tid) || tid < 0) fail("EINVAL");
+    const task = tid === 0 ? writer : (this.#kernel.task(tid) ?? fail("ESRCH"));
+    if (task.exitState !== 0) fail("ESRCH");
+    const isBound = (task.flags & PF_NO_SETAFFINITY) !== 0;
+    if (task === this.#kernel.kthreadd || isBound) fail("EINVAL");
+    if (group.parent && this.#typeOf(group) === "domain invalid") fail("EOPNOTSUPP");
+    return task;
+  }
+
+  #makeThreaded(group: Cgroup, text: string): void {
+    if (text.trim() !== "threaded") fail("EINVAL");
+    const { parent, path } = group;
+    if (this.#threaded.has(path)) return;
+    const isPopulated = this.#tasksIn(group, true).length > 0;
+    const hasDomainControls = [...this.#controls(group)].some((name) => name === "memory");
+    if ((isPopulated && this.#typeOf(group) === "domain") || hasDomainControls) fail("EOPNOTSUPP");
+    if (parent?.parent && !this.#threaded.has(parent.path) && !this.#canRootThreads(parent)) {
+      fail("EOPNOTSUPP");
+    }
+    this.#threaded.add(path);
+  }
+
+  #typeOf(group: Cgroup): string {
+    const { path, parent } = group;
+    if (parent === null) return fail("ENOENT");
+    if (this.#threaded.has(path)) return "threaded";
+    const isBelowThreads = this.#threaded.has(parent.path) || this.#isThreadRoot(parent);
+    if (parent.parent !== null && isBelowThreads) return "domain invalid";
+    return this.#isThreadRoot(group) ? "domain threaded" : "domain";
+  }
+
+  /** It has threaded groups, or tasks beside controllers for its children. */
+  #isThreadRoot(group: Cgroup): boolean {
+    const hasThreaded = [...this.#threaded].some((path) => parentOf(path) === group.path);
+    const hasControls = [...this.#controls(group)].some((name) => name !== "memory");
+    return hasThreaded || (hasControls && this.#tasksIn(group, false).length > 0);
+  }
+
+  /** Linux: cgroup_can_be_thread_root(). */
+  #canRootThreads(group: Cgroup): boolean {
+    if (this.#threaded.has(group.path) || this.#controls(group).has("memory")) return false;
+    return ![...this.#made].some((path) => {
+      const isDomain = path !== group.path && parentOf(path) === group.path;
+      return (
+        isDomain && !this.#threaded.has(path) && this.#tasksIn(this.group(path), true).length > 0
+      );
+    });
+  }
+
+  #domainOf(path: string): string {
+    return this.#threaded.has(path) ? this.#domainOf(parentOf(path)) : path;
+  }
+
+  #controls({ path }: Cgroup): ReadonlySet<string> {
+    return this.#below.get(path) ?? new Set();
+  }
+
+  #peak(group: Cgroup): number {
+    const peak = Math.max(this.#peaks.get(group) ?? 0, group.pidsCurrent);
+    this.#peaks.set(group, peak);
+    return peak;
+  }
+
+  /** Called whenever something may have changed. */
+  observe(): void {
+    for (const path of this.#made) this.#peak(this.group(path));
+  }
+
   #freeze(group: Cgroup, text: string): void {
-    if (!/^[01]\s*$/.test(text)) fail("EINVAL");
+    if (!/^-?\d+\s*$/.test(text)) fail("EINVAL");
+    if (!/^[01]\s*$/.test(text)) fail("ERANGE");
     group.freeze = text.trim() === "1";
+    if (text.trim() === "1") this.#asked.add(group.path);
+    else this.#asked.delete(group.path);
     for (const task of this.#tasksIn(group, true)) getSignal(this.#kernel, task);
   }
 
   #kill(group: Cgroup, text: string): void {
-    if (text.trim() !== "1") fail("EINVAL");
+    if (!/^-?\d+\s*$/.test(text)) fail("EINVAL");
+    if (text.trim() !== "1") fail("ERANGE");
+    if (this.#threaded.has(group.path)) fail("EOPNOTSUPP");
     for (const task of this.#tasksIn(group, true)) {
-      if ((task.flags & PF_IO_WORKER) === 0) sendSignal(this.#kernel, task, SIGNALS.SIGKILL, true);
+      if ((task.flags & PF_KTHREAD) === 0) sendSignal(this.#kernel, task, SIGNALS.SIGKILL, true);
     }
   }
 
   #control(group: Cgroup, text: string): void {
-    for (const word of text.trim().split(/\s+/)) {
-      if (!/^[+-](pids|cpu|memory)$/.test(word)) fail("EINVAL");
-      if (word === "+pids" && group.parent && this.#tasksIn(group, false).length > 0) fail("EBUSY");
-      if (word === "+pids") this.#pidsBelow.add(group.path);
-      if (word === "-pids") this.#pidsBelow.delete(group.path);
+    const words = text.trim().split(/\s+/);
+    for (const word of words) {
+      if (!/^[+-]/.test(word) || !CONTROLLERS.includes(word.slice(1))) fail("EINVAL");
+      const has = this.#controls(group.parent ?? group).has(word.slice(1));
+      if (word.startsWith("+") && !has) fail("ENOENT");
+      if (word.startsWith("+") && group.parent) this.#vetControl(group, word.slice(1));
     }
+    const controls = new Set(this.#controls(group));
+    for (const word of words) {
+      if (word.startsWith("+")) controls.add(word.slice(1));
+      else controls.delete(word.slice(1));
+    }
+    this.#below.set(group.path, controls);
+  }
+
+  /** Linux: cgroup_vet_subtree_control_enable(). */
+  #vetControl(group: Cgroup, name: string): void {
+    const isThreaded = this.#threaded.has(group.path);
+    const isMemory = name === "memory";
+    if (isMemory && (isThreaded || this.#isThreadRoot(group))) fail("EOPNOTSUPP");
+    if (!isMemory && (isThreaded || this.#canRootThreads(group))) return;
+    if (this.#tasksIn(group, false).length > 0) fail("EBUSY");
   }
 }
+
+const CONTROLLERS = ["cpu", "memory", "pids"];
+/** Files that the root has not. */
+const ROOT_LACKS = ["cgroup.type", "cgroup.events", "cgroup.freeze", "cgroup.kill"];
 
 const parentOf = (path: string): string => path.slice(0, path.lastIndexOf("/")) || "/";
 
 function limit(text: string): number {
   if (text.trim() === "max") return Number.POSITIVE_INFINITY;
-  return /^\d+\s*$/.test(text) ? Number(text) : fail("EINVAL");
+  const max = /^\d+\s*$/.test(text) ? Number(text) : -1;
+  return max >= 0 && max <= PID_MAX_LIMIT ? max : fail("EINVAL");
 }

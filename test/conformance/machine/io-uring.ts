@@ -1,112 +1,117 @@
-// The workers of io_uring, as far as their being tasks goes. Requests never complete.
+// Rings of io_uring: what was asked, what came of it, and the thread that may poll for it.
 
 import { doExit } from "#dist/kernel/exit.js";
-import { wakeUpNewTask } from "#dist/kernel/fork.js";
-import type { Kernel } from "#dist/kernel/kernel.js";
-import { createIoThread } from "#dist/kernel/kthread.js";
+import type { OpenFile } from "#dist/kernel/files.js";
 import { ONLINE_CPUS } from "#dist/kernel/sched.js";
 import type { Task } from "#dist/kernel/task.js";
-import { InlineThread } from "#dist/kernel/thread.js";
-import { attempt, SyscallError } from "./errors.js";
+import { SyscallError } from "./errors.js";
+import type { Cqe, IoRequest } from "./io-request.js";
+import { type IoHost, type IoWq, makeIoThread } from "./io-wq.js";
 
-/**
- * A request marked IOSQE_ASYNC: a read of an empty pipe, which is unbounded work and pollable, so
- * that its worker is free again at once; or to open a FIFO that nobody else opens, which is bounded
- * work and blocks its worker.
- */
-export type AsyncRequest = "read-empty-pipe" | "openat-fifo";
-
-/** Bounded or unbounded work: how many workers there may be, are, and are blocked; what waits. */
-interface Account {
-  max: number;
-  readonly workers: Set<Task>;
-  blocked: number;
-  queued: number;
+/** How a ring is made. */
+export interface IoUringParams {
+  readonly entries?: number;
+  /** IORING_SETUP_SQPOLL. */
+  readonly sqpoll?: boolean;
+  /** IORING_SETUP_SQ_AFF, and the CPU. */
+  readonly sqThreadCpu?: number;
+  /** IORING_SETUP_ATTACH_WQ, and the descriptor. */
+  readonly attachWq?: number;
 }
 
-/** Where tasks of the machine sleep. */
-export type SleepsIn = WeakMap<Task, string>;
+const ENTRIES_MAX = 32768;
 
-function makeWorker(kernel: Kernel, owner: Task, name: string, fn: string, at: SleepsIn): Task {
-  const worker = createIoThread(kernel, owner, { name, fn: () => new InlineThread() });
-  wakeUpNewTask(worker);
-  at.set(worker, fn);
-  return worker;
-}
-
-/** The workers of one task, whatever rings it submits to; they stay while it lives. */
-export class IoWq {
-  readonly bounded: Account;
-  readonly unbounded: Account;
-
-  constructor(
-    readonly kernel: Kernel,
-    readonly owner: Task,
-    readonly sleepsIn: SleepsIn,
-    entries: number,
-  ) {
-    const account = (max: number) => ({ max, workers: new Set<Task>(), blocked: 0, queued: 0 });
-    this.bounded = account(Math.min(entries, 4 * ONLINE_CPUS.length));
-    this.unbounded = account(owner.signal.rlimits.NPROC.cur);
-  }
-
-  /** Queues a request, and lets as many workers be made as that takes. */
-  submit(request: AsyncRequest): void {
-    const account = request === "openat-fifo" ? this.bounded : this.unbounded;
-    account.queued++;
-    while (account.queued > 0 && this.#takeUp(account)) {
-      account.queued--;
-      if (request === "openat-fifo") account.blocked++;
-    }
-  }
-
-  /** Sets both limits, 0: as before; the old ones. Nothing starts by that. */
-  setMax(bounded: number, unbounded: number): [bounded: number, unbounded: number] {
-    const old: [number, number] = [this.bounded.max, this.unbounded.max];
-    const most = this.owner.signal.rlimits.NPROC.cur;
-    if (bounded !== 0) this.bounded.max = Math.min(bounded, most);
-    if (unbounded !== 0) this.unbounded.max = Math.min(unbounded, most);
-    return old;
-  }
-
-  /** Its owner has exited: all end. */
-  exit(): void {
-    for (const { workers } of [this.bounded, this.unbounded]) {
-      for (const worker of workers) doExit(this.kernel, worker, 0);
-      workers.clear();
-    }
-  }
-
-  /** Whether a worker is free for the next request, or could be made. */
-  #takeUp(account: Account): boolean {
-    const { workers, blocked, max } = account;
-    if (workers.size > blocked) return true;
-    if (workers.size >= max) return false;
-    const { kernel, owner, sleepsIn } = this;
-    const make = () =>
-      workers.add(makeWorker(kernel, owner, `iou-wrk-${owner.pid}`, "io_wq_worker", sleepsIn));
-    return attempt(make) === "OK";
-  }
+/** A thread that polls rings. Linux: io_sq_data. */
+interface Poller {
+  readonly task: Task;
+  rings: number;
 }
 
 /** A ring. Its polling thread ends with it; the workers of those who submitted do not. */
 export class IoUring {
-  #poller: Task | undefined;
+  /** Rounded up to a power of two. */
+  readonly entries: number;
+  readonly completions: Cqe[] = [];
+  /** Requests that wait for their file without a worker. */
+  readonly armed = new Set<IoRequest>();
+  #poller: Poller | undefined;
 
   constructor(
-    readonly kernel: Kernel,
-    readonly entries: number,
+    readonly host: IoHost,
+    entries: number,
+    /** Opens what a request has asked to be opened; its number. */
+    readonly installFor: (request: IoRequest) => number,
   ) {
-    if (!(entries >= 1 && entries <= 32768)) throw new SyscallError("EINVAL");
+    if (!(entries >= 1 && entries <= ENTRIES_MAX)) throw new SyscallError("EINVAL");
+    this.entries = 2 ** Math.ceil(Math.log2(entries));
   }
 
-  /** A thread that polls the ring for `task`. Throws what copyProcess throws. */
-  pollFor(task: Task, sleepsIn: SleepsIn): void {
-    this.#poller = makeWorker(this.kernel, task, `iou-sqp-${task.pid}`, "io_sq_thread", sleepsIn);
+  /** The thread that submits for everybody; `undefined`: each does it for itself. */
+  get poller(): Task | undefined {
+    return this.#poller?.task;
+  }
+
+  /** Gets a thread that polls the ring for `task`: that of `other` in one process, or a new one. */
+  pollFor(task: Task, cpu: number | undefined, other: IoUring | undefined): void {
+    const shared = other?.poller?.signal === task.signal ? other : undefined;
+    if (shared?.poller?.exitState === 0) {
+      this.#poller = shared.#poller;
+      if (this.#poller) this.#poller.rings++;
+      return;
+    }
+    const sqp = makeIoThread(this.host, task, `iou-sqp-${task.pid}`, "io_sq_thread");
+    sqp.sched.cpus = cpu === undefined ? ONLINE_CPUS : [cpu];
+    this.#poller = { task: sqp, rings: 1 };
+  }
+
+  /** Begins a request for the task that `wq` belongs to. */
+  submit(request: IoRequest, wq: IoWq): void {
+    if (!request.isAsync && !request.op.isForced) {
+      const res = request.attempt();
+      if (res !== undefined) this.end(request, res);
+      else if (request.isPollable) this.arm(request);
+      else wq.enqueue(request);
+      return;
+    }
+    wq.enqueue(request);
+  }
+
+  /** It waits for its file. */
+  arm(request: IoRequest): void {
+    this.armed.add(request);
+  }
+
+  /** It is done. */
+  end({ sqe: { user_data = 0 } }: IoRequest, res: number | string): void {
+    this.completions.push({ user_data, res });
+  }
+
+  /** Does what has waited for its file. Returns whether anything was done. */
+  progress(): boolean {
+    let worked = false;
+    for (const request of this.armed) {
+      const res = request.attempt();
+      if (res === undefined) continue;
+      worked = true;
+      this.armed.delete(request);
+      this.end(request, res);
+    }
+    return worked;
   }
 
   /** The last close. */
-  release(): void {
-    if (this.#poller) doExit(this.kernel, this.#poller, 0);
+  release(wqs: Iterable<IoWq>): void {
+    this.armed.clear();
+    for (const wq of wqs) wq.cancel(({ ring }) => ring === this);
+    if (this.#poller === undefined) return;
+    this.#poller.rings--;
+    if (this.#poller.rings === 0) doExit(this.host.kernel, this.#poller.task, 0);
   }
+}
+
+/** The ring that a descriptor of IORING_SETUP_ATTACH_WQ names. ENXIO: not open. EINVAL: none. */
+export function attached(file: OpenFile | undefined, opened: unknown): IoUring {
+  if (file === undefined) throw new SyscallError("ENXIO");
+  if (opened instanceof IoUring) return opened;
+  throw new SyscallError("EINVAL");
 }

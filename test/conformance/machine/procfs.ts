@@ -12,11 +12,14 @@ export const PF_RANDOMIZE = 0x400000;
 
 const FLAG_NAMES: readonly (readonly [number, string])[] = [
   [sched.PF_IO_WORKER, "IO_WORKER"],
+  [sched.PF_WQ_WORKER, "WQ_WORKER"],
   [sched.PF_FORKNOEXEC, "FORKNOEXEC"],
+  [sched.PF_NPROC_EXCEEDED, "NPROC_EXCEEDED"],
   [sched.PF_USER_WORKER, "USER_WORKER"],
   [sched.PF_NOFREEZE, "NOFREEZE"],
   [sched.PF_KTHREAD, "KTHREAD"],
   [PF_RANDOMIZE, "RANDOMIZE"],
+  [sched.PF_NO_SETAFFINITY, "NO_SETAFFINITY"],
 ];
 
 const hex16 = (set: bigint): string => set.toString(16).padStart(16, "0");
@@ -56,6 +59,12 @@ export function stateLetter(task: Task, isReader: boolean): string {
   return isReader ? "R" : "S";
 }
 
+/** Entries that there is room for: 64, then powers of two. Linux: alloc_fdtable(). */
+function tableSize(fds: Iterable<number>): number {
+  const needed = Math.max(0, ...fds) + 1;
+  return needed <= 64 ? 64 : Math.max(128, 2 ** Math.ceil(Math.log2(needed)));
+}
+
 /** /proc/TID/status: its lines, by name. */
 export function status(task: Task, reader: Task): Record<string, string> {
   const { cred, signal, confinement } = task;
@@ -70,7 +79,7 @@ export function status(task: Task, reader: Task): Record<string, string> {
     TracerPid: `${task.tracer?.pid ?? 0}`,
     Uid: ids(cred.uid, cred.euid, cred.suid, cred.fsuid),
     Gid: ids(cred.gid, cred.egid, cred.sgid, cred.fsgid),
-    FDSize: task.files === null ? "0" : `${Math.max(64, task.files.fds.size)}`,
+    FDSize: task.files === null ? "0" : `${tableSize(task.files.fds.keys())}`,
     Groups: ids(...cred.groups),
     Kthread: task.flags & sched.PF_KTHREAD ? "1" : "0",
     ...(task.mm === null ? {} : { VmSize: `${task.mm.memory.buffer.byteLength / 1024} kB` }),
@@ -83,6 +92,7 @@ export function status(task: Task, reader: Task): Record<string, string> {
     CapInh: capHex(cred.capInheritable),
     CapPrm: capHex(cred.capPermitted),
     CapEff: capHex(cred.caps),
+    CapBnd: capHex(cred.capBset),
     CapAmb: capHex(cred.capAmbient),
     NoNewPrivs: confinement.noNewPrivs ? "1" : "0",
     Seccomp: `${confinement.mode}`,
@@ -135,11 +145,10 @@ export function stat(task: Task, reader: Task): Stat {
   };
 }
 
-const UNITS: Record<keyof Rlimits, string> = {
-  NPROC: "processes",
-  NOFILE: "files",
-  SIGPENDING: "signals",
-  CORE: "bytes",
+/** Those without one have "". */
+const UNITS: Partial<Record<keyof Rlimits, string>> = {
+  ...{ CPU: "seconds", NPROC: "processes", NOFILE: "files", SIGPENDING: "signals" },
+  ...{ LOCKS: "locks", RTTIME: "us", NICE: "", RTPRIO: "" },
 };
 
 /** /proc/TID/limits: "soft hard unit", by resource. */
@@ -147,7 +156,7 @@ export function limits({ signal }: Task): Record<keyof Rlimits, string> {
   const text = (value: number) => (Number.isFinite(value) ? `${value}` : "unlimited");
   const rows = Object.entries(signal.rlimits).map(([name, { cur, max }]: [string, Rlimit]) => [
     name,
-    `${text(cur)} ${text(max)} ${UNITS[name as keyof Rlimits]}`,
+    `${text(cur)} ${text(max)} ${UNITS[name as keyof Rlimits] ?? "bytes"}`.trim(),
   ]);
   return Object.fromEntries(rows);
 }

@@ -29,6 +29,8 @@ export interface Vq {
   kick: Ring | undefined;
   worker: Worker | null;
   lastAvail: number;
+  /** Microseconds. */
+  busyloopTimeout: number;
   /** It has a back-end, and works. Linux: private_data. */
   isActive: boolean;
 }
@@ -39,6 +41,7 @@ const freshVq = (): Vq => ({
   kick: undefined,
   worker: null,
   lastAvail: 0,
+  busyloopTimeout: 0,
   isActive: false,
 });
 

@@ -30,7 +30,7 @@ function fields(arg: IoctlArg): Record<string, unknown> {
 }
 
 function number({ arg }: Call): number {
-  return typeof arg === "number" ? arg : fail("EFAULT");
+  return typeof arg === "number" || typeof arg === "bigint" ? Number(arg) : fail("EFAULT");
 }
 
 /** Anyone's, owner or not. */
@@ -39,7 +39,8 @@ const OPEN: Record<string, (call: Call) => void> = {
     fields(arg).features = FEATURES[dev.kind];
   },
   VHOST_SET_FEATURES: ({ dev, arg }) => {
-    const features = typeof arg === "bigint" ? arg : fail("EFAULT");
+    const isOne = typeof arg === "bigint" || typeof arg === "number";
+    const features = isOne ? BigInt(arg) : fail("EFAULT");
     if (features & ~FEATURES[dev.kind]) fail("EOPNOTSUPP");
     dev.features = features;
   },
@@ -70,6 +71,19 @@ const VSOCK: Record<string, (call: Call) => void> = {
     for (const vq of call.dev.vqs) vq.isActive = start !== 0;
   },
 };
+
+/** Anyone's, where the device has them. */
+const BACKEND: Record<string, (call: Call) => void> = {
+  VHOST_GET_BACKEND_FEATURES: ({ arg }) => {
+    fields(arg).features = IOTLB_MSG_V2;
+  },
+  VHOST_SET_BACKEND_FEATURES: (call) => {
+    if ((number(call) & ~IOTLB_MSG_V2) !== 0) fail("EOPNOTSUPP");
+  },
+};
+
+/** Linux: 1 << VHOST_BACKEND_F_IOTLB_MSG_V2. */
+const IOTLB_MSG_V2 = 2;
 
 const WORKERS: Record<string, (call: Call) => void> = {
   VHOST_NEW_WORKER: ({ dev, task, arg }) => {
@@ -109,6 +123,12 @@ const VRING: Record<string, (call: Call, vq: Vq) => void> = {
     vq.kick = ring;
     ring.kick.onWrite = () => dev.queueKick(vq);
   },
+  VHOST_SET_VRING_BUSYLOOP_TIMEOUT: ({ arg }, vq) => {
+    vq.busyloopTimeout = Number(fields(arg).num);
+  },
+  VHOST_GET_VRING_BUSYLOOP_TIMEOUT: ({ arg }, vq) => {
+    fields(arg).num = vq.busyloopTimeout;
+  },
   VHOST_SET_VRING_CALL: ({ arg }) => {
     fields(arg);
   },
@@ -119,13 +139,23 @@ const VRING: Record<string, (call: Call, vq: Vq) => void> = {
 
 const ringOf = (ring: unknown, code: string): Ring => (ring instanceof Ring ? ring : fail(code));
 
+/** The ring that the first four bytes behind the argument name. EFAULT: NULL. ENOBUFS: none. */
 function vqOf(dev: VhostDevice, arg: IoctlArg): Vq {
-  return dev.vqs[Number(fields(arg).index)] ?? fail("ENOBUFS");
+  return dev.vqs[firstU32(arg)] ?? fail("ENOBUFS");
+}
+
+/** Structs begin with `index`, or with what else is in them; without anything, with 0. */
+function firstU32(arg: IoctlArg): number {
+  if (arg === undefined) return fail("EFAULT");
+  if (typeof arg !== "object") return Number(BigInt.asUintN(32, BigInt(arg)));
+  const first = arg.index ?? Object.values(arg).find((value) => typeof value === "number") ?? 0;
+  return Number(first) >>> 0;
 }
 
 /** What the name does on such a device; who may is tested within. */
 function handlerOf(name: string, { kind }: VhostDevice): (call: Call) => void {
   if (kind === "vsock" && VSOCK[name]) return VSOCK[name];
+  if (kind !== "scsi" && BACKEND[name]) return BACKEND[name];
   if (OPEN[name]) return OPEN[name];
   if (kind === "scsi" && WORKERS[name]) return (call) => workers(WORKERS[name], call);
   return (call) => ownersOnly(name, call);
@@ -143,6 +173,8 @@ function ownersOnly(name: string, call: Call): void {
   if (name === "VHOST_SET_MEM_TABLE") {
     fields(arg);
     dev.hasMemory = true;
+  } else if (name === "VHOST_SET_LOG_BASE" || name === "VHOST_SET_LOG_FD") {
+    number(call);
   } else if (name === "VHOST_RESET_OWNER" && dev.kind === "net") {
     dev.release();
   } else {

@@ -1,8 +1,18 @@
 // What a thread can read of itself and of others.
 
 import type { Rlimits } from "#dist/kernel/rlimit.js";
+import type { Task } from "#dist/kernel/task.js";
 import { Descriptors } from "./descriptors.js";
+import { SyscallError } from "./errors.js";
 import * as procfs from "./procfs.js";
+
+/** What kcmp(2) can compare. */
+const KCMP = {
+  KCMP_VM: ({ mm }: Task) => mm,
+  KCMP_FILES: ({ files }: Task) => files,
+  KCMP_FS: ({ fs }: Task) => fs,
+  KCMP_SIGHAND: ({ sighand }: Task) => sighand,
+};
 
 /** The half of a thread that only looks. */
 export abstract class Views extends Descriptors {
@@ -63,7 +73,24 @@ export abstract class Views extends Descriptors {
 
   /** Whether /proc/TID/exe leads to the same program as this thread's. */
   hasSameExe(tid: number): boolean {
-    return procfs.taskOf(this.kernel, tid).mm === this.task.mm;
+    const { mm } = procfs.taskOf(this.kernel, tid);
+    const { exes } = this.machine;
+    if (mm === null || this.task.mm === null) return false;
+    return (exes.get(mm) ?? mm) === (exes.get(this.task.mm) ?? this.task.mm);
+  }
+
+  /** /proc/TID/timerslack_ns. Throws ENOENT. */
+  timerSlackNs(tid: number): number {
+    return procfs.taskOf(this.kernel, tid).sched.timerSlackNs;
+  }
+
+  /** kcmp(2): 0 where both tasks have the very same one, else 1. Throws ESRCH. */
+  kcmp(tid1: number, tid2: number, type: keyof typeof KCMP): number {
+    return this.call(() => {
+      const [one, other] = [tid1, tid2].map((tid) => this.kernel.task(tid));
+      if (one === undefined || other === undefined) throw new SyscallError("ESRCH");
+      return KCMP[type](one) === KCMP[type](other) ? 0 : 1;
+    });
   }
 
   /** /proc/TID/wchan: "0" while it runs. Throws ENOENT; for tasks of programs nothing is known. */

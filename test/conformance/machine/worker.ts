@@ -4,7 +4,7 @@
 import { accountCpu, cgroupAttachTask } from "#dist/kernel/cgroup.js";
 import { doExit } from "#dist/kernel/exit.js";
 import type { Kernel } from "#dist/kernel/kernel.js";
-import { kthreadCreate } from "#dist/kernel/kthread.js";
+import { kthreadRun } from "#dist/kernel/kthread.js";
 import { isHalted } from "#dist/kernel/send-signal.js";
 import type { Task } from "#dist/kernel/task.js";
 import { InlineThread } from "#dist/kernel/thread.js";
@@ -36,7 +36,7 @@ export function userWorker(kernel: Kernel, owner: Task): Worker {
 /** A worker as before user workers: a kernel thread, put in its owner's cgroup once. */
 export function kthreadWorker(kernel: Kernel, owner: Task): Worker {
   const fn = () => new InlineThread();
-  const task = kthreadCreate(kernel, { name: `vhost-${owner.pid}`, fn });
+  const task = kthreadRun(kernel, { name: `vhost-${owner.pid}`, fn });
   cgroupAttachTask(owner.cgroup, task);
   return { task, attachments: 0, works: [], stop: () => doExit(kernel, task, 0) };
 }

@@ -1,0 +1,35 @@
+import { VhostError } from "../spec/errno.js";
+import { CAP_SYS_PTRACE, PF_KTHREAD } from "../spec/sched.js";
+import { SIGNALS } from "../spec/signal.js";
+import { capable } from "./cred.js";
+import { updateHalt } from "./halt.js";
+import { mustLive, type Task } from "./task.js";
+
+/**
+ * Has `current` trace `task`, which halts until `ptraceDetach`. EPERM: a kernel thread, a thread of
+ * the tracer's own process, one that is traced, another user's without CAP_SYS_PTRACE. ESRCH: it
+ * has exited. Linux: ptrace_attach().
+ */
+export function ptraceAttach(current: Task, task: Task): void {
+  mustLive(task);
+  const { euid } = current.cred;
+  const isUsers = [task.cred.uid, task.cred.euid, task.cred.suid].every((id) => id === euid);
+  const isFree =
+    (task.flags & PF_KTHREAD) === 0 && task.signal !== current.signal && task.tracer === null;
+  if (!isFree || !(isUsers || capable(current.cred, CAP_SYS_PTRACE))) {
+    throw new VhostError("EPERM", `task ${task.pid} is not to be traced`, { pid: task.pid });
+  }
+  task.tracer = current;
+  task.tracedStop = SIGNALS.SIGSTOP;
+  updateHalt(task);
+}
+
+/** Lets it go on, untraced. ESRCH: `current` does not trace it. Linux: ptrace_detach(). */
+export function ptraceDetach(current: Task, task: Task): void {
+  if (task.tracer !== current) {
+    throw new VhostError("ESRCH", `task ${task.pid} is not traced by this one`, { pid: task.pid });
+  }
+  task.tracer = null;
+  task.tracedStop = 0;
+  updateHalt(task);
+}
