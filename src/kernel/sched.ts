@@ -61,8 +61,8 @@ const POLICIES: readonly number[] = [
 
 /**
  * Sets the policy of one task. EINVAL: no such policy; a priority outside 1 to 99 for FIFO and RR,
- * or one for another policy. EPERM, without CAP_SYS_NICE: another user's task; DEADLINE; FIFO or RR where
- * RLIMIT_RTPRIO does not allow it; reset-on-fork taken back. Linux: sched_setscheduler(),
+ * or one for another policy. EPERM, without CAP_SYS_NICE: another user's task; DEADLINE; FIFO or
+ * RR where RLIMIT_RTPRIO does not allow it; reset-on-fork taken back. Linux: sched_setscheduler(),
  * user_check_sched_setscheduler().
  */
 export function schedSetscheduler(
