@@ -6,6 +6,7 @@ import {
   benchFileOverVhostUser,
   benchNullOverVhostUser,
 } from "./blk-vhost-user.js";
+import { benchCpuMax, CPU_MAX_NOTE } from "./cpu-max.js";
 import {
   benchFormats,
   benchFormatsThreads,
@@ -82,6 +83,12 @@ const HOSTILE: BenchEntry = {
   smoke: () => benchHostile({ rounds: 1, samples: 1, items: 20 }),
 };
 
+const CPU_MAX: BenchEntry = {
+  note: CPU_MAX_NOTE,
+  full: () => benchCpuMax({ rounds: 9, samples: 1, items: 5_000 }),
+  smoke: () => benchCpuMax({ rounds: 1, samples: 1, items: 100 }),
+};
+
 const NULL_OVER_VHOST_USER: BenchEntry = {
   note: BLK_VHOST_USER_NOTE,
   full: () => benchNullOverVhostUser({ rounds: 9, samples: 1, items: 200_000 }),
@@ -103,6 +110,7 @@ const BENCHES: Record<string, BenchEntry[]> = {
   workers: [WORKERS],
   blk: [BLK, ...OVER_VHOST_USER],
   hostile: [HOSTILE],
+  "cpu-max": [CPU_MAX],
 };
 
 interface Flags {

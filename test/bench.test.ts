@@ -51,6 +51,7 @@ describe("npm run bench -- --smoke --json", () => {
     expect(names("workers")).toEqual(each);
     const beside = ["alone", "beside good", "beside tables"];
     expect(names("hostile")).toEqual([[...beside, "beside circles"], beside]);
+    expect(names("cpu-max")).toEqual(Array(2).fill(["free", "at 20 %"]));
     const [inProcess, overVhostUser] = [names("blk").slice(0, 6), names("blk").slice(6)];
     expect(inProcess.map(String)).toEqual(Array(6).fill("wasm,ts,fs.promises"));
     expect(overVhostUser).toHaveLength(canServe() ? 4 : 0);

@@ -43,8 +43,17 @@ export interface CpuStat {
   readonly throttledUsec: number;
 }
 
-/** The clock that all threads of a program have in common, in microseconds. */
-export const nowUs = (): number => Number(process.hrtime.bigint() / 1000n);
+/**
+ * From this thread's `performance.now` to the clock that all threads of a program have in common;
+ * both are the same clock underneath. Found out when first asked, for a page has no `process`.
+ */
+let offsetUs: number | undefined;
+
+/** The clock that all threads of a program have in common, in whole microseconds. */
+export function nowUs(): number {
+  offsetUs ??= Number(process.hrtime.bigint()) / 1000 - performance.now() * 1000;
+  return Math.floor(offsetUs + performance.now() * 1000);
+}
 
 /** A thread may not run until `untilUs`, for these groups have used up their quota. */
 export interface Throttle {

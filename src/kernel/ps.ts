@@ -29,8 +29,8 @@ export interface PsRow {
   /** Path of the control group. */
   readonly cgroup: string;
   /**
-   * R runs, may run, or waits for its group's CPU time; S sleeps, or is frozen; T stopped; Z zombie.
-   * A thread that is told to stop is R until it has done so.
+   * R runs, may run, or waits for its group's CPU time; S sleeps, or is frozen; T stopped; Z
+   * zombie. A thread that is told to stop is R until it has done so.
    */
   readonly state: PsState;
   /** Microseconds that it has run; of a process, all its threads together. */

@@ -1,3 +1,4 @@
+import { isHalted } from "../kernel/halt.js";
 import type { Kernel } from "../kernel/kernel.js";
 import { type Mm, mmget, mmput } from "../kernel/mm.js";
 import type { Task } from "../kernel/task.js";
@@ -127,6 +128,21 @@ export class WorkerHandle {
   newWorker(): VhostTask {
     if (this.#death) throw this.#death;
     return this.#further.make();
+  }
+
+  /**
+   * Without a thread: does all that is pending, in this thread. Returns whether there was anything;
+   * a worker that is stopped or frozen does nothing. A turn of each queue is bounded, so call it
+   * until it returns false. Throws EINVAL with a thread.
+   */
+  runPending(): boolean {
+    const { inline, task } = this;
+    if (!inline)
+      throw new VhostError("EINVAL", 'runPending is for devices opened with run: "inline"');
+    if (isHalted(task.task)) return false;
+    inline.recheckRefused(performance.now());
+    const worked = inline.runWorkList();
+    return inline.enableKicks() || worked;
   }
 
   /**
