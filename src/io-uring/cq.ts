@@ -1,4 +1,3 @@
-import type { SharedMemory } from "../memory/shared-memory.js";
 import {
   CQE_FLAGS,
   CQE_RES,
@@ -14,6 +13,12 @@ import {
 import type { KernelRing } from "./ring.js";
 import { IOU_BURST_MAX } from "./state-block.js";
 
+/** The memory that a ring lies in. */
+interface RingMemory {
+  readonly memory: WebAssembly.Memory;
+  readonly view: DataView;
+}
+
 interface Completion {
   readonly userData: bigint;
   readonly res: number;
@@ -24,12 +29,12 @@ interface Completion {
  * shown; whoever adds limits how much that can be. Linux: io_cqring_overflow_flush().
  */
 export class CompletionQueue {
-  readonly #shared: SharedMemory;
+  readonly #shared: RingMemory;
   readonly #ring: KernelRing;
   readonly #waiting: Completion[] = [];
   #isOverflown = false;
 
-  constructor(shared: SharedMemory, ring: KernelRing) {
+  constructor(shared: RingMemory, ring: KernelRing) {
     this.#shared = shared;
     this.#ring = ring;
   }
