@@ -62,6 +62,8 @@ export class BlkUringDevice extends BlkBase implements VirtioDevice {
   /** Jobs whose next step found no room. */
   #waiting: BlkJob[] = [];
   readonly #answered = new Set<Virtqueue>();
+  /** Queues that are to stop, by number; `undefined`: all. They take nothing new. */
+  readonly #settling = new Set<number | undefined>();
   #lastId = 0;
 
   /** `fd`: the image, the opening thread's to close. */
@@ -82,6 +84,7 @@ export class BlkUringDevice extends BlkBase implements VirtioDevice {
   }
 
   handleKick(vq: Virtqueue): void {
+    if (this.#settling.has(undefined) || this.#settling.has(vq.index)) return;
     vq.drain((chain) => this.#request(chain, vq));
     this.#io.submit();
   }
@@ -105,11 +108,16 @@ export class BlkUringDevice extends BlkBase implements VirtioDevice {
 
   async settle(how: "finish" | "drop", index?: number): Promise<void> {
     const isMeant = ({ vq }: BlkJob) => index === undefined || vq.index === index;
-    if (how === "drop") this.#drop(isMeant);
-    for (;;) {
-      this.poll();
-      if (![...this.#jobs.values()].some(isMeant)) return;
-      await this.#io.wait();
+    this.#settling.add(index); // without a thread, handleKick may be called meanwhile
+    try {
+      if (how === "drop") this.#drop(isMeant);
+      for (;;) {
+        this.poll();
+        if (![...this.#jobs.values()].some(isMeant)) return;
+        await this.#io.wait();
+      }
+    } finally {
+      this.#settling.delete(index);
     }
   }
 

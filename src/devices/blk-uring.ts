@@ -17,8 +17,8 @@ const WORKERS_PER_CPU = 4;
 
 /**
  * Makes, in the opening thread, what a disk over io_uring is made of: the image, open; the ring, in
- * the host's part of the memory; the io workers, threads made from the device's worker, the first
- * of them at once. Throws what `openLocked` and copyProcess throw (EAGAIN at a limit), and ENOMEM:
+ * the host's part of the memory; the io workers, threads of the owner's process, the first of
+ * them at once. Throws what `openLocked` and copyProcess throw (EAGAIN at a limit), and ENOMEM:
  * nothing is kept then.
  */
 export function prepareUring(
@@ -26,7 +26,7 @@ export function prepareUring(
   isReadOnly: boolean,
   host: DeviceHost,
 ): { parts: BlkUringParts } & Pick<DeviceParts, "close"> {
-  const { kernel, worker: task, shared, wakeFd, isInline, ringKind, claims } = host;
+  const { kernel, owner: task, shared, wakeFd, isInline, ringKind, claims } = host;
   const undo: (() => void)[] = [];
   const release = () => {
     for (const step of undo.splice(0).reverse()) step();
@@ -43,7 +43,9 @@ export function prepareUring(
     const iovecs = { address: shared.allocHost(bytes), bytes };
     undo.push(() => shared.host.free(iovecs.address));
     const workersMax = Math.min(sqEntries, WORKERS_PER_CPU * availableParallelism());
-    const pool = new IoPool({ kernel, task, memory: shared.memory, workersMax, wakeFd });
+    const { memory } = shared;
+    const submitter = host.worker.words;
+    const pool = new IoPool({ kernel, task, submitter, memory, workersMax, wakeFd });
     const table = pool.table.buffer;
     const parts = { fd, sizeBytes, hash, table, ring, ringKind, iovecs, isInline };
     return { parts, close: () => pool.close().then(release) };

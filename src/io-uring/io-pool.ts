@@ -17,13 +17,15 @@ const STOP_GRACE_MS = 5000;
 /** Whose workers they are, and whom they work for. */
 export interface IoPoolOptions {
   readonly kernel: Kernel;
-  /** The task that submits; the workers are threads of its process, `iou-wrk-<its tid>`. */
+  /** Whose the ring is; the workers are threads of its process, `iou-wrk-<its tid>`. */
   readonly task: Task;
+  /** The words of the task that submits, which is woken for results. */
+  readonly submitter: SharedArrayBuffer;
   /** The memory that jobs name bytes of. */
   readonly memory: WebAssembly.Memory;
   /** Most workers, 1 to 32. */
   readonly workersMax: number;
-  /** An eventfd to be written to when the task sleeps. */
+  /** An eventfd to be written to when that sleeps. */
   readonly wakeFd?: number | undefined;
   /** Milliseconds without work after which a worker ends that is not the last. Default 5 s. */
   readonly idleMs?: number;
@@ -51,7 +53,7 @@ export class IoPool {
   /** Makes the first worker. Throws what copyProcess throws: then there is none. */
   constructor(options: IoPoolOptions) {
     this.#options = options;
-    this.#waker = submitterWaker(options.task.words, options.wakeFd);
+    this.#waker = submitterWaker(options.submitter, options.wakeFd);
     this.table.workersMax = options.workersMax;
     this.#make();
     void this.#serve();
@@ -88,11 +90,11 @@ export class IoPool {
   #make(): void {
     const worker = this.table.admit();
     if (worker < 0) return;
-    const { kernel, task: submitter } = this.#options;
+    const { kernel, task: owner } = this.#options;
     let thread: WorkerThread | undefined;
     try {
-      const task = createIoThread(kernel, submitter, {
-        name: `iou-wrk-${submitter.pid}`,
+      const task = createIoThread(kernel, owner, {
+        name: `iou-wrk-${owner.pid}`,
         fn: (made) => {
           thread = this.#thread(worker, made);
           return thread;
@@ -108,12 +110,9 @@ export class IoPool {
   }
 
   #thread(worker: number, task: Task): WorkerThread {
-    const { memory, task: submitter, wakeFd, idleMs = WORKER_IDLE_TIMEOUT_MS } = this.#options;
+    const { memory, submitter, wakeFd, idleMs = WORKER_IDLE_TIMEOUT_MS } = this.#options;
     const table = this.table.buffer;
-    const arg: TableWorkerArg = {
-      ...{ memory, table, worker, wakeFd, idleMs },
-      submitter: submitter.words,
-    };
+    const arg: TableWorkerArg = { memory, table, worker, submitter, wakeFd, idleMs };
     return new WorkerThread({ fn: FN, arg, name: task.comm, words: task.words });
   }
 

@@ -189,13 +189,16 @@ export class WorkTable {
     return { job: this.#read(body), hostFd: this.#words[body + HOST_FD] as number };
   }
 
-  /** It was done. The submitter is to be woken. */
+  /**
+   * It was done. The submitter is to be woken. What waited for its hash may be another's: `worker`
+   * may come upon other work first. Linux: io_wq_hash_wake().
+   */
   finish(worker: number, slot: number, result: number): void {
     const body = bodyOf(slot);
     const hash = this.#words[body + HASH] as number;
     this.#words[body + RESULT] = result;
     this.#store(STATES + slot, SLOT_DONE); // W2
-    if (hash >= 0) this.#swap(HASHES + hash, worker + 1, 0);
+    if (hash >= 0 && this.#swap(HASHES + hash, worker + 1, 0) && this.hasQueued) this.kick(1);
     this.#bumpDone();
   }
 
