@@ -14,6 +14,7 @@ import {
 } from "./formats.js";
 import type { Case } from "./harness.js";
 import { benchHostile, HOSTILE_NOTE } from "./hostile.js";
+import { benchIo, benchIoSlow, IO_NOTE, IO_SLOW_NOTE } from "./io.js";
 import { header, outcomeLine, outcomes, table } from "./report.js";
 import { benchRing, RING_NOTE } from "./ring.js";
 import { benchThreads, THREADS_NOTE } from "./threads.js";
@@ -69,6 +70,18 @@ const BLK: BenchEntry = {
   smoke: () => benchBlk({ rounds: 1, samples: 1, items: 50 }),
 };
 
+const IO: BenchEntry = {
+  note: IO_NOTE,
+  full: () => benchIo({ rounds: 9, samples: 1, items: 2_000 }),
+  smoke: () => benchIo({ rounds: 1, samples: 1, items: 50 }),
+};
+
+const IO_SLOW: BenchEntry = {
+  note: IO_SLOW_NOTE,
+  full: () => benchIoSlow({ rounds: 7, samples: 1, items: 100 }),
+  smoke: () => benchIoSlow({ rounds: 1, samples: 1, items: 5 }),
+};
+
 const HOSTILE: BenchEntry = {
   note: HOSTILE_NOTE,
   full: () => benchHostile({ rounds: 11, samples: 1, items: 1_000 }),
@@ -93,6 +106,7 @@ const BENCHES: Record<string, BenchEntry[]> = {
   ring: [RING],
   formats: [FORMATS, FORMATS_THREADS],
   threads: [THREADS],
+  io: [IO, IO_SLOW],
   blk: [BLK, ...OVER_VHOST_USER],
   hostile: [HOSTILE],
 };

@@ -25,7 +25,7 @@ export class Kernel {
   }
 }
 
-export { type BlkOptions, blk } from "./devices/blk.js";
+export { type BlkIo, type BlkOptions, blk } from "./devices/blk.js";
 export type { Abortable } from "./driver/abort.js";
 export type { BlkDriver, DiskOffset } from "./driver/blk.js";
 export type { CustomDriver } from "./driver/custom.js";
