@@ -174,10 +174,11 @@ export async function benchIoSlow(amount: Amount): Promise<Case[]> {
 /** Does `run` while 8 MiB are written and made stable, over and over. */
 async function besideWrites(drive: BlkDriver, run: () => Promise<number>): Promise<number> {
   let isOver = false;
-  const bytes = new Uint8Array(WRITE_BYTES).fill(0xaa);
+  using buffer = drive.alloc(WRITE_BYTES);
+  buffer.bytes.fill(0xaa);
   const writing = async () => {
     while (!isOver) {
-      await drive.write(READ_BYTES, bytes);
+      await drive.writeFrom(READ_BYTES, buffer);
       await drive.flush();
     }
   };

@@ -46,7 +46,8 @@ export interface IouMemory {
 /**
  * Lays out a ring: struct io_rings with the CQEs and the SQ array, and the SQEs, in guest memory
  * (or in host memory, for an application that is ours); blocks and tables in host memory. EINVAL:
- * entries outside 1 to 32768 (CQ: from the SQ's to 65536). ENOMEM, with nothing kept. Linux: io_uring_fill_params(), io_allocate_scq_urings().
+ * entries outside 1 to 32768 (CQ: from the SQ's to 65536). ENOMEM, with nothing kept. Linux:
+ * io_uring_fill_params(), io_allocate_scq_urings().
  */
 export function allocIouMemory(
   shared: SharedMemory,

@@ -71,10 +71,10 @@ export class Virtqueue {
   /**
    * Handles what is available, in bursts: `handle` gets each chain and returns the bytes it wrote
    * to the writable side, or HELD. Used entries are published, and the driver called if it asked,
-   * after each burst. A bounded amount of requests, bytes and time: when one is used up the worker comes back
-   * after the other queues. A burst is finished once begun, so it is short where chains take long.
-   * One in which something was wrong is the last of its turn: a chain that is malformed may cost
-   * more than a good one, and the other queues do not wait for a ring that is full of them.
+   * after each burst. A bounded amount of requests, bytes and time: when one is used up the worker
+   * comes back after the other queues. A burst is finished once begun, so it is short where chains
+   * take long. One in which something was wrong is the last of its turn: a chain that is malformed
+   * may cost more than a good one, and the other queues do not wait for a ring full of them.
    */
   drain(handle: (chain: Chain) => number): void {
     const { now, count } = this.#hooks;
