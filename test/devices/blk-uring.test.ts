@@ -197,7 +197,7 @@ describe.each(MODES)("$run, $ring ring", (mode) => {
   });
 });
 
-test("the workers are io threads of the owner, counted as its own, gone with the disk", async () => {
+test("the workers are io threads of the owner, counted, and gone with the disk", async () => {
   const threads = threadCount();
   const slow = await SlowDisk.open();
   const { kernel, process, disk } = slow;
