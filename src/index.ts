@@ -46,6 +46,11 @@ export type {
 export { HOSTILE_SHAPES } from "./driver/hostile/hostile-shapes.js";
 export type { HostileStage } from "./driver/hostile/hostile-stage.js";
 export type { ProbeOptions } from "./driver/probe.js";
+export { openHostFile } from "./io-uring/host-file.js";
+export { IoUring, type IoUringOptions } from "./io-uring/io-uring.js";
+export type { ApplicationRing } from "./io-uring/ring.js";
+export { type SqPollOptions, SqPollRing } from "./io-uring/sqpoll.js";
+export { exitIoWq } from "./io-uring/tctx.js";
 export type { SpawnOptions } from "./kernel/spawn.js";
 export { OpenDevice, type OpenOptions, Process } from "./loopback.js";
 export { type Errno, VhostError } from "./spec/errno.js";

@@ -155,7 +155,14 @@ describe("nothing is dead", () => {
     "assembly/index.ts",
   ];
   /** Found by name at run time. */
-  const named = ["createDevice", "createNotifier", "ioWorker", "tableWorker", "vhostWorker"];
+  const named = [
+    "createDevice",
+    "createNotifier",
+    "ioWorker",
+    "sqThread",
+    "tableWorker",
+    "vhostWorker",
+  ];
   const imports = [...product, ...tests].flatMap((source) =>
     importsOf(source).map((one) => ({ ...one, from: source.path })),
   );

@@ -5,6 +5,7 @@ import {
   IO_RINGS_CQ_HEAD,
   IO_URING_CQE_BYTES,
   IORING_SQ_CQ_OVERFLOW,
+  IORING_SQ_NEED_WAKEUP,
   IOU_CQ_ENTRIES,
   IOU_CQ_TAIL,
   IOU_CQES,
@@ -33,6 +34,7 @@ export class CompletionQueue {
   readonly #ring: KernelRing;
   readonly #waiting: Completion[] = [];
   #isOverflown = false;
+  #needsWakeup = false;
 
   constructor(shared: RingMemory, ring: KernelRing) {
     this.#shared = shared;
@@ -70,7 +72,18 @@ export class CompletionQueue {
     const isOverflown = this.#waiting.length > 0;
     if (isOverflown === this.#isOverflown) return;
     this.#isOverflown = isOverflown;
-    this.#ring.setSqFlags(isOverflown ? IORING_SQ_CQ_OVERFLOW : 0);
+    this.#showFlags();
+  }
+
+  /** Whether IORING_SQ_NEED_WAKEUP is shown. */
+  set needsWakeup(value: boolean) {
+    this.#needsWakeup = value;
+    this.#showFlags();
+  }
+
+  #showFlags(): void {
+    const overflow = this.#isOverflown ? IORING_SQ_CQ_OVERFLOW : 0;
+    this.#ring.setSqFlags(overflow | (this.#needsWakeup ? IORING_SQ_NEED_WAKEUP : 0));
   }
 
   #write(burst: readonly Completion[]): void {

@@ -27,6 +27,8 @@ export interface IoPoolOptions {
   readonly workersMax: number;
   /** An eventfd to be written to when that sleeps. */
   readonly wakeFd?: number | undefined;
+  /** One that nobody uses yet; without it, a new one. */
+  readonly table?: WorkTable;
   /** Milliseconds without work after which a worker ends that is not the last. Default 5 s. */
   readonly idleMs?: number;
 }
@@ -44,7 +46,7 @@ const FN: ThreadFn = {
  */
 export class IoPool {
   /** For the submitter, and the workers. */
-  readonly table = new WorkTable();
+  readonly table: WorkTable;
   readonly #options: IoPoolOptions;
   readonly #threads = new Map<WorkerThread, Task>();
   readonly #waker: Waker;
@@ -53,6 +55,7 @@ export class IoPool {
   /** Makes the first worker. Throws what copyProcess throws: then there is none. */
   constructor(options: IoPoolOptions) {
     this.#options = options;
+    this.table = options.table ?? new WorkTable();
     this.#waker = submitterWaker(options.submitter, options.wakeFd);
     this.table.workersMax = options.workersMax;
     this.#make();

@@ -79,6 +79,11 @@ export class RingCtx {
     this.#mayOpen = mayOpen ?? (() => false);
   }
 
+  /** Shows, or not, that the thread that enters the ring sleeps. */
+  set needsWakeup(value: boolean) {
+    this.#cq.needsWakeup = value;
+  }
+
   /** Requests taken and not done. */
   get held(): number {
     return this.#held;

@@ -65,6 +65,8 @@ export const IO_RINGS_CQ_OVERFLOW = 44;
 /** First CQE. The SQ array, u32 each, follows the last. */
 export const IO_RINGS_CQES = 64;
 
+/** Bit of IO_RINGS_SQ_FLAGS: the thread that looks at the SQ sleeps, and must be woken. */
+export const IORING_SQ_NEED_WAKEUP = 1;
 /** Bit of IO_RINGS_SQ_FLAGS: CQEs wait for room in the CQ. */
 export const IORING_SQ_CQ_OVERFLOW = 2;
 /** Most SQ entries. Linux: IORING_MAX_ENTRIES. */
