@@ -33,8 +33,9 @@ export class HostFile extends OpenFile {
 }
 
 /**
- * Opens a file of the host's in the table of `task`, with the program's rights; `flags` as in Node's
- * `open`. @returns its descriptor. Throws what open(2) does, and what HostFile and `mustLive` say.
+ * Opens a file of the host's in the table of `task`, with the program's rights; `flags` as for
+ * Node's `open`. @returns its descriptor. Throws what open(2) does, what HostFile says, and ESRCH
+ * for a task that has exited.
  */
 export function openHostFile(task: Task, path: string, flags: string | number = "r"): number {
   mustLive(task);
