@@ -15,6 +15,8 @@ import {
 } from "./formats.js";
 import type { Case } from "./harness.js";
 import { benchHostile, HOSTILE_NOTE } from "./hostile.js";
+import { benchIo, benchIoSlow, IO_NOTE, IO_SLOW_NOTE } from "./io.js";
+import { benchIoRings, IO_RINGS_NOTE } from "./io-rings.js";
 import { header, outcomeLine, outcomes, table } from "./report.js";
 import { benchRing, RING_NOTE } from "./ring.js";
 import { benchThreads, THREADS_NOTE } from "./threads.js";
@@ -77,6 +79,24 @@ const BLK: BenchEntry = {
   smoke: () => benchBlk({ rounds: 1, samples: 1, items: 50 }),
 };
 
+const IO_RINGS: BenchEntry = {
+  note: IO_RINGS_NOTE,
+  full: () => benchIoRings({ rounds: 21, samples: 9, items: 4096 }),
+  smoke: () => benchIoRings({ rounds: 1, samples: 1, items: 128 }),
+};
+
+const IO: BenchEntry = {
+  note: IO_NOTE,
+  full: () => benchIo({ rounds: 9, samples: 1, items: 2_000 }),
+  smoke: () => benchIo({ rounds: 1, samples: 1, items: 50 }),
+};
+
+const IO_SLOW: BenchEntry = {
+  note: IO_SLOW_NOTE,
+  full: () => benchIoSlow({ rounds: 7, samples: 1, items: 100 }),
+  smoke: () => benchIoSlow({ rounds: 1, samples: 1, items: 5 }),
+};
+
 const HOSTILE: BenchEntry = {
   note: HOSTILE_NOTE,
   full: () => benchHostile({ rounds: 11, samples: 1, items: 1_000 }),
@@ -108,6 +128,7 @@ const BENCHES: Record<string, BenchEntry[]> = {
   formats: [FORMATS, FORMATS_THREADS],
   threads: [THREADS],
   workers: [WORKERS],
+  io: [IO_RINGS, IO, IO_SLOW],
   blk: [BLK, ...OVER_VHOST_USER],
   hostile: [HOSTILE],
   "cpu-max": [CPU_MAX],

@@ -43,7 +43,7 @@ export class Kernel {
   }
 }
 
-export { type BlkOptions, blk } from "./devices/blk.js";
+export { type BlkIo, type BlkOptions, blk } from "./devices/blk.js";
 export type { Abortable } from "./driver/abort.js";
 export type { BlkDriver, DiskOffset } from "./driver/blk.js";
 export type { CustomDriver } from "./driver/custom.js";
@@ -64,6 +64,11 @@ export type {
 export { HOSTILE_SHAPES } from "./driver/hostile/hostile-shapes.js";
 export type { HostileStage } from "./driver/hostile/hostile-stage.js";
 export type { ProbeOptions } from "./driver/probe.js";
+export { openHostFile } from "./io-uring/host-file.js";
+export { IoUring, type IoUringOptions } from "./io-uring/io-uring.js";
+export type { ApplicationRing } from "./io-uring/ring.js";
+export { type SqPollOptions, SqPollRing } from "./io-uring/sqpoll.js";
+export { exitIoWq } from "./io-uring/tctx.js";
 export type { Cgroup } from "./kernel/cgroup.js";
 export type { CpuMax, CpuStat } from "./kernel/cpu-bandwidth.js";
 export type { PsOptions, PsRow, PsState } from "./kernel/ps.js";

@@ -37,10 +37,10 @@ const MAY_IMPORT: Record<string, string[]> = {
   kernel: ["spec"],
   linux: ["spec"],
   ring: ["spec", "memory"],
-  "io-uring": ["spec", "memory", "kernel", "ring"],
+  "io-uring": ["spec", "memory", "kernel", "linux", "ring"],
   vhost: ["spec", "memory", "kernel", "ring"],
   driver: ["spec", "memory", "ring"],
-  devices: ["spec", "memory", "kernel", "linux", "vhost"],
+  devices: ["spec", "memory", "kernel", "linux", "ring", "io-uring", "vhost"],
   "vhost-user": ["spec", "memory", "kernel", "linux", "vhost"],
   loopback: ["spec", "memory", "kernel", "ring", "vhost", "driver"],
   index: [...ALL, "loopback"],
@@ -156,7 +156,14 @@ describe("nothing is dead", () => {
     "assembly/index.ts",
   ];
   /** Found by name at run time. */
-  const named = ["createDevice", "createNotifier", "ioWorker", "vhostWorker"];
+  const named = [
+    "createDevice",
+    "createNotifier",
+    "ioWorker",
+    "sqThread",
+    "tableWorker",
+    "vhostWorker",
+  ];
   const imports = [...product, ...tests].flatMap((source) =>
     importsOf(source).map((one) => ({ ...one, from: source.path })),
   );

@@ -1,5 +1,5 @@
 import { Command, Option } from "commander";
-import { type BlkOptions, type BlkSource, blk } from "../devices/blk.js";
+import { type BlkIo, type BlkOptions, type BlkSource, blk } from "../devices/blk.js";
 import type { Policy } from "../ring/state-block.js";
 import { VIRTIO_BLK_SECTOR_BYTES } from "../spec/virtio-blk.js";
 import type { DeviceSpec } from "../vhost/device.js";
@@ -27,6 +27,7 @@ interface ServeBlkOptions {
   asOwner?: true;
   trustMemory?: true;
   policy: Policy;
+  io: BlkIo;
   log: "text" | "json";
 }
 
@@ -61,6 +62,11 @@ function blkCommand(): Command {
       "microseconds to look at the rings before sleeping; 0 saves CPU",
       parseCount(0, POLL_MICROSECONDS_MAX),
       POLL_MICROSECONDS_DEFAULT,
+    )
+    .addOption(
+      new Option("--io <way>", "let the worker do a file's I/O, or threads of their own beside it")
+        .choices(["inline", "uring"])
+        .default("inline"),
     )
     .option("--as-owner", "open the image as the VM's user (needs root)")
     .option("--trust-memory", "take memory that can be truncated: that would end this program")
@@ -104,8 +110,8 @@ function describeSource({ image, memory, null: empty, readOnly }: ServeBlkOption
 }
 
 function specOf(options: ServeBlkOptions): DeviceSpec<"blk"> {
-  const { id, queues, readOnly = false } = options;
-  const common = { id, queues, readOnly, queueSize: QUEUE_SIZE };
+  const { id, queues, readOnly = false, io } = options;
+  const common = { id, queues, readOnly, queueSize: QUEUE_SIZE, io };
   return blk({ ...sourceOf(options), ...common } as BlkOptions);
 }
 
@@ -115,6 +121,12 @@ function checkTogether(options: ServeBlkOptions, command: Command): void {
   }
   if (options.asOwner && options.image === undefined) {
     command.error("error: --as-owner is about the file of --image");
+  }
+  if (options.io === "uring" && options.image === undefined) {
+    command.error("error: --io uring is for the file of --image");
+  }
+  if (options.io === "uring" && options.asOwner) {
+    command.error("error: --io uring opens the image as this program, not --as-owner");
   }
 }
 

@@ -121,9 +121,9 @@ export class VhostDev {
 
   get #host(): Omit<DeviceHost, "claims"> {
     const { owner, shared, worker } = this.#alive;
-    const wakeFd = this.#options.notifier?.wakeFd;
-    const isInline = worker.inline !== undefined;
-    return { kernel: this.#kernel, owner, shared, worker: worker.task.task, wakeFd, isInline };
+    const { notifier, ring: ringKind = "wasm" } = this.#options;
+    const its = { wakeFd: notifier?.wakeFd, isInline: worker.inline !== undefined, ringKind };
+    return { kernel: this.#kernel, owner, shared, worker: worker.task.task, ...its };
   }
 
   /** What the device is. Throws ENODEV before `setBackend`. */
