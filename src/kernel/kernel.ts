@@ -60,7 +60,8 @@ export class Kernel {
   readonly epoch: EpochRules;
   /** Most tasks on the machine; may be changed, within what the constructor allows. */
   threadsMax: number;
-  readonly pidMax: number;
+  /** Pids are below; may be changed, within what the constructor allows. */
+  pidMax: number;
   /**
    * Whether a vhost device whose owner says nothing has user workers, made from the owner; else
    * they are kernel threads. Linux: module parameter fork_from_owner_default of vhost.

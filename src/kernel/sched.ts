@@ -5,6 +5,7 @@ import {
   SCHED_BATCH,
   SCHED_DEADLINE,
   SCHED_FIFO,
+  SCHED_IDLE,
   SCHED_NORMAL,
   SCHED_RR,
 } from "../spec/sched.js";
@@ -29,6 +30,11 @@ export interface Sched {
   cpus: readonly number[];
 }
 
+/** Linux: valid_policy(). */
+const POLICIES: readonly number[] = [
+  ...[SCHED_NORMAL, SCHED_BATCH, SCHED_IDLE, SCHED_FIFO, SCHED_RR, SCHED_DEADLINE],
+];
+
 /** A policy with a priority of its own. */
 const isRealTime = (policy: number): boolean => policy === SCHED_FIFO || policy === SCHED_RR;
 
@@ -50,19 +56,10 @@ export function schedFork({ sched, pid }: Task): Sched {
   };
 }
 
-/** Those that a task may ask for. */
-const POLICIES: readonly number[] = [
-  SCHED_NORMAL,
-  SCHED_BATCH,
-  SCHED_FIFO,
-  SCHED_RR,
-  SCHED_DEADLINE,
-];
-
 /**
- * Sets the policy of one task. EINVAL: no such policy; a priority outside 1 to 99 for FIFO and RR,
- * or one for another policy. EPERM, without CAP_SYS_NICE: another user's task; DEADLINE; FIFO or
- * RR where RLIMIT_RTPRIO does not allow it; reset-on-fork taken back. Linux: sched_setscheduler(),
+ * Sets the policy of one task. EINVAL: no policy; a priority outside 1 to 99 for FIFO and RR, or
+ * one for another policy. EPERM, without CAP_SYS_NICE: another user's task; DEADLINE; FIFO or RR
+ * where RLIMIT_RTPRIO does not allow it; reset-on-fork taken back. Linux: sched_setscheduler(),
  * user_check_sched_setscheduler().
  */
 export function schedSetscheduler(
