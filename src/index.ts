@@ -75,7 +75,7 @@ export type { PsOptions, PsRow, PsState } from "./kernel/ps.js";
 export type { SpawnOptions } from "./kernel/spawn.js";
 export { OpenDevice, type OpenOptions, Process } from "./loopback.js";
 export { type Errno, VhostError } from "./spec/errno.js";
-export type { Chain, ChainSide } from "./vhost/chain.js";
+export type { Chain, ChainSide, HeldChain } from "./vhost/chain.js";
 export {
   custom,
   type DeviceEnvironment,
@@ -83,6 +83,6 @@ export {
   type DeviceSpec,
   type VirtioDevice,
 } from "./vhost/device.js";
-export type { Virtqueue } from "./vhost/virtqueue.js";
+export { HELD, type Virtqueue } from "./vhost/virtqueue.js";
 export type { VhostUserEvent, VhostUserListener } from "./vhost-user/events.js";
 export { type ServeOptions, serveVhostUser, VhostUserServer } from "./vhost-user/server.js";
