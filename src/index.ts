@@ -3,6 +3,7 @@ import { Kernel as TaskKernel } from "./kernel/kernel.js";
 import type { PsOptions, PsRow } from "./kernel/ps.js";
 import type { SpawnOptions } from "./kernel/spawn.js";
 import { Process } from "./loopback.js";
+import { SIGNALS } from "./spec/signal.js";
 
 /**
  * One machine's tables of processes, users and cgroups. `spawn` makes a process, the process opens
@@ -35,11 +36,12 @@ export class Kernel {
   }
 
   /**
-   * Sends a signal by its number, to a process or a worker: SIGKILL 9, SIGSTOP 19, SIGCONT 18, …; 0
-   * asks whether there is one. Throws ESRCH, EINVAL.
+   * Sends a signal, to a process or a worker: "SIGKILL" or 9, "SIGSTOP" or 19, …; 0 asks whether
+   * there is one. As kill(2): a worker that is a thread stands for its whole process. Throws ESRCH,
+   * EINVAL.
    */
-  kill(pid: number, sig: number): void {
-    this.model.kill(pid, sig);
+  kill(pid: number, sig: number | keyof typeof SIGNALS): void {
+    this.model.kill(pid, typeof sig === "string" ? (SIGNALS[sig] ?? Number.NaN) : sig);
   }
 }
 
@@ -73,7 +75,7 @@ export type { Cgroup } from "./kernel/cgroup.js";
 export type { CpuMax, CpuStat } from "./kernel/cpu-bandwidth.js";
 export type { PsOptions, PsRow, PsState } from "./kernel/ps.js";
 export type { SpawnOptions } from "./kernel/spawn.js";
-export { OpenDevice, type OpenOptions, Process } from "./loopback.js";
+export { type DriverOptions, OpenDevice, type OpenOptions, Process } from "./loopback.js";
 export { type Errno, VhostError } from "./spec/errno.js";
 export type { Chain, ChainSide, HeldChain } from "./vhost/chain.js";
 export {

@@ -84,6 +84,7 @@ function settleSource(options: BlkOptions): SettledSource {
     throw new VhostError("EINVAL", "name one of file, memoryBytes and nullBytes for a disk");
   }
   if (typeof file === "string") return { file };
+  if (file !== undefined) throw new VhostError("EINVAL", "file is a path, a string", { file });
   const size = named[0];
   if (typeof size !== "number" || !Number.isSafeInteger(size) || size <= 0 || size % 512 !== 0) {
     throw new VhostError("EINVAL", "a disk's size is a positive multiple of 512 bytes", { size });

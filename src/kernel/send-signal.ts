@@ -36,7 +36,9 @@ export function checkKillPermission({ cred, signal }: Task, task: Task, sig: num
  */
 export function sendSignal(kernel: Kernel, task: Task, sig: number, group: boolean): void {
   if (!Number.isInteger(sig) || sig < 1 || sig > _NSIG) {
-    throw new VhostError("EINVAL", `a signal is a number from 1 to ${_NSIG}`, { sig });
+    throw new VhostError("EINVAL", `a signal is one of 1 to ${_NSIG} (0: is the task there?)`, {
+      sig,
+    });
   }
   const { signal } = task;
   const continued = prepare(task, sig);

@@ -207,6 +207,9 @@ const misholds = ({ mistake }) => ({
   settle: async () => {},
 });
 
+/** Answers a kick by a promise, which nobody waits for. */
+const kicksAsync = () => ({ ...plain(), handleKick: async () => {} });
+
 /** Says what the test says: no device, or one with something wrong. */
 const odd = ({ fields, isNone = false }) => (isNone ? null : { ...plain(), ...fields });
 
@@ -215,6 +218,7 @@ const devices = {
   odd,
   later,
   misholds,
+  kicksAsync,
   scribbles,
   belies,
   tires,

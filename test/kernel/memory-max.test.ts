@@ -27,7 +27,10 @@ test("the path's groups count it; one that is full refuses, and nothing is left"
   spawn("/a/c", 3);
   expect(pagesOf("/", "/a", "/a/b", "/a/c")).toEqual([0, 5, 2, 3]);
   const { message, facts } = refused("ENOMEM", () => spawn("/a/b", 1));
-  expect(message).toBe("ENOMEM: cgroup /a has 327680 of 327680 bytes, memory.max: none for 65536");
+  expect(message).toBe(
+    "ENOMEM: cgroup /a has 327680 bytes and can't have 65536 more, memory.max is 327680: " +
+      "raise it or end a process",
+  );
   expect(facts).toMatchObject({ cgroup: "/a", memoryMax: 5 * PAGE, bytes: PAGE });
   expect(pagesOf("/a", "/a/b")).toEqual([5, 2]);
   expect([kernel.cgroup("/a").memoryRefused, kernel.cgroup("/a/b").memoryRefused]).toEqual([1, 0]);
