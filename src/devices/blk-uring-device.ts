@@ -29,6 +29,11 @@ import { HELD, type Virtqueue } from "../vhost/virtqueue.js";
 import { BlkBase, type BlkShape } from "./blk-base.js";
 import { type BlkStep, type BlkUringIo, STEP_PIECES_MAX } from "./blk-uring-io.js";
 
+/**
+ * With so many requests under way no queue is looked at: a driver may make more available than its
+ * rings have room for (policy linux does not count them), and each takes memory.
+ */
+const JOBS_MAX = 1024;
 const DATASYNC: BlkStep = { op: IORING_OP_FSYNC, offset: 0, flags: IORING_FSYNC_DATASYNC };
 const MODE_DISCARD = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
 const MODE_ZEROES = FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE;
@@ -62,6 +67,8 @@ export class BlkUringDevice extends BlkBase implements VirtioDevice {
   /** Jobs whose next step found no room. */
   #waiting: BlkJob[] = [];
   readonly #answered = new Set<Virtqueue>();
+  /** Queues that were not looked at, for there was too much to do. */
+  readonly #left = new Set<Virtqueue>();
   /** Queues that are to stop, by number; `undefined`: all. They take nothing new. */
   readonly #settling = new Set<number | undefined>();
   #lastId = 0;
@@ -85,6 +92,10 @@ export class BlkUringDevice extends BlkBase implements VirtioDevice {
 
   handleKick(vq: Virtqueue): void {
     if (this.#settling.has(undefined) || this.#settling.has(vq.index)) return;
+    if (this.#jobs.size >= JOBS_MAX) {
+      this.#left.add(vq);
+      return;
+    }
     vq.drain((chain) => this.#request(chain, vq));
     this.#io.submit();
   }
@@ -99,7 +110,14 @@ export class BlkUringDevice extends BlkBase implements VirtioDevice {
     this.#waiting = [];
     for (const job of waiting) this.#next(job);
     this.#io.submit();
+    this.#lookAgain();
     return true;
+  }
+
+  #lookAgain(): void {
+    if (this.#jobs.size > JOBS_MAX / 2) return;
+    for (const vq of this.#left) vq.again();
+    this.#left.clear();
   }
 
   sleepMsMax(): number {

@@ -172,7 +172,10 @@ export class BlkUringIo {
     let isAny = false;
     for (;;) {
       const count = this.#application.peekCqes(IOU_BURST_MAX);
-      if (count <= 0) return isAny;
+      if (count <= 0) {
+        if (this.#ctx.flush()) continue; // more than the CQ has room for
+        return isAny;
+      }
       isAny = true;
       const table = this.#view.getUint32(this.#application.iou + IOU_TABLE, true);
       for (let i = 0; i < count; i++) this.#done(table + i * IO_URING_CQE_BYTES, done);

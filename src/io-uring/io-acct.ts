@@ -57,8 +57,10 @@ export class IoAcct<W extends IoWork> {
 
   /** Takes out what `match` says. */
   remove(match: (work: W) => boolean): W[] {
-    const removed = this.#queue.filter(match);
-    this.#queue = this.#queue.filter((work) => !removed.includes(work));
+    const removed: W[] = [];
+    const left: W[] = [];
+    for (const work of this.#queue) (match(work) ? removed : left).push(work);
+    this.#queue = left;
     return removed;
   }
 

@@ -21,7 +21,7 @@ export interface IoUringOptions extends IouEntries {
   /**
    * Whether OPENAT may open this path of the host's, with the flags of open(2). Default: none may
    * (EACCES). The program's own rights apply, not those of the task; O_NONBLOCK is added, so that
-   * no FIFO can keep a worker.
+   * no FIFO can keep a worker. One that throws gives none.
    */
   readonly mayOpen?: (path: string, flags: number) => boolean;
 }

@@ -32,6 +32,7 @@ export class IoWorkerThread extends WorkerThread implements IoThread<JobWork> {
       name: task.comm,
       words: task.words,
       cgroups: task.cgroup.cpu.buffer,
+      keepsFiles: true, // OPENAT's are the task's
     });
     this.#port = port1;
     this.#words = task.words;

@@ -288,9 +288,9 @@ export class IoWq<W extends IoWork = IoWork> {
   }
 
   #cancelBatch(worker: IoWorker<W>, match: (work: W) => boolean): number {
-    const cancelled = worker.batch.filter(match);
-    worker.batch = worker.batch.filter((work) => !cancelled.includes(work));
+    const cancelled = new Set(worker.batch.filter(match));
+    worker.batch = worker.batch.filter((work) => !cancelled.has(work));
     for (const work of cancelled) work.complete(-errno.ECANCELED);
-    return cancelled.length;
+    return cancelled.size;
   }
 }

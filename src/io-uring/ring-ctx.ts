@@ -105,6 +105,13 @@ export class RingCtx {
     return submitted;
   }
 
+  /** Posts CQEs that wait for room in the CQ, if there is some now. Whether any was posted. */
+  flush(): boolean {
+    const { waiting } = this.#cq;
+    this.#cq.flush();
+    return this.#cq.waiting < waiting;
+  }
+
   /**
    * Resolves when the application has at least `min` CQEs to take (cut to the CQ's entries), or the
    * ring is closed. Throws EBADF when it is closed already. Linux: IORING_ENTER_GETEVENTS.
@@ -219,8 +226,17 @@ export class RingCtx {
 
   #issueOpen(request: Request, job: Job): void {
     if (job.kind !== "open") return;
-    if (!this.#mayOpen(job.path, job.flags)) this.#complete(request, -errno.EACCES);
-    else this.#enqueue(request, job);
+    if (this.#isAllowed(job.path, job.flags)) this.#enqueue(request, job);
+    else this.#complete(request, -errno.EACCES);
+  }
+
+  /** What throws gives no leave, and takes no part in what the ring does next. */
+  #isAllowed(path: string, flags: number): boolean {
+    try {
+      return this.#mayOpen(path, flags);
+    } catch {
+      return false;
+    }
   }
 
   #issueRw(request: Request, job: Job): void {

@@ -120,18 +120,18 @@ export class TableQueue implements WorkQueue {
 
   /** Linux: io_wq_cancel_cb(). */
   cancel(match: (work: RequestWork) => boolean): "cancelled" | "running" | "none" {
-    const cancelled = this.#backlog.filter(match);
-    this.#backlog = this.#backlog.filter((work) => !cancelled.includes(work));
+    const cancelled = new Set(this.#backlog.filter(match));
+    this.#backlog = this.#backlog.filter((work) => !cancelled.has(work));
     let isRunning = false;
     for (const [slot, work] of this.#bySlot.entries()) {
       if (work === undefined || !match(work)) continue;
       if (this.#table.takeBack(slot)) {
         this.#forget(slot);
-        cancelled.push(work);
+        cancelled.add(work);
       } else isRunning = true;
     }
     for (const work of cancelled) work.complete(-errno.ECANCELED);
-    if (cancelled.length > 0) return "cancelled";
+    if (cancelled.size > 0) return "cancelled";
     return isRunning ? "running" : "none";
   }
 }

@@ -16,6 +16,12 @@ export interface AccountClocks {
   readonly now: () => number;
 }
 
+/** The calling thread's. `keepsFiles`: nobody closes a file that it leaves open. */
+export const threadClocks = (keepsFiles: boolean): AccountClocks => ({
+  cpu: threadCpuClock(keepsFiles),
+  now: nowUs,
+});
+
 /**
  * The CPU time of one task, charged by its own thread: to the task, its group and all above,
  * through shared words. The group is looked up each time: a task that was moved is charged where
@@ -38,7 +44,7 @@ export class CpuAccount {
   constructor(
     words: SharedArrayBuffer,
     groups: SharedArrayBuffer,
-    clocks: AccountClocks = { cpu: threadCpuClock(), now: nowUs },
+    clocks: AccountClocks = threadClocks(false),
   ) {
     this.#words = new Int32Array(words);
     this.#long = new BigInt64Array(words);

@@ -3,7 +3,7 @@
 import { writeFileSync } from "node:fs";
 import { workerData } from "node:worker_threads";
 import { VhostError } from "../spec/errno.js";
-import { CpuAccount } from "./cpu-account.js";
+import { CpuAccount, threadClocks } from "./cpu-account.js";
 import { CurrentTask } from "./task-thread.js";
 import type { ThreadData } from "./thread.js";
 
@@ -14,9 +14,10 @@ function nameThread(comm: string): void {
   } catch {}
 }
 
-const { fn, arg, words, cgroups, name } = workerData as ThreadData;
+const { fn, arg, words, cgroups, name, keepsFiles } = workerData as ThreadData;
 nameThread(name);
-const current = new CurrentTask(words, cgroups && new CpuAccount(words, cgroups));
+const account = cgroups && new CpuAccount(words, cgroups, threadClocks(keepsFiles));
+const current = new CurrentTask(words, account);
 const entry = (await import(fn.module))[fn.name];
 if (typeof entry !== "function") {
   throw new VhostError("ENOENT", `${fn.module} exports no function ${fn.name}`, { ...fn });

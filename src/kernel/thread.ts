@@ -49,6 +49,8 @@ export interface WorkerThreadOptions {
   readonly words: SharedArrayBuffer;
   /** `CpuBandwidth.buffer`: where its CPU time is charged; without one, it is not. */
   readonly cgroups?: SharedArrayBuffer;
+  /** Files that it opens stay open when it ends. Default: Node closes them. */
+  readonly keepsFiles?: boolean;
   /**
    * Size of the thread's JavaScript heap and stack; passing them ends the thread, not the process.
    */
@@ -62,6 +64,7 @@ export interface ThreadData {
   readonly name: string;
   readonly words: SharedArrayBuffer;
   readonly cgroups?: SharedArrayBuffer | undefined;
+  readonly keepsFiles: boolean;
 }
 
 /** The half that both kinds share: an end that comes once. */
@@ -155,10 +158,12 @@ const SMALL_YOUNG_GENERATION: ResourceLimits = { maxYoungGenerationSizeMb: 3 };
 
 function makeWorker(options: WorkerThreadOptions): Worker {
   const { fn, arg, words, cgroups, name, transfer = [], resourceLimits } = options;
+  const { keepsFiles = false } = options;
   return new Worker(new URL("./thread-entry.js", import.meta.url), {
     name,
     execArgv: [],
-    workerData: { fn, arg, name, words, cgroups } satisfies ThreadData,
+    workerData: { fn, arg, name, words, cgroups, keepsFiles } satisfies ThreadData,
+    trackUnmanagedFds: !keepsFiles,
     transferList: [...transfer],
     resourceLimits: { ...SMALL_YOUNG_GENERATION, ...resourceLimits },
   });

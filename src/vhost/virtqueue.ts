@@ -250,6 +250,11 @@ export class Virtqueue {
     return this.#tables.position;
   }
 
+  /** The device wants what it left in the ring: the queue gets another turn. */
+  again(): void {
+    this.#leftCount = 0;
+  }
+
   /** Whether entries came since the last turn. While a refusal stands, none that may be popped. */
   hasWork(): boolean {
     return this.#ring.availLen() !== this.#leftCount && !this.isRefused;

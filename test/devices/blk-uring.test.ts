@@ -9,9 +9,10 @@ import { WorkTable } from "#dist/io-uring/work-table.js";
 import type { OpenDevice, OpenOptions, Process } from "#dist/loopback.js";
 import { errno } from "#dist/spec/errno.js";
 import { PF_IO_WORKER, PF_USER_WORKER } from "#dist/spec/sched.js";
-import { pattern } from "../helpers/blk-raw.js";
-import { rejected, threadCount, until } from "../helpers/devices.js";
-import { MODES } from "../helpers/raw-guest.js";
+import { VIRTIO_BLK_T_FLUSH } from "#dist/spec/virtio-blk.js";
+import { blkHeader, pattern } from "../helpers/blk-raw.js";
+import { pump, rejected, threadCount, until } from "../helpers/devices.js";
+import { MODES, RawGuest } from "../helpers/raw-guest.js";
 import { tempFiles } from "../helpers/temp-file.js";
 
 const makeFile = tempFiles();
@@ -123,6 +124,10 @@ function watch(work: Promise<unknown>): () => boolean {
   work.then(end, end);
   return () => isOver;
 }
+
+/** Waits, and does the worker's part where it has no thread. */
+const pumped = <T>(disk: OpenDevice<"blk">, work: Promise<T>): Promise<T> =>
+  disk.dev.worker.inline ? pump(disk, work) : work;
 
 describe.each(MODES)("$run, $ring ring", (mode) => {
   test("a write that takes long: reads of both queues and flushes go on, writes wait", async () => {
@@ -249,6 +254,42 @@ test("the owner is killed with requests under way: each ends, and the disk close
   await ends;
   await slow.disk.close();
   expect(slow.kernel.model.tasks()).toHaveLength(2);
+});
+
+test.each(MODES)(
+  "more requests than the CQ has room for, all dropped: $run, $ring",
+  async (mode) => {
+    await using process = new Kernel().spawn({ memoryBytes: 16 << 20 });
+    const spec = blk({ file: makeFile(1 << 20), queues: 8, queueSize: 256, io: "uring" });
+    const disk = await process.open(spec, mode);
+    for (let round = 0; round < 3; round++) {
+      const drive = await pumped(disk, disk.driver());
+      const reads = Array.from({ length: 700 }, (_, i) => drive.read((i % 200) * 4096, 4096));
+      const ends = Promise.allSettled(reads);
+      await pumped(disk, drive.close());
+      expect(await ends).toHaveLength(700);
+    }
+    await disk.close();
+  },
+);
+
+// Policy linux does not count what is in flight.
+test("a guest that offers the same again and again takes no memory without end", async () => {
+  const spec = blk({ file: makeFile(4096), queueSize: 1024, io: "uring" });
+  await using guest = await RawGuest.open(spec, { run: "inline", policy: "linux", num: 1024 });
+  const { ring, dev } = guest;
+  const head = ring.link([guest.describe(blkHeader(VIRTIO_BLK_T_FLUSH)), guest.describe(1)]);
+  const popped = () => dev.worker.counters.total().requests;
+  let most = 0;
+  for (let i = 0; i < 100; i++) {
+    while (ring.availIdx - popped() < 1024) ring.offer(head);
+    dev.worker.kick(0);
+    for (let turn = 0; turn < 8; turn++) dev.runPending();
+    most = Math.max(most, popped() - ring.usedIdx);
+  }
+  expect(most).toBeGreaterThan(1000);
+  expect(most).toBeLessThan(1024 + 256); // a turn takes so many
+  await guest.until(() => ring.usedIdx === ring.availIdx);
 });
 
 test("IN_ORDER is not on offer; io needs a file, and one of two names", async () => {

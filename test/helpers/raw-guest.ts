@@ -9,9 +9,8 @@ import { GUEST_BASE, type SharedMemory } from "#dist/memory/shared-memory.js";
 import { descBytes, deviceAreaBytes, driverAreaBytes } from "#dist/memory/vring.js";
 import { VIRTIO_F_VERSION_1 } from "#dist/spec/virtio-config.js";
 import { VIRTQ_DESC_BYTES, VIRTQ_DESC_F_NEXT, VIRTQ_DESC_F_WRITE } from "#dist/spec/virtio-ring.js";
-import { VhostDev } from "#dist/vhost/dev.js";
+import { type DevOptions, VhostDev } from "#dist/vhost/dev.js";
 import type { DeviceSpec } from "#dist/vhost/device.js";
-import type { WorkerOptions } from "#dist/vhost/worker-handle.js";
 import { type RawDesc, RawRing } from "./raw-ring.js";
 
 /** How the device is run: the four ways that every device must be the same in. */
@@ -135,7 +134,7 @@ export class GuestRing extends RawRing {
   }
 }
 
-export interface RawGuestOptions extends WorkerOptions {
+export interface RawGuestOptions extends DevOptions {
   features?: bigint;
   num?: number;
   queues?: number;

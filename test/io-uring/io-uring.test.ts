@@ -1,7 +1,7 @@
 // The whole path on real io workers: SQE, worker, file, the owner's memory, CQE.
 
 import { execFileSync } from "node:child_process";
-import { closeSync, constants, openSync, readFileSync, writeSync } from "node:fs";
+import { closeSync, constants, fstatSync, openSync, readFileSync, writeSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import { HostFile } from "#dist/io-uring/host-file.js";
 import { errno } from "#dist/spec/errno.js";
@@ -116,6 +116,40 @@ describe("opcodes", () => {
     expect(await owner.submit(close)).toEqual([[3, -errno.EBADF]]);
     expect(await owner.submit(read)).toEqual([[2, -errno.EBADF]]);
     expect(await owner.submit(openat("/etc/hostname", 4))).toEqual([[4, -errno.EACCES]]);
+  });
+
+  test("what OPENAT opened outlives its worker, and nobody else's is closed", async () => {
+    const path = tempFile("outlives.txt", text("mine"));
+    await using owner = new IouOwner({ mayOpen: () => true });
+    const { address } = owner.buffer(text(`${path}\0`));
+    const openat = { op: IORING_OP_OPENAT, fd: AT_FDCWD, addr: address, userData: 1 };
+    const fds = [];
+    for (let i = 0; i < 3; i++)
+      fds.push(((await owner.submit(openat)) as number[][])[0]?.[1] ?? -1);
+    const [kept = -1, ...others] = fds;
+    for (const fd of others) await owner.submit({ op: IORING_OP_CLOSE, fd, userData: 2 });
+    const foreign = others.map(() => openSync("/dev/null", "r")); // they get the numbers
+    const end = new Error("its worker ends");
+    await Promise.all(owner.ring.wq.tasks.map(({ thread }) => thread?.terminate(end)));
+    for (const fd of foreign) {
+      expect(fstatSync(fd).isCharacterDevice()).toBe(true);
+      closeSync(fd);
+    }
+    const into = owner.buffer(4);
+    const read = { op: IORING_OP_READ, fd: kept, addr: into.address, len: 4, userData: 3 };
+    expect(await owner.submit(read)).toEqual([[3, 4]]);
+    expect(Buffer.from(into.bytes).toString()).toBe("mine");
+  });
+
+  test("mayOpen that throws: EACCES, and the ring goes on", async () => {
+    const mayOpen = () => {
+      throw new Error("no");
+    };
+    await using owner = new IouOwner({ mayOpen });
+    const { address } = owner.buffer(text("/dev/null\0"));
+    const openat = { op: IORING_OP_OPENAT, fd: AT_FDCWD, addr: address, userData: 1 };
+    expect(await owner.submit(openat)).toEqual([[1, -errno.EACCES]]);
+    expect(await owner.submit({ op: IORING_OP_NOP, userData: 2 })).toEqual([[2, 0]]);
   });
 
   test("without leave, OPENAT opens nothing; errors of the host come back", async () => {
