@@ -359,7 +359,7 @@ export class Process implements AsyncDisposable {
   /** Exits with `code`, and waits until its devices are closed. Idempotent. */
   async exit(code = 0): Promise<void> {
     const devices = [...this.#devices];
-    if (this.task.exitState === 0) this.#kernel.exitTask(this.task, code << 8);
+    if (this.task.exitState === 0) this.#kernel.exitGroup(this.task, code << 8);
     await Promise.all(devices.map((device) => device.close()));
   }
 

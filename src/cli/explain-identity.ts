@@ -145,7 +145,7 @@ export const IDENTITY: readonly Property[] = [
     const refusal = attempt(() => ptraceAttach(init, worker));
     if (worker.tracer !== init) return refusal;
     const state = await tryHalted(disk);
-    ptraceDetach(init, worker);
+    ptraceDetach(kernel.model, init, worker);
     return `allowed; ${state}`;
   }),
 ];

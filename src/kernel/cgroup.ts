@@ -145,7 +145,8 @@ export class Cgroup {
 
   /** Whether this group or one above is asked to be frozen. Linux: CGRP_FREEZE. */
   get isFrozen(): boolean {
-    return this.#freeze || (this.parent?.isFrozen ?? false);
+    for (let at: Cgroup | null = this; at !== null; at = at.parent) if (at.#freeze) return true;
+    return false;
   }
 
   /**
@@ -257,11 +258,18 @@ function checkMax(name: string, max: number): number {
   throw new VhostError("EINVAL", `${name} is a whole number from 0, or Infinity`, { max });
 }
 
+/** Longest path, in characters. */
+const PATH_MAX = 4095;
+
 /** The names in a path: "/a/b" gives a, b; "/" none. EINVAL as `Cgroup.at`. */
 export function cgroupNames(path: string): string[] {
   if (path === "/") return [];
   const wanted = 'a cgroup is named by a path like "/tenants/a": no empty part, no ".", no ".."';
   if (typeof path !== "string") throw new VhostError("EINVAL", wanted, { path });
+  if (path.length > PATH_MAX || /[^/]{256}/.test(path)) {
+    const message = "a cgroup's path has 4095 characters at most, a name in it 255";
+    throw new VhostError("ENAMETOOLONG", message, { length: path.length });
+  }
   const [before, ...names] = path.split("/");
   if (before !== "" || names.length === 0 || names.some((name) => /^\.{0,2}$|[\n\0]/.test(name))) {
     throw new VhostError("EINVAL", wanted, { path });
@@ -271,11 +279,13 @@ export function cgroupNames(path: string): string[] {
 
 /**
  * Moves the whole process of `task` to `group`; no limit holds that up. Tasks of other thread
- * groups (children, the merge's vhost workers) stay where they are. Linux: cgroup_attach_task().
+ * groups (children, the merge's vhost workers) stay where they are, and so do threads that have
+ * exited. Linux: cgroup_attach_task().
  */
 export function cgroupAttachTask(group: Cgroup, task: Task): void {
   group.mustBeThere();
   for (const thread of task.signal.threads) {
+    if (thread.exitState !== 0) continue;
     group.charge();
     thread.cgroup.uncharge();
     thread.cgroup = group;

@@ -2,8 +2,10 @@ import { CpuBandwidth, nowUs, type Throttle } from "./cpu-bandwidth.js";
 import { type CpuClock, threadCpuClock } from "./cpu-clock.js";
 import { LONG_CPU_US, WORD_CGROUP } from "./wait.js";
 
-/** A task without a limit looks at its clock once in so many passes: a few ns for each. */
-const PASSES_A_LOOK = 1024;
+/** A task without a limit asks for the time once in so many passes: some ns for each. */
+const PASSES_A_GLANCE = 8;
+/** And charges what it ran when so many microseconds have passed. */
+const CHARGE_US = 2000;
 /** How long a limited task runs between two looks, in microseconds. */
 const LOOK_US = 500;
 /** Before a sleep, less than this is left for the next look, in milliseconds. */
@@ -24,16 +26,18 @@ export const threadClocks = (keepsFiles: boolean): AccountClocks => ({
 
 /**
  * The CPU time of one task, charged by its own thread: to the task, its group and all above,
- * through shared words. The group is looked up each time: a task that was moved is charged where
- * it now is. Linux: account_cfs_rq_runtime(), check_cfs_rq_runtime().
+ * through shared words. What it ran before it was moved, as far as it has not looked since, is its
+ * old group's. Linux: account_cfs_rq_runtime(), check_cfs_rq_runtime().
  */
 export class CpuAccount {
   readonly #words: Int32Array<SharedArrayBuffer>;
   readonly #long: BigInt64Array<SharedArrayBuffer>;
   readonly #groups: CpuBandwidth;
   readonly #clocks: AccountClocks;
-  /** Passes until the next look. 1: at each, there is a limit. */
-  #passes = PASSES_A_LOOK;
+  /** Passes until the next glance at the time. 1: at each, there is a limit. */
+  #passes = PASSES_A_GLANCE;
+  /** The group as of the last charge: what is not charged yet was run there. */
+  #group: number;
   #isLimited = false;
   #throttle: Throttle | undefined;
   #lookedUs = 0;
@@ -47,6 +51,7 @@ export class CpuAccount {
     clocks: AccountClocks = threadClocks(false),
   ) {
     this.#words = new Int32Array(words);
+    this.#group = this.#groupNow;
     this.#long = new BigInt64Array(words);
     this.#groups = new CpuBandwidth(groups);
     this.#clocks = clocks;
@@ -58,8 +63,9 @@ export class CpuAccount {
   /** Once a pass. False: the budget is used up, so the task has to wait. */
   tick(): boolean {
     if (--this.#passes > 0) return true;
-    this.#passes = 1;
-    const isSoon = this.#isLimited && this.#clocks.now() - this.#lookedUs < LOOK_US;
+    this.#passes = this.#isLimited ? 1 : PASSES_A_GLANCE;
+    const every = this.#isLimited ? LOOK_US : CHARGE_US;
+    const isSoon = this.#clocks.now() - this.#lookedUs < every;
     return (isSoon && !this.#throttle) || this.look();
   }
 
@@ -71,7 +77,7 @@ export class CpuAccount {
     this.#lookedUs = now;
     this.#isLimited = this.#groups.isLimited(group);
     this.#throttle = this.#isLimited ? this.#groups.throttle(group, now) : undefined;
-    this.#passes = this.#isLimited ? 1 : PASSES_A_LOOK;
+    this.#passes = this.#isLimited ? 1 : PASSES_A_GLANCE;
     return this.#throttle === undefined;
   }
 
@@ -97,9 +103,11 @@ export class CpuAccount {
     const us = ran - this.#charged;
     this.#charged = ran;
     this.#chargedMs = performance.now();
+    const group = this.#group;
+    this.#group = this.#groupNow;
     if (us <= 0) return;
     Atomics.add(this.#long, LONG_CPU_US, BigInt(us));
-    this.#groups.charge(this.#group, us);
+    this.#groups.charge(group, us);
   }
 
   /** Charges, unless it is not worth it. */
@@ -114,7 +122,7 @@ export class CpuAccount {
     if (cpu.isWall) this.#charged = cpu.read();
   }
 
-  get #group(): number {
+  get #groupNow(): number {
     return Atomics.load(this.#words, WORD_CGROUP);
   }
 }

@@ -11,9 +11,9 @@ import {
   TASK_DEAD,
 } from "../spec/sched.js";
 import { putFiles } from "./files.js";
-import { updateHalt } from "./halt.js";
 import type { Kernel } from "./kernel.js";
 import { mmput } from "./mm.js";
+import { exitPtrace } from "./ptrace.js";
 import { forgetOriginalParent } from "./reparent.js";
 import { sendSignal } from "./send-signal.js";
 import { type Task, threadGroupEmpty } from "./task.js";
@@ -29,7 +29,7 @@ export function doExit(kernel: Kernel, task: Task, code: number): void {
     throw new VhostError("EINVAL", `attempted to kill ${task.comm}`, { pid: task.pid });
   }
   const { mm, files } = task;
-  exitPtrace(task);
+  exitPtrace(kernel, task);
   task.mm = null;
   task.activeMm = null;
   task.files = null;
@@ -136,16 +136,6 @@ function releaseTask(kernel: Kernel, task: Task): void {
   task.signal.releasedCpuTimeUs += task.cpuTimeUs;
   const leader = task.groupLeader;
   if (leader !== task && leader.exitState === EXIT_ZOMBIE) exitNotify(kernel, leader);
-}
-
-/** Nobody traces it, nor does it trace: who was held goes on. Linux: exit_ptrace(). */
-function exitPtrace(task: Task): void {
-  task.tracer?.tracees.delete(task);
-  for (const tracee of [task, ...task.tracees]) {
-    Object.assign(tracee, { tracer: null, tracedStop: 0 });
-    updateHalt(tracee);
-  }
-  task.tracees.clear();
 }
 
 /**

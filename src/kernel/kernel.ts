@@ -7,6 +7,7 @@ import {
   MAX_THREADS,
   MIN_THREADS,
   PF_KTHREAD,
+  PF_NO_SETAFFINITY,
   PID_MAX_LIMIT,
   RESERVED_PIDS,
 } from "../spec/sched.js";
@@ -136,6 +137,9 @@ export class Kernel {
   moveToCgroup(pid: number, path: string): void {
     const task = this.task(pid);
     if (task === undefined) throw new VhostError("ESRCH", `no task ${pid}`, { pid });
+    if (task === this.kthreadd || task.flags & PF_NO_SETAFFINITY) {
+      throw new VhostError("EINVAL", `kernel thread ${pid} stays where it is`, { pid });
+    }
     cgroupAttachTask(this.cgroup(path), task);
     for (const thread of task.signal.threads) getSignal(this, thread);
   }
@@ -161,7 +165,8 @@ export class Kernel {
     if (wanted !== undefined) return this.#checkFree(wanted);
     const first = this.#lastPid + 1 > RESERVED_PIDS ? RESERVED_PIDS : 1;
     for (let pid = this.#lastPid + 1; pid < this.pidMax; pid++) if (this.#take(pid)) return pid;
-    for (let pid = first; pid <= this.#lastPid; pid++) if (this.#take(pid)) return pid;
+    const end = Math.min(this.#lastPid + 1, this.pidMax);
+    for (let pid = first; pid < end; pid++) if (this.#take(pid)) return pid;
     const { pidMax } = this;
     throw new VhostError("EAGAIN", `no free pid below pid_max ${pidMax}: end a task`, { pidMax });
   }

@@ -67,20 +67,23 @@ const PF_NAMES = Object.entries({
 export function psRows(kernel: Kernel, options: PsOptions = {}): PsRow[] {
   checkNames("ps", Object(options), ["threads"]);
   const { threads = false } = options;
-  return [kernel.init, kernel.kthreadd].flatMap((root) => subtree(root, 0, threads));
+  const rows: PsRow[] = [];
+  // Not recursive: a chain of processes may be long.
+  const left = [kernel.kthreadd, kernel.init].map((task) => ({ task, depth: 0 }));
+  for (let next = left.pop(); next !== undefined; next = left.pop()) {
+    const { task, depth } = next;
+    const others = threads ? [...task.signal.threads].filter((thread) => thread !== task) : [];
+    rows.push({ ...row(task, depth), cpuTimeUs: cpuTimeOf(task, threads) });
+    for (const thread of others) rows.push(row(thread, depth + 1));
+    // A child of another thread of the process is listed with the process's.
+    const children = [task, ...others].flatMap((one) => [...one.children]);
+    for (const child of children.reverse()) left.push({ task: child, depth: depth + 1 });
+  }
+  return rows;
 }
 
-function subtree(task: Task, depth: number, threads: boolean): PsRow[] {
-  const others = threads ? [...task.signal.threads].filter((thread) => thread !== task) : [];
-  return [
-    { ...row(task, depth), cpuTimeUs: threads ? task.cpuTimeUs : task.signal.cpuTimeUs },
-    ...others.map((thread) => row(thread, depth + 1)),
-    // A child of another thread of the process is listed with the process's.
-    ...[task, ...others].flatMap(({ children }) =>
-      [...children].flatMap((child) => subtree(child, depth + 1, threads)),
-    ),
-  ];
-}
+const cpuTimeOf = (task: Task, threads: boolean): number =>
+  threads ? task.cpuTimeUs : task.signal.cpuTimeUs;
 
 function row(task: Task, depth: number): PsRow {
   const { pid, tgid, comm, flags, parent, cred, cgroup, signal } = task;

@@ -2,6 +2,7 @@ import { VhostError } from "../spec/errno.js";
 import { CAP_KILL } from "../spec/sched.js";
 import {
   _NSIG,
+  SIG_KERNEL_COREDUMP_MASK,
   SIG_KERNEL_IGNORE_MASK,
   SIG_KERNEL_ONLY_MASK,
   SIG_KERNEL_STOP_MASK,
@@ -58,10 +59,21 @@ export function sendSignal(kernel: Kernel, task: Task, sig: number, group: boole
 export function getSignal(kernel: Kernel, task: Task): void {
   while (task.exitState === 0 && !task.inKernel) {
     const sig = nextSignal(task);
-    if (sig === 0 || (sig !== SIGKILL && isHalted(task))) return;
+    if (sig === 0 || (isHalted(task) && !endsHalted(task, sig))) return;
     dequeue(task, sig);
     act(kernel, task, sig);
   }
+}
+
+/**
+ * Whether a task that may not run is ended all the same: by SIGKILL; one that is frozen alone, by
+ * all that ends a process and leaves no core. Linux: complete_signal().
+ */
+function endsHalted(task: Task, sig: number): boolean {
+  if (sig === SIGKILL) return true;
+  const spared = SIG_KERNEL_COREDUMP_MASK | SIG_KERNEL_STOP_MASK | SIG_KERNEL_IGNORE_MASK;
+  const isFatal = actionOf(task, sig) === undefined && (spared & sigmask(sig)) === 0n;
+  return isFatal && !task.signal.stopped && task.tracedStop === 0;
 }
 
 /** Whether something waits that the task would take. Linux: signal_pending(). */

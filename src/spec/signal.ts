@@ -46,7 +46,8 @@ export const sigmask = (sig: number): bigint => 1n << BigInt(sig - 1);
 const setOf = (...sigs: number[]): bigint => sigs.reduce((set, sig) => set | sigmask(sig), 0n);
 
 const { SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU } = SIGNALS;
-const { SIGCONT, SIGURG, SIGWINCH } = SIGNALS;
+const { SIGQUIT, SIGILL, SIGTRAP, SIGABRT, SIGFPE, SIGSEGV, SIGBUS, SIGSYS } = SIGNALS;
+const { SIGXCPU, SIGXFSZ, SIGCONT, SIGURG, SIGWINCH } = SIGNALS;
 
 /** Those that no process can handle, ignore or block. Linux: SIG_KERNEL_ONLY_MASK. */
 export const SIG_KERNEL_ONLY_MASK = setOf(SIGKILL, SIGSTOP);
@@ -54,5 +55,9 @@ export const SIG_KERNEL_ONLY_MASK = setOf(SIGKILL, SIGSTOP);
 export const SIG_KERNEL_STOP_MASK = setOf(SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU);
 /** Those that do nothing when nothing is said. Linux: SIG_KERNEL_IGNORE_MASK. */
 export const SIG_KERNEL_IGNORE_MASK = setOf(SIGCONT, SIGCHLD, SIGWINCH, SIGURG);
+/** Those that leave a core when nothing is said. Linux: SIG_KERNEL_COREDUMP_MASK. */
+export const SIG_KERNEL_COREDUMP_MASK =
+  setOf(SIGQUIT, SIGILL, SIGTRAP, SIGABRT, SIGFPE, SIGSEGV, SIGBUS, SIGSYS) |
+  setOf(SIGXCPU, SIGXFSZ);
 /** A set of all. */
 export const SIG_ALL = (1n << BigInt(_NSIG)) - 1n;

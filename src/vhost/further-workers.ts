@@ -17,6 +17,7 @@ export class FurtherWorkers {
   readonly #owner: Task;
   readonly #forkFromOwner: boolean;
   readonly #workers = new Set<VhostTask>();
+  #isStopped = false;
 
   /** None yet. */
   constructor(kernel: Kernel, owner: Task, forkFromOwner: boolean) {
@@ -27,10 +28,11 @@ export class FurtherWorkers {
 
   /**
    * One more thread made from the owner, asleep until `vhostTaskStop` or the device's close.
-   * EFAULT: the device's worker is a kernel thread, and those come alone. Else as copyProcess.
-   * Linux: VHOST_NEW_WORKER, vhost_new_worker().
+   * ENODEV: the device is closed, or about to be. EFAULT: the device's worker is a kernel thread,
+   * and those come alone. Else as copyProcess. Linux: VHOST_NEW_WORKER, vhost_new_worker().
    */
   make(): VhostTask {
+    if (this.#isStopped) throw new VhostError("ENODEV", "the device is being closed");
     if (!this.#forkFromOwner) {
       throw new VhostError("EFAULT", "a device with a kernel thread has no further workers", {
         pid: this.#owner.pid,
@@ -55,6 +57,7 @@ export class FurtherWorkers {
 
   /** Ends them all. Never rejects. Linux: vhost_workers_free(). */
   async stop(): Promise<void> {
+    this.#isStopped = true;
     await Promise.all([...this.#workers].map((worker) => vhostTaskStop(worker)));
   }
 }

@@ -2,6 +2,7 @@
 
 import { describe, expect, test } from "vitest";
 import { blk, Kernel } from "#dist/index.js";
+import { createIoThread } from "#dist/kernel/kthread.js";
 import { custom, rejected } from "../helpers/devices.js";
 import { refused } from "../helpers/kernel-counts.js";
 
@@ -153,4 +154,25 @@ test("a driver of a stopped device is waited for as long as one wants", async ()
     )
     .toBe("there");
   await disk.close();
+});
+
+test("a worker that is asked for while the device closes is not made", async () => {
+  const kernel = new Kernel();
+  await using process = kernel.spawn({ memoryBytes });
+  const { dev, ...disk } = await process.open(blk({ nullBytes: 512 })).then((device) => ({
+    dev: device.dev,
+    close: () => device.close(),
+  }));
+  const closed = disk.close();
+  refused("ENODEV", () => dev.worker.newWorker());
+  await closed;
+  expect(kernel.model.tasks()).toHaveLength(3);
+});
+
+test("a process that exits takes all its threads along, io workers too", async () => {
+  const kernel = new Kernel();
+  const process = kernel.spawn({ memoryBytes });
+  createIoThread(kernel.model, process.task, {});
+  await process.exit();
+  expect(kernel.model.tasks()).toHaveLength(2);
 });

@@ -198,12 +198,12 @@ test("a kernel thread is not traced, a user worker is, by who may", async () => 
     await using stranger = kernel.spawn({ uid: 1001 });
     await using root = kernel.spawn();
     for (const { task } of [vmm, stranger]) refused("EPERM", () => ptraceAttach(task, worker));
-    refused("ESRCH", () => ptraceDetach(root.task, worker));
+    refused("ESRCH", () => ptraceDetach(kernel.model, root.task, worker));
     if (forkFromOwner) {
       ptraceAttach(root.task, worker);
       expect(isHalted(worker)).toBe(true);
       refused("EPERM", () => ptraceAttach(kernel.model.init, worker));
-      ptraceDetach(root.task, worker);
+      ptraceDetach(kernel.model, root.task, worker);
       expect(isHalted(worker)).toBe(false);
     } else {
       refused("EPERM", () => ptraceAttach(root.task, worker));
