@@ -44,6 +44,7 @@ export class Kernel {
 }
 
 export { type BlkOptions, blk } from "./devices/blk.js";
+export { type Vsock, type VsockOptions, vsock } from "./devices/vsock.js";
 export type { Abortable } from "./driver/abort.js";
 export type { BlkDriver, DiskOffset } from "./driver/blk.js";
 export type { CustomDriver } from "./driver/custom.js";
@@ -64,6 +65,7 @@ export type {
 export { HOSTILE_SHAPES } from "./driver/hostile/hostile-shapes.js";
 export type { HostileStage } from "./driver/hostile/hostile-stage.js";
 export type { ProbeOptions } from "./driver/probe.js";
+export type { VsockDriver } from "./driver/vsock.js";
 export type { Cgroup } from "./kernel/cgroup.js";
 export type { CpuMax, CpuStat } from "./kernel/cpu-bandwidth.js";
 export type { PsOptions, PsRow, PsState } from "./kernel/ps.js";
@@ -81,3 +83,5 @@ export {
 export type { Virtqueue } from "./vhost/virtqueue.js";
 export type { VhostUserEvent, VhostUserListener } from "./vhost-user/events.js";
 export { type ServeOptions, serveVhostUser, VhostUserServer } from "./vhost-user/server.js";
+export type { ConnectOptions, VsockListener } from "./vsock/sockets.js";
+export type { VsockStream } from "./vsock/stream.js";
