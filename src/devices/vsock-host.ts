@@ -63,14 +63,18 @@ export class VsockHost {
 
   /** Takes what has come and sends what there is. Whether there was anything. */
   #work(): boolean {
-    const { generation } = this.#link;
-    if (generation !== this.#generation) {
-      this.#generation = generation;
-      const message = "the guest has reset the device";
-      this.#sockets.endpoint.reset(new VhostError("ECONNRESET", message));
-    }
+    this.lookForReset();
     const hasTaken = this.#take();
     return this.#send() || hasTaken;
+  }
+
+  /** After a reset of the device, connections that were before it are over. */
+  lookForReset(): void {
+    const { generation } = this.#link;
+    if (generation === this.#generation) return;
+    this.#generation = generation;
+    const message = "the guest has reset the device";
+    this.#sockets.endpoint.reset(new VhostError("ECONNRESET", message));
   }
 
   #take(): boolean {

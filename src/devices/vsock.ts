@@ -89,6 +89,7 @@ export class Vsock implements DeviceSpec<"vsock"> {
    * with the signal's reason.
    */
   connect(port: number, options?: ConnectOptions): Promise<VsockStream> {
+    this.#host?.lookForReset(); // not to take the new one for one of before it
     return this.#sockets.connect(port, options);
   }
 
