@@ -9,6 +9,8 @@ const READ_PACKETS = 17;
 const START = 128;
 /** A power of two, so that counts may wrap at 2^32. */
 const SIZE_BYTES = 1 << 20;
+/** Packets in it, at most, however small they are. */
+export const VSOCK_PIPE_PACKETS_MAX = 1024;
 /** In front of each packet: its generation, and its bytes; 0 bytes: go on at the start. */
 const PREFIX_BYTES = 8;
 
@@ -47,7 +49,8 @@ export class VsockPipe {
   /** How many packets of any size there is room for, at least. */
   get room(): number {
     const used = (this.#load(WRITTEN_BYTES) - this.#load(READ_BYTES)) >>> 0;
-    return Math.max(0, Math.floor((SIZE_BYTES - used) / RECORD_BYTES_MAX) - 1);
+    const byBytes = Math.floor((SIZE_BYTES - used) / RECORD_BYTES_MAX) - 1;
+    return Math.max(0, Math.min(byBytes, VSOCK_PIPE_PACKETS_MAX - this.packets));
   }
 
   /** Packets that were written and not read. */
@@ -84,15 +87,14 @@ export class VsockPipe {
   end(generation: number, bytes: number): void {
     this.#view.setUint32(this.#at, generation, true);
     this.#view.setUint32(this.#at + 4, bytes, true);
-    Atomics.add(this.#words, WRITTEN_PACKETS, 1);
-    Atomics.add(this.#words, WRITTEN_BYTES, this.#skipped + recordBytes(bytes)); // pairs: `peek`
+    Atomics.add(this.#words, WRITTEN_BYTES, this.#skipped + recordBytes(bytes));
+    Atomics.add(this.#words, WRITTEN_PACKETS, 1); // last: pairs with the load of `packets`
   }
 
   /** Reader: the oldest packet and its generation; its bytes are the reader's until `drop`. */
   peek(): { generation: number; bytes: Uint8Array<SharedArrayBuffer> } | undefined {
-    const read = this.#load(READ_BYTES);
-    if (this.#load(WRITTEN_BYTES) === read) return undefined; // pairs with the last store of `end`
-    let at = read % SIZE_BYTES;
+    if (this.packets === 0) return undefined;
+    let at = this.#load(READ_BYTES) % SIZE_BYTES;
     if (this.#view.getUint32(at + 4, true) === 0) at = 0;
     const length = this.#view.getUint32(at + 4, true);
     const from = at + PREFIX_BYTES;

@@ -84,9 +84,9 @@ export class VsockDriver implements AsyncDisposable {
   }
 
   /**
-   * Connects to a port of `cid`, the host's: 2. Rejects with ECONNREFUSED when nobody listens there,
-   * ETIMEDOUT, ENOBUFS at the limit of connections, ENODEV for another CID and when the device is
-   * gone, EINVAL, and with the signal's reason.
+   * Connects to a port of `cid`, the host's: 2. Rejects with ECONNREFUSED when nobody listens
+   * there, ETIMEDOUT, ENOBUFS at the limit of connections, ENODEV for another CID and when the
+   * device is gone, EINVAL, and with the signal's reason.
    */
   async connect(cid: number, port: number, options?: ConnectOptions): Promise<VsockStream> {
     if (cid !== VMADDR_CID_HOST) {

@@ -112,7 +112,7 @@ describe.each(MODES)("$run, $ring ring", (mode) => {
     expect(new Set(await Promise.all(answers))).toEqual(new Set([true]));
   });
 
-  test("a stream that is not read holds up no other, and what is kept of it is bounded", async () => {
+  test("what is not read holds up no other stream, and is bounded", async () => {
     const bufferBytes = 100_000;
     await using both = await open(mode, {}, { bufferBytes });
     const slow = new Promise<Duplex>((resolve) => both.host.listen(1, resolve));
