@@ -1,3 +1,4 @@
+import { resolve } from "node:path";
 import { checkQueueSize } from "../memory/vring.js";
 import { VhostError } from "../spec/errno.js";
 import { checkNames } from "../spec/options.js";
@@ -8,6 +9,7 @@ import type { VsockStream } from "../vsock/stream.js";
 import { VsockDevice } from "./vsock-device.js";
 import { VsockHost } from "./vsock-host.js";
 import { VsockLink, type VsockLinkBuffers } from "./vsock-link.js";
+import { checkUnixPath, VsockUnix } from "./vsock-unix.js";
 
 /** A socket device. */
 export interface VsockOptions {
@@ -19,9 +21,11 @@ export interface VsockOptions {
   connectionsMax?: number;
   /** Largest size of a queue, a power of two. Default 256. */
   queueSize?: number;
+  /** Also Unix sockets for the guest's ports, at this path and beside it: see `VsockUnix`. */
+  unix?: string;
 }
 
-const OPTIONS = ["cid", "bufferBytes", "connectionsMax", "queueSize"];
+const OPTIONS = ["cid", "bufferBytes", "connectionsMax", "queueSize", "unix"];
 const BUFFER_BYTES_DEFAULT = 1 << 18;
 const CONNECTIONS_DEFAULT = 1024;
 
@@ -42,18 +46,22 @@ export class Vsock implements DeviceSpec<"vsock"> {
   readonly module = import.meta.url;
   readonly options: VsockSettings;
   readonly #sockets: VsockSockets;
+  readonly #connectionsMax: number;
+  readonly #unixPath: string | undefined;
   #host: VsockHost | undefined;
 
   /** See `vsock`. */
   constructor(options: VsockOptions) {
-    const { cid, queueSize = 256 } = options;
+    const { cid, queueSize = 256, connectionsMax = CONNECTIONS_DEFAULT, unix } = options;
     this.options = { cid, queueSize };
+    this.#connectionsMax = connectionsMax;
+    this.#unixPath = unix === undefined ? undefined : resolve(unix);
     this.#sockets = new VsockSockets(
       {
         localCid: VMADDR_CID_HOST,
         peerCid: cid,
         bufferBytes: options.bufferBytes ?? BUFFER_BYTES_DEFAULT,
-        connectionsMax: options.connectionsMax ?? CONNECTIONS_DEFAULT,
+        connectionsMax,
       },
       () => this.#host?.flushSoon(),
     );
@@ -70,14 +78,17 @@ export class Vsock implements DeviceSpec<"vsock"> {
     return [{ key: `vsock:${this.cid}`, label: `CID ${this.cid}`, mode: "exclusive" }];
   }
 
-  /** For who opens it. */
+  /** For who opens it. Throws what `VsockUnix` does. */
   prepare(deviceHost: DeviceHost): DeviceParts {
+    const path = this.#unixPath;
+    const unix = path ? new VsockUnix(path, this.#sockets, this.#connectionsMax) : undefined;
     const host = new VsockHost(this.#sockets, deviceHost);
     this.#host = host;
     return {
       options: { ...this.options, link: host.buffers },
       close: async () => {
         this.#host = undefined;
+        unix?.close();
         host.close();
       },
     };
@@ -118,11 +129,12 @@ export class Vsock implements DeviceSpec<"vsock"> {
  */
 export function vsock(options: VsockOptions): Vsock {
   checkNames("a socket device", options ?? {}, OPTIONS);
-  const { cid, queueSize = 256 } = options ?? {};
+  const { cid, queueSize = 256, unix } = options ?? {};
   if (!Number.isInteger(cid) || cid < VMADDR_CID_GUEST_MIN || cid >= VMADDR_ANY) {
     throw new VhostError("EINVAL", "a guest's cid is a whole number from 3 to 4294967294", { cid });
   }
   checkQueueSize(queueSize);
+  if (unix !== undefined) checkUnixPath(unix);
   return new Vsock(options);
 }
 
