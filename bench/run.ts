@@ -17,6 +17,7 @@ import { benchHostile, HOSTILE_NOTE } from "./hostile.js";
 import { header, outcomeLine, outcomes, table } from "./report.js";
 import { benchRing, RING_NOTE } from "./ring.js";
 import { benchThreads, THREADS_NOTE } from "./threads.js";
+import { benchVsock, VSOCK_NOTE } from "./vsock.js";
 
 /** One table. */
 interface BenchEntry {
@@ -87,6 +88,12 @@ const FILE_OVER_VHOST_USER: BenchEntry = {
   smoke: () => benchFileOverVhostUser({ rounds: 1, samples: 1, items: 500 }),
 };
 
+const VSOCK: BenchEntry = {
+  note: VSOCK_NOTE,
+  full: () => benchVsock({ rounds: 9, samples: 1, items: 1_000 }),
+  smoke: () => benchVsock({ rounds: 1, samples: 1, items: 20 }),
+};
+
 const OVER_VHOST_USER = canServe() ? [NULL_OVER_VHOST_USER, FILE_OVER_VHOST_USER] : [];
 
 const BENCHES: Record<string, BenchEntry[]> = {
@@ -95,6 +102,7 @@ const BENCHES: Record<string, BenchEntry[]> = {
   threads: [THREADS],
   blk: [BLK, ...OVER_VHOST_USER],
   hostile: [HOSTILE],
+  vsock: [VSOCK],
 };
 
 interface Flags {

@@ -46,6 +46,8 @@ describe("npm run bench -- --smoke --json", () => {
     ];
     expect(names("formats").map(String)).toEqual(Array(12).fill(String(formats)));
     expect(names("formats-threads").map(String)).toEqual(Array(8).fill(String(formats)));
+    const streams = ["vsock", "ts", "Unix socket", "MessagePort"];
+    expect(names("vsock")).toEqual([streams, streams]);
     const beside = ["alone", "beside good", "beside tables"];
     expect(names("hostile")).toEqual([[...beside, "beside circles"], beside]);
     const [inProcess, overVhostUser] = [names("blk").slice(0, 6), names("blk").slice(6)];
