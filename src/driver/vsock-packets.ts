@@ -1,20 +1,24 @@
 import type { SharedMemory } from "../memory/shared-memory.js";
 import type { VhostError } from "../spec/errno.js";
-import { VIRTIO_VSOCK_EVENT_BYTES } from "../spec/virtio-vsock.js";
+import {
+  VIRTIO_VSOCK_EVENT_BYTES,
+  VIRTIO_VSOCK_HEADER_BYTES,
+  VIRTIO_VSOCK_PAYLOAD_BYTES_MAX,
+} from "../spec/virtio-vsock.js";
 import { DmaBuffer } from "./dma.js";
 import type { Piece, Queue } from "./queue.js";
 
 /** Packets under way in each direction, at most. */
 const PACKETS_MAX = 64;
-/** The size of their buffers: a power of two between these, by the memory that is free. */
-const PACKET_BYTES_MIN = 4096;
-const PACKET_BYTES_MAX = 65536;
+/** What they carry at most: a power of two between these, by the memory that is free. */
+const PAYLOAD_BYTES_MIN = 4096;
+const PAYLOAD_BYTES_MAX = VIRTIO_VSOCK_PAYLOAD_BYTES_MAX;
 /** All of them take no more than this part of it, unless they are the smallest already. */
 const MEMORY_PART = 1 / 4;
 /** Events that can come before we have seen the first. */
 const EVENTS = 4;
-/** Events lie on cache lines of their own. */
-const EVENT_STRIDE = 64;
+/** Headers and events lie on cache lines of their own. */
+const ALIGN = 64;
 
 /** A buffer of a packet or an event: its bytes, and where they are. */
 export interface PacketBuffer extends Piece {
@@ -43,15 +47,19 @@ export class VsockPackets {
   constructor(shared: SharedMemory, num: number) {
     const count = Math.min(PACKETS_MAX, num);
     const most = (shared.guest.freeBytes * MEMORY_PART) / (2 * count);
-    let bytes = PACKET_BYTES_MAX;
-    while (bytes > PACKET_BYTES_MIN && bytes > most) bytes /= 2;
-    const packetsBytes = 2 * count * bytes;
-    this.#memory = new DmaBuffer(shared, packetsBytes + EVENTS * EVENT_STRIDE, EVENT_STRIDE);
-    const packets = Array.from({ length: 2 * count }, (_, i) => this.#cut(i * bytes, bytes));
+    let payloadBytes = PAYLOAD_BYTES_MAX;
+    while (payloadBytes > PAYLOAD_BYTES_MIN && payloadBytes > most) payloadBytes /= 2;
+    const strideBytes = payloadBytes + ALIGN;
+    const packetBytes = payloadBytes + VIRTIO_VSOCK_HEADER_BYTES;
+    const packetsBytes = 2 * count * strideBytes;
+    this.#memory = new DmaBuffer(shared, packetsBytes + EVENTS * ALIGN, ALIGN);
+    const packets = Array.from({ length: 2 * count }, (_, i) =>
+      this.#cut(i * strideBytes, packetBytes),
+    );
     this.rx = packets.slice(0, count);
     this.tx = packets.slice(count);
     this.events = Array.from({ length: EVENTS }, (_, i) =>
-      this.#cut(packetsBytes + i * EVENT_STRIDE, VIRTIO_VSOCK_EVENT_BYTES),
+      this.#cut(packetsBytes + i * ALIGN, VIRTIO_VSOCK_EVENT_BYTES),
     );
   }
 

@@ -22,7 +22,9 @@ export class ReceiveBuffer {
   put(payload: Uint8Array): void {
     this.#bytes += payload.length;
     if (payload.length >= BLOCK_BYTES) {
-      this.#chunks.push(new Uint8Array(payload));
+      const own = Buffer.allocUnsafeSlow(payload.length); // of a pool's, all would be kept
+      own.set(payload);
+      this.#chunks.push(own);
       this.#isOpen = false;
       return;
     }
