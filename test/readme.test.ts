@@ -47,6 +47,10 @@ describe("README.md", () => {
     expect(await runBlock("hostile")).toBe("0\n");
   });
 
+  test("its sockets talk", async () => {
+    expect(await runBlock("sockets")).toBe("hello\n");
+  });
+
   test("every function of its walk is in the file beside it", () => {
     const rows = [...readme.matchAll(/^\|[^|]*\|(.*)\| `((?:src|assembly)\/[^`]+)` \|$/gm)];
     expect(rows.length).toBeGreaterThan(10);
