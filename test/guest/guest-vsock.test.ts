@@ -36,7 +36,9 @@ const SCRIPT = `
     sub copy {
       my ($from, $to) = @_;
       while ((my $n = sysread($from, my $bytes, 65536)) > 0) {
-        for (my $at = 0; $at < $n;) { $at += syswrite($to, $bytes, $n - $at, $at) || die "write: $!" }
+        for (my $at = 0; $at < $n;) {
+          $at += syswrite($to, $bytes, $n - $at, $at) || die "write: $!";
+        }
       }
     }
     socket(S, 40, 1, 0) or die "socket: $!";

@@ -1,4 +1,4 @@
-// What the other side may send, whatever it is: answered as the specification says, in bounded memory.
+// What the other side may send, whatever it is: answered by the rules, in bounded memory.
 
 import { describe, expect, test } from "vitest";
 import { VSOCK_PIPE_PACKETS_MAX } from "#dist/devices/vsock-pipe.js";
