@@ -10,13 +10,27 @@ export function header(): string {
   return `Node ${process.version}, ${model}, ${arch()}, ${processors.length} cores, ${date} UTC`;
 }
 
+/** A value in the first of the units that it reaches; `from`, else the unit's size. */
+function scaled(
+  value: number,
+  units: readonly [from: number, unit: string, digits: number, size?: number][],
+): string {
+  const reached = units.find(([from]) => value >= from) ?? units.at(-1);
+  const [from, unit, digits, size = from] = reached as (typeof units)[number];
+  return `${(value / size).toFixed(digits)} ${unit}`;
+}
+
 function rate({ itemsPerSecond, nsPerItem }: Measured): string {
-  const perSecond =
-    itemsPerSecond >= 1e6
-      ? `${(itemsPerSecond / 1e6).toFixed(2)} M/s`
-      : `${(itemsPerSecond / 1e3).toFixed(1)} k/s`;
-  const time =
-    nsPerItem >= 1e4 ? `${(nsPerItem / 1e3).toFixed(1)} µs` : `${nsPerItem.toFixed(0)} ns`;
+  const perSecond = scaled(itemsPerSecond, [
+    [1e6, "M/s", 2],
+    [1e3, "k/s", 1],
+    [1, "/s", 1],
+  ]);
+  const time = scaled(nsPerItem, [
+    [1e6, "ms", 1],
+    [1e4, "µs", 1, 1e3],
+    [1, "ns", 0],
+  ]);
   return `${perSecond}  ${time}`;
 }
 

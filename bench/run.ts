@@ -6,6 +6,7 @@ import {
   benchFileOverVhostUser,
   benchNullOverVhostUser,
 } from "./blk-vhost-user.js";
+import { benchCpuMax, CPU_MAX_NOTE } from "./cpu-max.js";
 import {
   benchFormats,
   benchFormatsThreads,
@@ -14,10 +15,13 @@ import {
 } from "./formats.js";
 import type { Case } from "./harness.js";
 import { benchHostile, HOSTILE_NOTE } from "./hostile.js";
+import { benchIo, benchIoSlow, IO_NOTE, IO_SLOW_NOTE } from "./io.js";
+import { benchIoRings, IO_RINGS_NOTE } from "./io-rings.js";
 import { header, outcomeLine, outcomes, table } from "./report.js";
 import { benchRing, RING_NOTE } from "./ring.js";
 import { benchThreads, THREADS_NOTE } from "./threads.js";
 import { benchVsock, VSOCK_NOTE } from "./vsock.js";
+import { benchWorkers, WORKERS_NOTE } from "./workers.js";
 
 /** One table. */
 interface BenchEntry {
@@ -64,16 +68,46 @@ const THREADS: BenchEntry = {
     }),
 };
 
+const WORKERS: BenchEntry = {
+  note: WORKERS_NOTE,
+  full: () => benchWorkers({ rounds: 15, threads: 8, questions: 2_000 }),
+  smoke: () => benchWorkers({ rounds: 1, threads: 1, questions: 20 }),
+};
+
 const BLK: BenchEntry = {
   note: BLK_NOTE,
   full: () => benchBlk({ rounds: 9, samples: 1, items: 2_000 }),
   smoke: () => benchBlk({ rounds: 1, samples: 1, items: 50 }),
 };
 
+const IO_RINGS: BenchEntry = {
+  note: IO_RINGS_NOTE,
+  full: () => benchIoRings({ rounds: 21, samples: 9, items: 4096 }),
+  smoke: () => benchIoRings({ rounds: 1, samples: 1, items: 128 }),
+};
+
+const IO: BenchEntry = {
+  note: IO_NOTE,
+  full: () => benchIo({ rounds: 9, samples: 1, items: 2_000 }),
+  smoke: () => benchIo({ rounds: 1, samples: 1, items: 50 }),
+};
+
+const IO_SLOW: BenchEntry = {
+  note: IO_SLOW_NOTE,
+  full: () => benchIoSlow({ rounds: 7, samples: 1, items: 100 }),
+  smoke: () => benchIoSlow({ rounds: 1, samples: 1, items: 5 }),
+};
+
 const HOSTILE: BenchEntry = {
   note: HOSTILE_NOTE,
   full: () => benchHostile({ rounds: 11, samples: 1, items: 1_000 }),
   smoke: () => benchHostile({ rounds: 1, samples: 1, items: 20 }),
+};
+
+const CPU_MAX: BenchEntry = {
+  note: CPU_MAX_NOTE,
+  full: () => benchCpuMax({ rounds: 9, samples: 1, items: 5_000 }),
+  smoke: () => benchCpuMax({ rounds: 1, samples: 1, items: 100 }),
 };
 
 const NULL_OVER_VHOST_USER: BenchEntry = {
@@ -100,9 +134,12 @@ const BENCHES: Record<string, BenchEntry[]> = {
   ring: [RING],
   formats: [FORMATS, FORMATS_THREADS],
   threads: [THREADS],
+  workers: [WORKERS],
+  io: [IO_RINGS, IO, IO_SLOW],
   blk: [BLK, ...OVER_VHOST_USER],
   hostile: [HOSTILE],
   vsock: [VSOCK],
+  "cpu-max": [CPU_MAX],
 };
 
 interface Flags {

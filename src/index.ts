@@ -3,6 +3,7 @@ import { Kernel as TaskKernel } from "./kernel/kernel.js";
 import type { PsOptions, PsRow } from "./kernel/ps.js";
 import type { SpawnOptions } from "./kernel/spawn.js";
 import { Process } from "./loopback.js";
+import { SIGNALS } from "./spec/signal.js";
 
 /**
  * One machine's tables of processes, users and cgroups. `spawn` makes a process, the process opens
@@ -35,15 +36,16 @@ export class Kernel {
   }
 
   /**
-   * Sends a signal by its number, to a process or a worker: SIGKILL 9, SIGSTOP 19, SIGCONT 18, …; 0
-   * asks whether there is one. Throws ESRCH, EINVAL.
+   * Sends a signal, to a process or a worker: "SIGKILL" or 9, "SIGSTOP" or 19, …; 0 asks whether
+   * there is one. As kill(2): a worker that is a thread stands for its whole process. Throws ESRCH,
+   * EINVAL.
    */
-  kill(pid: number, sig: number): void {
-    this.model.kill(pid, sig);
+  kill(pid: number, sig: number | keyof typeof SIGNALS): void {
+    this.model.kill(pid, typeof sig === "string" ? (SIGNALS[sig] ?? Number.NaN) : sig);
   }
 }
 
-export { type BlkOptions, blk } from "./devices/blk.js";
+export { type BlkIo, type BlkOptions, blk } from "./devices/blk.js";
 export { type Vsock, type VsockOptions, vsock } from "./devices/vsock.js";
 export type { Abortable } from "./driver/abort.js";
 export type { BlkDriver, DiskOffset } from "./driver/blk.js";
@@ -66,13 +68,18 @@ export { HOSTILE_SHAPES } from "./driver/hostile/hostile-shapes.js";
 export type { HostileStage } from "./driver/hostile/hostile-stage.js";
 export type { ProbeOptions } from "./driver/probe.js";
 export type { VsockDriver } from "./driver/vsock.js";
+export { openHostFile } from "./io-uring/host-file.js";
+export { IoUring, type IoUringOptions } from "./io-uring/io-uring.js";
+export type { ApplicationRing } from "./io-uring/ring.js";
+export { type SqPollOptions, SqPollRing } from "./io-uring/sqpoll.js";
+export { exitIoWq } from "./io-uring/tctx.js";
 export type { Cgroup } from "./kernel/cgroup.js";
 export type { CpuMax, CpuStat } from "./kernel/cpu-bandwidth.js";
 export type { PsOptions, PsRow, PsState } from "./kernel/ps.js";
 export type { SpawnOptions } from "./kernel/spawn.js";
-export { OpenDevice, type OpenOptions, Process } from "./loopback.js";
+export { type DriverOptions, OpenDevice, type OpenOptions, Process } from "./loopback.js";
 export { type Errno, VhostError } from "./spec/errno.js";
-export type { Chain, ChainSide } from "./vhost/chain.js";
+export type { Chain, ChainSide, HeldChain } from "./vhost/chain.js";
 export {
   custom,
   type DeviceEnvironment,
@@ -80,7 +87,7 @@ export {
   type DeviceSpec,
   type VirtioDevice,
 } from "./vhost/device.js";
-export type { Virtqueue } from "./vhost/virtqueue.js";
+export { HELD, type Virtqueue } from "./vhost/virtqueue.js";
 export type { VhostUserEvent, VhostUserListener } from "./vhost-user/events.js";
 export { type ServeOptions, serveVhostUser, VhostUserServer } from "./vhost-user/server.js";
 export type { ConnectOptions, VsockListener } from "./vsock/sockets.js";

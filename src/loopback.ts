@@ -5,7 +5,8 @@ import type { ProbeOptions } from "./driver/probe.js";
 import type { QueueAddresses, Transport } from "./driver/transport.js";
 import { fdClose, fdInstall, OpenFile } from "./kernel/files.js";
 import type { Kernel } from "./kernel/kernel.js";
-import type { Task } from "./kernel/task.js";
+import { doPrlimit, type Rlimit, type Rlimits } from "./kernel/rlimit.js";
+import { mustLive, type Task } from "./kernel/task.js";
 import type { MemoryRegion } from "./memory/guest-memory.js";
 import { GUEST_BASE, type SharedMemory } from "./memory/shared-memory.js";
 import { loadRings, type RingKind } from "./ring/load.js";
@@ -24,6 +25,12 @@ import type { DeviceSpec } from "./vhost/device.js";
 /** How to open a device. */
 export interface OpenOptions extends DevOptions {
   /** Gives up opening; what was made so far is given back. */
+  signal?: AbortSignal;
+}
+
+/** How to bring a device up. */
+export interface DriverOptions extends ProbeOptions {
+  /** Gives up; what was begun is taken back as soon as the device answers. */
   signal?: AbortSignal;
 }
 
@@ -190,10 +197,17 @@ export class OpenDevice<Kind extends keyof Drivers> implements AsyncDisposable {
 
   /**
    * The guest's side, in this thread: brings the device up. One driver at a time: EBUSY until the
-   * first one is closed.
+   * first one is closed. A worker that is stopped or frozen answers when it goes on.
    */
-  driver(options: ProbeOptions = {}): Promise<Drivers[Kind]> {
-    return this.#probe((transport) => probeDriver(this.#kind, transport, options));
+  async driver({ signal, ...options }: DriverOptions = {}): Promise<Drivers[Kind]> {
+    signal?.throwIfAborted();
+    const probed = this.#probe((transport) => probeDriver(this.#kind, transport, options));
+    try {
+      return await orAbort(probed, signal);
+    } catch (error) {
+      if (signal?.aborted) probed.then((driver) => driver.close()).catch(() => {});
+      throw error;
+    }
   }
 
   /**
@@ -290,6 +304,9 @@ export class Process implements AsyncDisposable {
   ): Promise<OpenDevice<Kind>> {
     signal?.throwIfAborted();
     checkNames("open", options, OPEN_OPTIONS);
+    if (typeof spec?.module !== "string") {
+      throw new VhostError("EINVAL", "open takes what blk() or custom() returns", { spec });
+    }
     const dev = new VhostDev(this.#kernel, options);
     const device = new OpenDevice(spec.kind, dev, options.ring ?? "wasm");
     try {
@@ -325,6 +342,18 @@ export class Process implements AsyncDisposable {
    */
   moveTo(cgroup: string): void {
     this.#kernel.moveToCgroup(this.pid, cgroup);
+  }
+
+  /**
+   * Sets one of its limits as root does: what it makes from now on is held to it, its workers of
+   * before are counted, too. A number is soft and hard limit in one. Throws EINVAL, ESRCH. Linux:
+   * prlimit(2).
+   */
+  setRlimit(resource: keyof Rlimits, limit: number | Rlimit): void {
+    mustLive(this.task);
+    checkNames("rlimits", { [resource]: limit }, Object.keys(this.task.signal.rlimits));
+    const both = typeof limit === "number" ? { cur: limit, max: limit } : limit;
+    doPrlimit(this.#kernel.init, this.task, resource, both);
   }
 
   /** Exits with `code`, and waits until its devices are closed. Idempotent. */

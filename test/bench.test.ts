@@ -48,8 +48,19 @@ describe("npm run bench -- --smoke --json", () => {
     expect(names("formats-threads").map(String)).toEqual(Array(8).fill(String(formats)));
     const streams = ["vsock", "ts", "Unix socket", "MessagePort"];
     expect(names("vsock")).toEqual([streams, streams]);
+    const workers = ["user worker", "kernel thread", "new Worker()"];
+    const each = [workers, [...workers, "messages"], [...workers, "terminate"]];
+    expect(names("workers")).toEqual(each);
     const beside = ["alone", "beside good", "beside tables"];
     expect(names("hostile")).toEqual([[...beside, "beside circles"], beside]);
+    expect(names("cpu-max")).toEqual(Array(2).fill(["free", "at 20 %"]));
+    const ways = ["inline, wasm", "inline, ts", "uring, wasm", "uring, ts"];
+    expect(names("io").slice(0, 4).map(String)).toEqual(Array(4).fill("wasm,ts"));
+    expect(names("io").slice(4)).toEqual([
+      [...ways, "fs.promises"],
+      [...ways, "fs.promises"],
+      ["inline, wasm", "uring, wasm"],
+    ]);
     const [inProcess, overVhostUser] = [names("blk").slice(0, 6), names("blk").slice(6)];
     expect(inProcess.map(String)).toEqual(Array(6).fill("wasm,ts,fs.promises"));
     expect(overVhostUser).toHaveLength(canServe() ? 4 : 0);

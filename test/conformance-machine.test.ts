@@ -225,4 +225,26 @@ describe("what no program could do is a mistake of the script", () => {
     parent.kill(main.pid, "SIGKILL");
     expect(() => main.open("/dev/null")).toThrow(ScriptError);
   });
+
+  test.each<[string, (main: Proc) => unknown, RegExp]>([
+    ["an ioctl", (main) => main.ioctl(main.open("/dev/vhost-net"), "VHOST_SET_OWNR"), /_OWNR/],
+    ["a signal", (main) => main.kill(main.pid, "SIGFOO" as "SIGHUP"), /no signal SIGFOO/],
+    ["a limit", (main) => main.setrlimit("PROC" as "NPROC", 1), /no limit PROC/],
+    ["a flag of clone", (main) => main.clone(["CLONE_ALL" as "CLONE_VM"]), /CLONE_ALL/],
+    ["a flag of open", (main) => main.open("/dev/null", "O_SLOW"), /O_SLOW is no flag/],
+    ["a policy", (main) => main.schedSetscheduler(0, "SCHED_X" as "SCHED_RR"), /SCHED_X/],
+    ["a prctl", (main) => main.prctl("PR_X" as "PR_SET_KEEPCAPS", 1), /PR_X is not modelled/],
+    [
+      "an opcode",
+      (main) => main.ioUringSubmit(main.ioUringSetup(), { opcode: "READ" as "IORING_OP_NOP" }),
+      /READ is none of IORING_OP_NOP/,
+    ],
+    ["a read that waits", (main) => main.readBytes(main.pipe()[0]), /waits for ever/],
+    ["an open that waits", (main) => main.mkfifo("/f") && main.open("/f", "O_RDONLY"), /\/f waits/],
+    ["time that goes back", (main) => main.sleep(-1), /forwards/],
+  ])("%s that there is not", (_, call, message) => {
+    const { main } = boot();
+    expect(() => call(main)).toThrow(ScriptError);
+    expect(() => call(boot().main)).toThrow(message);
+  });
 });

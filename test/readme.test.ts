@@ -51,6 +51,10 @@ describe("README.md", () => {
     expect(await runBlock("sockets")).toBe("hello\n");
   });
 
+  test("its tenant keeps to its limits", async () => {
+    expect(await runBlock("limits")).toBe("ENOMEM\nT\ntrue true\n");
+  });
+
   test("every function of its walk is in the file beside it", () => {
     const rows = [...readme.matchAll(/^\|[^|]*\|(.*)\| `((?:src|assembly)\/[^`]+)` \|$/gm)];
     expect(rows.length).toBeGreaterThan(10);

@@ -39,10 +39,10 @@ const MAY_IMPORT: Record<string, string[]> = {
   linux: ["spec"],
   vsock: ["spec"],
   ring: ["spec", "memory"],
-  "io-uring": ["spec", "memory", "kernel", "ring"],
+  "io-uring": ["spec", "memory", "kernel", "linux", "ring"],
   vhost: ["spec", "memory", "kernel", "ring"],
   driver: ["spec", "memory", "ring", "vsock"],
-  devices: ["spec", "memory", "kernel", "linux", "vhost", "vsock"],
+  devices: ["spec", "memory", "kernel", "linux", "ring", "vsock", "io-uring", "vhost"],
   "vhost-user": ["spec", "memory", "kernel", "linux", "vhost"],
   loopback: ["spec", "memory", "kernel", "ring", "vhost", "driver"],
   index: [...ALL, "loopback"],
@@ -158,7 +158,14 @@ describe("nothing is dead", () => {
     "assembly/index.ts",
   ];
   /** Found by name at run time. */
-  const named = ["createDevice", "createNotifier", "ioWorker", "vhostWorker"];
+  const named = [
+    "createDevice",
+    "createNotifier",
+    "ioWorker",
+    "sqThread",
+    "tableWorker",
+    "vhostWorker",
+  ];
   const imports = [...product, ...tests].flatMap((source) =>
     importsOf(source).map((one) => ({ ...one, from: source.path })),
   );

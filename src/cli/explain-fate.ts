@@ -1,14 +1,9 @@
-import { isHalted, sendSignal } from "../kernel/send-signal.js";
+import { sendSignal } from "../kernel/send-signal.js";
 import { SIGNALS, sigmask } from "../spec/signal.js";
 import type { Property } from "./explain-identity.js";
-import { type OpenDisk, type Scene, tryRead } from "./explain-scene.js";
+import { type OpenDisk, type Scene, tryHalted, tryRead } from "./explain-scene.js";
 
 const { SIGCONT, SIGKILL, SIGSTOP, SIGTERM } = SIGNALS;
-
-/** How the worker stands while its owner may not run, and what a read comes to. */
-async function stateOf({ worker, drive }: OpenDisk): Promise<string> {
-  return `${isHalted(worker) ? "halted" : "runs"}; ${await tryRead(drive)}`;
-}
 
 /** What a signal has ended is over a moment later: the thread is a real one. */
 const ended = ({ device }: OpenDisk) => new Promise((resolve) => device.onDeath(resolve));
@@ -17,7 +12,7 @@ async function whenOwnerStops(scene: Scene): Promise<string> {
   const disk = await scene.open();
   const { kernel, owner } = scene;
   sendSignal(kernel.model, owner.task, SIGSTOP, true);
-  const state = await stateOf(disk);
+  const state = await tryHalted(disk);
   sendSignal(kernel.model, owner.task, SIGCONT, true);
   return state;
 }
@@ -26,7 +21,7 @@ async function whenFrozen(scene: Scene): Promise<string> {
   const disk = await scene.open();
   const group = scene.kernel.model.cgroup("/tenant");
   group.freeze = true;
-  const state = await stateOf(disk);
+  const state = await tryHalted(disk);
   group.freeze = false;
   return state;
 }

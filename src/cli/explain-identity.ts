@@ -1,11 +1,11 @@
-import { accountCpu, cgroupAttachTask } from "../kernel/cgroup.js";
+import { cgroupAttachTask } from "../kernel/cgroup.js";
 import { unshare } from "../kernel/nsproxy.js";
-import { ptraceAttach } from "../kernel/ptrace.js";
+import { ptraceAttach, ptraceDetach } from "../kernel/ptrace.js";
 import { doPrlimit } from "../kernel/rlimit.js";
 import { setUserNice } from "../kernel/sched.js";
 import type { Task } from "../kernel/task.js";
 import { CLONE_NEWPID, PF_KTHREAD, PF_USER_WORKER } from "../spec/sched.js";
-import { attempt, type OpenDisk, type Scene } from "./explain-scene.js";
+import { attempt, type OpenDisk, type Scene, tryHalted } from "./explain-scene.js";
 
 /** One line of the table: what it is called, and how it is seen in a scene made for it. */
 export interface Property {
@@ -16,8 +16,9 @@ export interface Property {
   readonly uid?: number;
 }
 
-/** Microseconds that the worker is said to have run. */
-const TICK_US = 1000;
+/** CPU time that counts as charged, in microseconds. */
+const CHARGED_US = 1000;
+const READS_MAX = 20_000;
 
 /** A property that is seen with a disk open. */
 const ofDisk = (
@@ -61,13 +62,17 @@ function cgroupOf({ worker }: OpenDisk, { owner, kernel }: Scene): string {
   return `${before}; ${worker.cgroup.path} when its owner moves to /other`;
 }
 
-function cpuTimeOf({ worker }: OpenDisk, { owner, kernel }: Scene): string {
+/** Reads until the worker's thread has charged a millisecond somewhere, or does not charge. */
+async function cpuTimeOf({ drive, worker }: OpenDisk, { owner, kernel }: Scene): Promise<string> {
   const clocks = [
     { name: "its owner's cgroup", us: () => kernel.model.cgroup("/tenant").cpuUsageUs },
     { name: "its owner's process", us: () => owner.task.signal.cpuTimeUs },
   ].map((clock) => ({ ...clock, before: clock.us() }));
-  accountCpu(worker, TICK_US);
-  const charged = clocks.filter(({ us, before }) => us() - before >= TICK_US);
+  const from = worker.cpuTimeUs;
+  for (let reads = 0; reads < READS_MAX && worker.cpuTimeUs - from < CHARGED_US; reads++) {
+    await drive.read(0, 512);
+  }
+  const charged = clocks.filter(({ us, before }) => us() - before >= CHARGED_US);
   return charged.map(({ name }) => name).join(" and ") || "neither";
 }
 
@@ -134,7 +139,13 @@ export const IDENTITY: readonly Property[] = [
       return `${(await scene.open()).worker.sched.nice}`;
     },
   },
-  ofDisk("traced by root (PTRACE_ATTACH)", ({ worker }, { kernel }) => {
-    return attempt(() => ptraceAttach(kernel.model.init, worker)).replace("made", "allowed");
+  ofDisk("traced by root (PTRACE_ATTACH)", async (disk, { kernel }) => {
+    const { worker } = disk;
+    const { init } = kernel.model;
+    const refusal = attempt(() => ptraceAttach(init, worker));
+    if (worker.tracer !== init) return refusal;
+    const state = await tryHalted(disk);
+    ptraceDetach(init, worker);
+    return `allowed; ${state}`;
   }),
 ];

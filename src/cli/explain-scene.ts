@@ -2,12 +2,16 @@ import type { BlkDriver } from "../driver/blk.js";
 import { blk, Kernel, type OpenDevice, type Process } from "../index.js";
 import type { Epoch } from "../kernel/epoch.js";
 import { copyProcess } from "../kernel/fork.js";
+import { isHalted } from "../kernel/send-signal.js";
 import type { Task } from "../kernel/task.js";
 import { VhostError } from "../spec/errno.js";
 import { CLONE_VM, SIGCHLD } from "../spec/sched.js";
 
 /** How long a read may take before it counts as waiting, in milliseconds. */
-const READ_WAIT_MS = 1000;
+const READ_WAIT_MS = 2000;
+const SERVED = "a read is served";
+/** Reads until a worker that is to halt must have done so. */
+const READS_MAX = 1000;
 const DISK_BYTES = 1 << 16;
 const SECTOR_BYTES = 512;
 
@@ -69,15 +73,28 @@ export class Scene implements AsyncDisposable {
   }
 }
 
-/** What becomes of a read: served, refused, or neither within a second. */
+/** What becomes of a read: served, refused, or neither within two seconds. */
 export async function tryRead(drive: BlkDriver): Promise<string> {
   const signal = AbortSignal.timeout(READ_WAIT_MS);
   try {
     await drive.read(0, SECTOR_BYTES, { signal });
-    return "a read is served";
+    return SERVED;
   } catch (error) {
     return signal.aborted ? "a read waits" : `a read fails: ${codeOf(error)}`;
   }
+}
+
+/**
+ * Whether the worker may run, and what becomes of a read. A thread halts where it next looks, so
+ * some reads may still be served that came after.
+ */
+export async function tryHalted({ worker, drive }: OpenDisk): Promise<string> {
+  if (!isHalted(worker)) return `runs; ${await tryRead(drive)}`;
+  let outcome = SERVED;
+  for (let reads = 0; reads < READS_MAX && outcome === SERVED; reads++) {
+    outcome = await tryRead(drive);
+  }
+  return `halted; ${outcome}`;
 }
 
 /** The code of what `action` throws, or "made". */

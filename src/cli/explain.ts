@@ -38,8 +38,7 @@ export function explainCommand(): Command {
       "\nEpochs: v6.4-merge (a child of its owner, deaf to signals), v6.4 (a thread of its\n" +
         "owner that outlives it), v6.12 (a thread that ends with it).\n" +
         "A value is what was observed in this run: an errno's name where something was refused\n" +
-        "(Linux's VHOST_SET_OWNER says ENOMEM to all of them). Where a worker is halted and a\n" +
-        "read is served all the same, the model halts the task and its thread goes on.",
+        "(Linux's VHOST_SET_OWNER says ENOMEM to all of them).",
     )
     .action((_topic: string, options: ExplainOptions) => explain(options));
 }

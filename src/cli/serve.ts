@@ -1,5 +1,5 @@
 import { Command, Option } from "commander";
-import { type BlkOptions, type BlkSource, blk } from "../devices/blk.js";
+import { type BlkIo, type BlkOptions, type BlkSource, blk } from "../devices/blk.js";
 import { VIRTIO_BLK_SECTOR_BYTES } from "../spec/virtio-blk.js";
 import type { DeviceSpec } from "../vhost/device.js";
 import { DOORBELL_QUEUES_MAX } from "../vhost/notify.js";
@@ -19,6 +19,7 @@ interface ServeBlkOptions extends ServeDeviceOptions {
   readOnly?: true;
   queues: number;
   id: string;
+  io: BlkIo;
 }
 
 /** `serve`: devices for virtual machines. */
@@ -47,7 +48,12 @@ function blkCommand(): Command {
       parseCount(1, DOORBELL_QUEUES_MAX),
       QUEUES_DEFAULT,
     )
-    .option("--id <text>", "the disk's serial, up to 20 bytes", "vhost-wasm");
+    .option("--id <text>", "the disk's serial, up to 20 bytes", "vhost-wasm")
+    .addOption(
+      new Option("--io <way>", "let the worker do a file's I/O, or threads of their own beside it")
+        .choices(["inline", "uring"])
+        .default("inline"),
+    );
   return withServeOptions(command, "open the image as the VM's user (needs root)")
     .addHelpText("after", EXAMPLE)
     .action(serveBlk);
@@ -81,8 +87,8 @@ function describeSource({ image, memory, null: empty, readOnly }: ServeBlkOption
 }
 
 function specOf(options: ServeBlkOptions): DeviceSpec<"blk"> {
-  const { id, queues, readOnly = false } = options;
-  const common = { id, queues, readOnly, queueSize: QUEUE_SIZE };
+  const { id, queues, readOnly = false, io } = options;
+  const common = { id, queues, readOnly, queueSize: QUEUE_SIZE, io };
   return blk({ ...sourceOf(options), ...common } as BlkOptions);
 }
 
@@ -92,6 +98,12 @@ function checkTogether(options: ServeBlkOptions, command: Command): void {
   }
   if (options.asOwner && options.image === undefined) {
     command.error("error: --as-owner is about the file of --image");
+  }
+  if (options.io === "uring" && options.image === undefined) {
+    command.error("error: --io uring is for the file of --image");
+  }
+  if (options.io === "uring" && options.asOwner) {
+    command.error("error: --io uring opens the image as this program, not --as-owner");
   }
 }
 

@@ -93,6 +93,40 @@ function openImage(path: string, isReadOnly: boolean): number {
   }
 }
 
+/** An image that is open. */
+export interface OpenImage {
+  /** The caller's to close. */
+  fd: number;
+  sizeBytes: number;
+}
+
+/**
+ * Opens the file of a disk, and locks it as QEMU does. Throws what `checkImage` throws, and EBUSY
+ * when another program has it locked, or when it is none of `claims` any more: another file took
+ * its name since they were taken.
+ */
+export function openLocked(
+  path: string,
+  isReadOnly: boolean,
+  claims: readonly string[],
+): OpenImage {
+  const fd = openImage(path, isReadOnly);
+  try {
+    const { sizeBytes, key } = factsOf(path, isReadOnly, fs.fstatSync(fd));
+    if (!claims.includes(key)) {
+      throw new VhostError("EBUSY", `${path} was replaced while it was opened; open it again`);
+    }
+    if (!lockImage(fd, isReadOnly)) {
+      const who = "another program: a virtual machine, or a server like this one";
+      throw new VhostError("EBUSY", `${path} is in use by ${who}`, { path });
+    }
+    return { fd, sizeBytes };
+  } catch (error) {
+    fs.closeSync(fd);
+    throw error;
+  }
+}
+
 /** A disk in a file: `readv` and `writev` go straight between the file and the owner's memory. */
 export class FileBackend implements BlkBackend {
   readonly sizeBytes: number;
@@ -100,11 +134,7 @@ export class FileBackend implements BlkBackend {
   readonly #fd: number;
   readonly #memory: Uint8Array<ArrayBufferLike>;
 
-  /**
-   * Opens the file, and locks it as QEMU does. Throws what `checkImage` throws, and EBUSY when
-   * another program has it locked, or when it is none of `claims` any more: another file took its
-   * name since they were taken.
-   */
+  /** Throws what `openLocked` throws. */
   constructor(
     path: string,
     isReadOnly: boolean,
@@ -113,21 +143,9 @@ export class FileBackend implements BlkBackend {
   ) {
     this.isReadOnly = isReadOnly;
     this.#memory = new Uint8Array(memory.buffer);
-    this.#fd = openImage(path, isReadOnly);
-    try {
-      const { sizeBytes, key } = factsOf(path, isReadOnly, fs.fstatSync(this.#fd));
-      if (!claims.includes(key)) {
-        throw new VhostError("EBUSY", `${path} was replaced while it was opened; open it again`);
-      }
-      if (!lockImage(this.#fd, isReadOnly)) {
-        const who = "another program: a virtual machine, or a server like this one";
-        throw new VhostError("EBUSY", `${path} is in use by ${who}`, { path });
-      }
-      this.sizeBytes = sizeBytes;
-    } catch (error) {
-      fs.closeSync(this.#fd);
-      throw error;
-    }
+    const { fd, sizeBytes } = openLocked(path, isReadOnly, claims);
+    this.#fd = fd;
+    this.sizeBytes = sizeBytes;
   }
 
   read(offset: number, address: number, length: number): number {

@@ -2,13 +2,23 @@ import { checkQueueSize } from "../memory/vring.js";
 import { VhostError } from "../spec/errno.js";
 import { checkNames } from "../spec/options.js";
 import { VIRTIO_BLK_ID_BYTES } from "../spec/virtio-blk.js";
-import type { Claim, DeviceEnvironment, DeviceSpec, VirtioDevice } from "../vhost/device.js";
+import type {
+  Claim,
+  DeviceEnvironment,
+  DeviceHost,
+  DeviceParts,
+  DeviceSpec,
+  VirtioDevice,
+} from "../vhost/device.js";
 import { Doorbell } from "../vhost/notify.js";
 import type { BlkBackend } from "./blk-backend.js";
 import { BlkDevice } from "./blk-device.js";
 import { checkImage, FileBackend } from "./blk-file.js";
 import { MemoryBackend } from "./blk-memory.js";
 import { NullBackend } from "./blk-null.js";
+import { prepareUring } from "./blk-uring.js";
+import { BlkUringDevice } from "./blk-uring-device.js";
+import { BlkUringIo, type BlkUringParts } from "./blk-uring-io.js";
 
 /** Where a disk's bytes are: exactly one of the three. */
 export type BlkSource =
@@ -29,9 +39,19 @@ export type BlkOptions = BlkSource & {
   queues?: number;
   /** Largest size of a queue, a power of two. Default 256. */
   queueSize?: number;
+  /**
+   * Who does a file's I/O. "inline": the device's worker, one request after the other. "uring": io
+   * workers, threads of the same process, any number at a time, so that a request that takes long
+   * holds up no other; then the driver gets no IN_ORDER. Default "inline".
+   */
+  io?: BlkIo;
 };
 
-const OPTIONS = ["file", "memoryBytes", "nullBytes", "readOnly", "id", "queues", "queueSize"];
+/** Who does the I/O of a disk in a file. */
+export type BlkIo = "inline" | "uring";
+
+const SOURCES = ["file", "memoryBytes", "nullBytes"];
+const OPTIONS = [...SOURCES, "readOnly", "id", "queues", "queueSize", "io"];
 
 /** Where the bytes are, as the worker gets to know it. */
 type SettledSource = { file: string } | { memory: SharedArrayBuffer } | { nullBytes: number };
@@ -42,6 +62,15 @@ interface BlkSettings {
   id: string;
   queues: number;
   queueSize: number;
+  /** With `io: "uring"`, what the opening thread made. */
+  uring?: BlkUringParts;
+}
+
+/** Throws EINVAL for what is none, or where there is no file. */
+function checkIo(io: BlkIo, source: SettledSource): void {
+  if (io === "inline" || (io === "uring" && "file" in source)) return;
+  const message = 'io is "inline" or, for a disk in a file, "uring"';
+  throw new VhostError("EINVAL", message, { io });
 }
 
 /**
@@ -55,6 +84,7 @@ function settleSource(options: BlkOptions): SettledSource {
     throw new VhostError("EINVAL", "name one of file, memoryBytes and nullBytes for a disk");
   }
   if (typeof file === "string") return { file };
+  if (file !== undefined) throw new VhostError("EINVAL", "file is a path, a string", { file });
   const size = named[0];
   if (typeof size !== "number" || !Number.isSafeInteger(size) || size <= 0 || size % 512 !== 0) {
     throw new VhostError("EINVAL", "a disk's size is a positive multiple of 512 bytes", { size });
@@ -76,6 +106,8 @@ export function blk(options: BlkOptions): DeviceSpec<"blk"> {
   checkNames("a disk", options ?? {}, OPTIONS);
   const source = settleSource(options);
   const { readOnly = false, id = "vhost-wasm", queues = 1, queueSize = 256 } = options;
+  const { io = "inline" } = options;
+  checkIo(io, source);
   if (new TextEncoder().encode(id).length > VIRTIO_BLK_ID_BYTES) {
     throw new VhostError("EINVAL", `a disk's id has at most ${VIRTIO_BLK_ID_BYTES} bytes`, { id });
   }
@@ -88,7 +120,14 @@ export function blk(options: BlkOptions): DeviceSpec<"blk"> {
     module: import.meta.url,
     options: settings,
     claims: () => claimsOf(source, readOnly, name),
+    ...(io === "uring" && { prepare: (host: DeviceHost) => prepare(settings, host) }),
   };
+}
+
+function prepare(settings: BlkSettings, host: DeviceHost): DeviceParts {
+  const { file } = settings.source as { file: string };
+  const { parts, close } = prepareUring(file, settings.readOnly, host);
+  return { options: { ...settings, uring: parts }, close };
 }
 
 let diskCount = 0;
@@ -114,6 +153,17 @@ function makeBackend(settings: BlkSettings, environment: DeviceEnvironment): Blk
  */
 export function createDevice(options: unknown, environment: DeviceEnvironment): VirtioDevice {
   const settings = options as BlkSettings;
+  if (settings.uring !== undefined) return makeUring(settings, settings.uring, environment);
   const backend = makeBackend(settings, environment);
   return new BlkDevice(backend, settings.id, settings.queues, settings.queueSize);
+}
+
+function makeUring(
+  { readOnly, id, queues, queueSize }: BlkSettings,
+  parts: BlkUringParts,
+  { memory }: DeviceEnvironment,
+): VirtioDevice {
+  const common = { isReadOnly: readOnly, id, queueCount: queues, queueSizeMax: queueSize };
+  const shape = { ...common, sizeBytes: parts.sizeBytes };
+  return new BlkUringDevice(new BlkUringIo(memory, parts), shape, parts);
 }

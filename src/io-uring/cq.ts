@@ -1,4 +1,3 @@
-import type { SharedMemory } from "../memory/shared-memory.js";
 import {
   CQE_FLAGS,
   CQE_RES,
@@ -6,6 +5,7 @@ import {
   IO_RINGS_CQ_HEAD,
   IO_URING_CQE_BYTES,
   IORING_SQ_CQ_OVERFLOW,
+  IORING_SQ_NEED_WAKEUP,
   IOU_CQ_ENTRIES,
   IOU_CQ_TAIL,
   IOU_CQES,
@@ -13,6 +13,12 @@ import {
 } from "../spec/io-uring.js";
 import type { KernelRing } from "./ring.js";
 import { IOU_BURST_MAX } from "./state-block.js";
+
+/** The memory that a ring lies in. */
+interface RingMemory {
+  readonly memory: WebAssembly.Memory;
+  readonly view: DataView;
+}
 
 interface Completion {
   readonly userData: bigint;
@@ -24,12 +30,13 @@ interface Completion {
  * shown; whoever adds limits how much that can be. Linux: io_cqring_overflow_flush().
  */
 export class CompletionQueue {
-  readonly #shared: SharedMemory;
+  readonly #shared: RingMemory;
   readonly #ring: KernelRing;
   readonly #waiting: Completion[] = [];
   #isOverflown = false;
+  #needsWakeup = false;
 
-  constructor(shared: SharedMemory, ring: KernelRing) {
+  constructor(shared: RingMemory, ring: KernelRing) {
     this.#shared = shared;
     this.#ring = ring;
   }
@@ -65,7 +72,18 @@ export class CompletionQueue {
     const isOverflown = this.#waiting.length > 0;
     if (isOverflown === this.#isOverflown) return;
     this.#isOverflown = isOverflown;
-    this.#ring.setSqFlags(isOverflown ? IORING_SQ_CQ_OVERFLOW : 0);
+    this.#showFlags();
+  }
+
+  /** Whether IORING_SQ_NEED_WAKEUP is shown. */
+  set needsWakeup(value: boolean) {
+    this.#needsWakeup = value;
+    this.#showFlags();
+  }
+
+  #showFlags(): void {
+    const overflow = this.#isOverflown ? IORING_SQ_CQ_OVERFLOW : 0;
+    this.#ring.setSqFlags(overflow | (this.#needsWakeup ? IORING_SQ_NEED_WAKEUP : 0));
   }
 
   #write(burst: readonly Completion[]): void {

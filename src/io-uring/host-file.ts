@@ -1,5 +1,6 @@
-import { closeSync, constants, fstatSync, readFileSync } from "node:fs";
-import { OpenFile } from "../kernel/files.js";
+import { closeSync, constants, fstatSync, openSync, readFileSync } from "node:fs";
+import { fdInstall, OpenFile } from "../kernel/files.js";
+import { mustLive, type Task } from "../kernel/task.js";
 import { VhostError } from "../spec/errno.js";
 import { IO_WQ_HASH_BUCKETS } from "./io-work.js";
 
@@ -28,6 +29,23 @@ export class HostFile extends OpenFile {
     throw new VhostError("EINVAL", "a pipe, socket or device must be open with O_NONBLOCK", {
       hostFd,
     });
+  }
+}
+
+/**
+ * Opens a file of the host's in the table of `task`, with the program's rights; `flags` as for
+ * Node's `open`. @returns its descriptor. Throws what open(2) does, what HostFile says, and ESRCH
+ * for a task that has exited.
+ */
+export function openHostFile(task: Task, path: string, flags: string | number = "r"): number {
+  mustLive(task);
+  if (task.files === null) throw new VhostError("EBADF", "a task without a table of files");
+  const hostFd = openSync(path, flags);
+  try {
+    return fdInstall(task.files, new HostFile(hostFd));
+  } catch (error) {
+    closeSync(hostFd);
+    throw error;
   }
 }
 

@@ -1,4 +1,5 @@
 import type { Thread } from "../kernel/thread.js";
+import type { Job } from "./ops.js";
 
 /** One piece of work for an io worker. Linux: io_wq_work. */
 export interface IoWork {
@@ -10,6 +11,17 @@ export interface IoWork {
   readonly hash?: number;
   /** Called once, in the kernel's thread: the result, or a negative error number. */
   complete(res: number): void;
+}
+
+/** A job and the host's file that it is for; -1: none. What a worker's thread gets. */
+export interface JobMessage {
+  readonly job: Job;
+  readonly hostFd: number;
+}
+
+/** Work with its job. */
+export interface JobWork extends IoWork {
+  readonly message: JobMessage;
 }
 
 /** What runs an io worker's task: a thread that takes work. */

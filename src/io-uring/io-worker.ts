@@ -3,24 +3,12 @@ import type { Task } from "../kernel/task.js";
 import { WorkerThread } from "../kernel/thread.js";
 import { Waker, WORD_FLAGS } from "../kernel/wait.js";
 import { VHOST_TASK_FLAGS_STOP } from "../spec/sched.js";
-import type { IoThread, IoWork } from "./io-work.js";
-import type { Job } from "./ops.js";
-
-/** A job and the host's file that it is for; -1: none. What the thread is sent. */
-export interface JobMessage {
-  readonly job: Job;
-  readonly hostFd: number;
-}
+import type { IoThread, JobWork } from "./io-work.js";
 
 /** What the thread is given when it starts. */
 export interface IoWorkerArg {
   readonly memory: WebAssembly.Memory;
   readonly port: MessagePort;
-}
-
-/** Work with its job. */
-export interface JobWork extends IoWork {
-  readonly message: JobMessage;
 }
 
 /**

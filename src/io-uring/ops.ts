@@ -1,9 +1,13 @@
 import { errno } from "../spec/errno.js";
 import {
   AT_FDCWD,
+  FALLOC_FL_KEEP_SIZE,
+  FALLOC_FL_PUNCH_HOLE,
+  FALLOC_FL_ZERO_RANGE,
   IORING_FSYNC_DATASYNC,
   IORING_OP_ASYNC_CANCEL,
   IORING_OP_CLOSE,
+  IORING_OP_FALLOCATE,
   IORING_OP_FSYNC,
   IORING_OP_NOP,
   IORING_OP_OPENAT,
@@ -40,12 +44,20 @@ export type Job =
     }
   | { readonly kind: "sync"; readonly isDataOnly: boolean }
   | {
+      readonly kind: "fallocate";
+      /** FALLOC_FL_… bits. */
+      readonly mode: number;
+      readonly position: number;
+      readonly bytes: number;
+    }
+  | {
       readonly kind: "open";
       readonly path: string;
       readonly flags: number;
       readonly mode: number;
     };
 
+const FALLOC_MODES = FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE;
 const NONE: Job = { kind: "none" };
 const POSITION_OWN = 2n ** 64n - 1n;
 const POSITION_END = 2n ** 63n;
@@ -74,6 +86,8 @@ export function prepare(memory: UserMemory, record: number, request: Request): J
     case IORING_OP_FSYNC:
       if (addr !== 0n || opFlags & ~IORING_FSYNC_DATASYNC) return errno.EINVAL;
       return { kind: "sync", isDataOnly: opFlags !== 0 };
+    case IORING_OP_FALLOCATE:
+      return prepareFallocate(request);
     case IORING_OP_READ:
     case IORING_OP_READV:
     case IORING_OP_WRITE:
@@ -84,6 +98,18 @@ export function prepare(memory: UserMemory, record: number, request: Request): J
     default:
       return errno.EINVAL;
   }
+}
+
+/** Linux: io_fallocate_prep(), vfs_fallocate(). */
+function prepareFallocate({ off, addr: bytes, len: mode, opFlags }: Request): Job | number {
+  if (opFlags !== 0) return errno.EINVAL;
+  if (off >= POSITION_END || bytes >= POSITION_END || bytes === 0n) return errno.EINVAL;
+  if (mode & ~FALLOC_MODES) return errno.EOPNOTSUPP;
+  if (mode & FALLOC_FL_PUNCH_HOLE && mode !== (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE)) {
+    return errno.EOPNOTSUPP;
+  }
+  if (off + bytes > BigInt(Number.MAX_SAFE_INTEGER)) return errno.EFBIG;
+  return { kind: "fallocate", mode, position: Number(off), bytes: Number(bytes) };
 }
 
 /** Linux: io_prep_rw(), import_iovec(). */

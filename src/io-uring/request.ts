@@ -14,7 +14,7 @@ import {
   SQE_OPCODE,
   SQE_USER_DATA,
 } from "../spec/io-uring.js";
-import type { HostFile } from "./host-file.js";
+import type { RingFile } from "./file-table.js";
 import { type Job, prepare } from "./ops.js";
 
 /** An SQE that was taken. Linux: io_kiocb. */
@@ -35,7 +35,7 @@ export interface Request {
   /** Its chain has IOSQE_IO_DRAIN. */
   isDrain: boolean;
   /** A reference, while it is worked on. */
-  file: HostFile | null;
+  file: RingFile | null;
 }
 
 /** The part of a linear memory that requests may name: see SharedMemory. */
@@ -78,7 +78,7 @@ export function isFailure({ op, job, len }: Request, res: number): boolean {
   if (res < 0) return true;
   if (typeof job === "number" || job.kind === "open" || job.kind === "none") return false;
   const isVector = op === IORING_OP_READV || op === IORING_OP_WRITEV;
-  if (job.kind === "sync") return false;
+  if (job.kind === "sync" || job.kind === "fallocate") return false;
   const wanted = isVector ? job.ranges.reduce((sum, { bytes }) => sum + bytes, 0) : len;
   return res !== wanted;
 }

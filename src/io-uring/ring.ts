@@ -10,7 +10,9 @@
  * modulo 2^32.
  *
  * Pairs: Q1 is the SQ's tail (submit → takeSqes), Q2 its head (takeSqes → getSqe), Q3 the CQ's tail
- * (postCqes → peekCqes), Q4 its head (advance → postCqes).
+ * (postCqes → peekCqes), Q4 its head (advance → postCqes). Q5 is IORING_SQ_NEED_WAKEUP beside Q1: a
+ * thread that is about to sleep shows it, then looks at the SQ's tail; the application stores the
+ * tail, then looks whether it is shown.
  */
 
 /** The application's half. One thread at a time. liburing: io_uring_get_sqe() and what follows. */

@@ -44,11 +44,16 @@ export interface IouMemory {
 }
 
 /**
- * Lays out a ring: struct io_rings with the CQEs and the SQ array, and the SQEs, in guest memory;
- * blocks and tables in host memory. EINVAL: entries outside 1 to 32768 (CQ: from the SQ's to
- * 65536). ENOMEM, with nothing kept. Linux: io_uring_fill_params(), io_allocate_scq_urings().
+ * Lays out a ring: struct io_rings with the CQEs and the SQ array, and the SQEs, in guest memory
+ * (or in host memory, for an application that is ours); blocks and tables in host memory. EINVAL:
+ * entries outside 1 to 32768 (CQ: from the SQ's to 65536). ENOMEM, with nothing kept. Linux:
+ * io_uring_fill_params(), io_allocate_scq_urings().
  */
-export function allocIouMemory(shared: SharedMemory, wanted: IouEntries): IouMemory {
+export function allocIouMemory(
+  shared: SharedMemory,
+  wanted: IouEntries,
+  where: "guest" | "host" = "guest",
+): IouMemory {
   const sqEntries = roundUp("entries", wanted.entries, 1, IORING_MAX_ENTRIES);
   const cq = wanted.cqEntries ?? 2 * sqEntries;
   const cqEntries = roundUp("cqEntries", cq, sqEntries, IORING_MAX_CQ_ENTRIES);
@@ -56,8 +61,8 @@ export function allocIouMemory(shared: SharedMemory, wanted: IouEntries): IouMem
   try {
     const parts = new Parts(shared, undo);
     const array = IO_RINGS_CQES + cqEntries * IO_URING_CQE_BYTES;
-    const rings = parts.guest(array + sqEntries * 4);
-    const sqes = parts.guest(sqEntries * IO_URING_SQE_BYTES);
+    const rings = parts.ring(where, array + sqEntries * 4);
+    const sqes = parts.ring(where, sqEntries * IO_URING_SQE_BYTES);
     const common = { sqEntries, cqEntries, rings, sqArray: rings + array, sqes };
     const kernel = parts.block(common, SQE_RECORD_BYTES);
     shared.view.setUint32(kernel + IOU_CQES, parts.host(IOU_BURST_MAX * IO_URING_CQE_BYTES), true);
@@ -88,14 +93,16 @@ class Parts {
     this.#undo = undo;
   }
 
-  guest(bytes: number): number {
+  /** What both sides share. */
+  ring(where: "guest" | "host", bytes: number): number {
+    if (where === "host") return this.host(bytes, RINGS_ALIGN);
     const address = this.#shared.allocGuest(bytes, RINGS_ALIGN);
     this.#undo.push(() => this.#shared.guest.free(address));
     return address;
   }
 
-  host(bytes: number): number {
-    const address = this.#shared.allocHost(bytes);
+  host(bytes: number, align?: number): number {
+    const address = this.#shared.allocHost(bytes, align);
     this.#undo.push(() => this.#shared.host.free(address));
     return address;
   }

@@ -3,16 +3,9 @@ import type { Kernel } from "../kernel/kernel.js";
 import type { Mm } from "../kernel/mm.js";
 import type { Task } from "../kernel/task.js";
 import type { Clock } from "./io-work.js";
-import { IoWorkerThread, type JobWork } from "./io-worker.js";
+import { IoWorkerThread } from "./io-worker.js";
 import { IoWq } from "./io-wq.js";
-import type { Request } from "./request.js";
-
-/** A request that an io worker does. */
-export interface RequestWork extends JobWork {
-  readonly request: Request;
-  /** The ring it came from. */
-  readonly ring: object;
-}
+import type { RequestWork } from "./ring-ctx.js";
 
 /** The time of this machine. A timer does not keep the program alive. */
 const HOST_CLOCK: Clock = {

@@ -29,6 +29,7 @@ export class Cgroup {
   /** Address spaces that a limit of this group has refused. Linux: memory.events.local, max. */
   memoryRefused = 0;
   readonly #children = new Map<string, Cgroup>();
+  #isRemoved = false;
   readonly #onChange: OnChange;
   #pidsMax = Number.POSITIVE_INFINITY;
   #pidsCurrent = 0;
@@ -46,6 +47,7 @@ export class Cgroup {
     this.cpu = parent?.cpu ?? new CpuBandwidth();
     this.number = parent === null ? 0 : this.cpu.add(parent.number);
     this.#onChange = parent === null ? onChange : parent.#onChange;
+    Object.preventExtensions(this); // a slip of the pen in the name of a limit is no limit
   }
 
   /** Tasks in this group and below, zombies included; may exceed `pidsMax`. Linux: pids.current. */
@@ -58,7 +60,10 @@ export class Cgroup {
     return this.#pidsMax;
   }
 
-  /** EINVAL: no whole number from 0 up nor Infinity. ENOENT: the root, which has no limit. */
+  /**
+   * EINVAL: no whole number from 0 up nor Infinity. ENOENT: the root, which has no limit. ENODEV:
+   * the group was removed.
+   */
   set pidsMax(max: number) {
     this.#mustHaveFile("pids.max");
     this.#pidsMax = checkMax("pids.max", max);
@@ -94,10 +99,11 @@ export class Cgroup {
   /**
    * Holds from now on, for real threads: who has used it up waits for the next period, and what was
    * run beyond it counts there. EINVAL: a period that is not 1 ms to 1 s, a quota below 1 ms.
-   * ENOENT: the root.
+   * Other errors as `pidsMax`.
    */
-  set cpuMax({ quotaUs, periodUs }: CpuMax) {
+  set cpuMax(max: CpuMax) {
     this.#mustHaveFile("cpu.max");
+    const { quotaUs, periodUs } = max ?? {};
     const isQuota = quotaUs === Number.POSITIVE_INFINITY || Number.isSafeInteger(quotaUs);
     const isPeriod =
       Number.isSafeInteger(periodUs) &&
@@ -105,7 +111,7 @@ export class Cgroup {
       periodUs <= CPU_PERIOD_US_MAX;
     if (!isQuota || quotaUs < CPU_QUOTA_US_MIN || !isPeriod) {
       const what =
-        "cpu.max is a quota from 1000 µs (or Infinity) in a period of 1000 to 1000000 µs";
+        "cpu.max is { quotaUs, periodUs }: from 1000 (or Infinity) in each 1000 to 1000000";
       throw new VhostError("EINVAL", what, { quotaUs, periodUs });
     }
     this.cpu.setMax(this.number, { quotaUs, periodUs }, nowUs());
@@ -122,9 +128,12 @@ export class Cgroup {
     return this.cpuStat.usageUsec;
   }
 
-  /** Asked to be frozen; so is everything below. ENOENT: the root. Linux: cgroup.freeze. */
+  /** Asked to be frozen; so is everything below. Errors as `pidsMax`. Linux: cgroup.freeze. */
   set freeze(freeze: boolean) {
     this.#mustHaveFile("cgroup.freeze");
+    if (typeof freeze !== "boolean") {
+      throw new VhostError("EINVAL", "cgroup.freeze is true or false", { freeze });
+    }
     this.#freeze = freeze;
     this.#onChange(this);
   }
@@ -145,6 +154,22 @@ export class Cgroup {
    */
   at(path: string): Cgroup {
     return cgroupNames(path).reduce<Cgroup>((group, name) => group.#child(name), this);
+  }
+
+  /**
+   * Takes the group away, with its limits and counts; a group of that path is a new one then.
+   * EBUSY: the root, or there are tasks or groups in it. Idempotent. Linux: rmdir(2).
+   */
+  remove(): void {
+    if (this.#isRemoved) return;
+    const { parent, path, pidsCurrent } = this;
+    if (parent === null || pidsCurrent > 0 || this.#children.size > 0) {
+      const message = `cgroup ${path} is in use: end or move its tasks, remove the groups in it`;
+      throw new VhostError("EBUSY", message, { path, pidsCurrent, groups: this.#children.size });
+    }
+    this.#isRemoved = true;
+    parent.#children.delete(path.slice(path.lastIndexOf("/") + 1));
+    this.cpu.remove(this.number);
   }
 
   /** One task more here and above, whatever the limits say. Linux: pids_charge(). */
@@ -186,7 +211,8 @@ export class Cgroup {
       group.memoryRefused++;
       throw new VhostError(
         "ENOMEM",
-        `cgroup ${path} has ${memoryCurrent} of ${memoryMax} bytes, memory.max: none for ${bytes}`,
+        `cgroup ${path} has ${memoryCurrent} bytes and can't have ${bytes} more, memory.max is ` +
+          `${memoryMax}: raise it or end a process`,
         { cgroup: path, memoryCurrent, memoryMax, bytes },
       );
     }
@@ -210,7 +236,13 @@ export class Cgroup {
     return child;
   }
 
+  /** ENODEV: it was removed. */
+  mustBeThere(): void {
+    if (this.#isRemoved) throw new VhostError("ENODEV", `cgroup ${this.path} was removed`);
+  }
+
   #mustHaveFile(file: string): void {
+    this.mustBeThere();
     if (this.parent !== null) return;
     throw new VhostError("ENOENT", `the root has no ${file}: set it in a group below`);
   }
@@ -228,9 +260,11 @@ function checkMax(name: string, max: number): number {
 /** The names in a path: "/a/b" gives a, b; "/" none. EINVAL as `Cgroup.at`. */
 export function cgroupNames(path: string): string[] {
   if (path === "/") return [];
+  const wanted = 'a cgroup is named by a path like "/tenants/a": no empty part, no ".", no ".."';
+  if (typeof path !== "string") throw new VhostError("EINVAL", wanted, { path });
   const [before, ...names] = path.split("/");
   if (before !== "" || names.length === 0 || names.some((name) => /^\.{0,2}$|[\n\0]/.test(name))) {
-    throw new VhostError("EINVAL", 'a cgroup path is absolute, like "/tenants/a"', { path });
+    throw new VhostError("EINVAL", wanted, { path });
   }
   return names;
 }
@@ -240,6 +274,7 @@ export function cgroupNames(path: string): string[] {
  * groups (children, the merge's vhost workers) stay where they are. Linux: cgroup_attach_task().
  */
 export function cgroupAttachTask(group: Cgroup, task: Task): void {
+  group.mustBeThere();
   for (const thread of task.signal.threads) {
     group.charge();
     thread.cgroup.uncharge();

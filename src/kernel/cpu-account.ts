@@ -2,8 +2,8 @@ import { CpuBandwidth, nowUs, type Throttle } from "./cpu-bandwidth.js";
 import { type CpuClock, threadCpuClock } from "./cpu-clock.js";
 import { LONG_CPU_US, WORD_CGROUP } from "./wait.js";
 
-/** A task without a limit looks at its clock once in so many passes: less than 10 ns a pass. */
-const PASSES_A_LOOK = 256;
+/** A task without a limit looks at its clock once in so many passes: a few ns for each. */
+const PASSES_A_LOOK = 1024;
 /** How long a limited task runs between two looks, in microseconds. */
 const LOOK_US = 500;
 /** Before a sleep, less than this is left for the next look, in milliseconds. */

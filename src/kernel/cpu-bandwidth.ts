@@ -43,8 +43,17 @@ export interface CpuStat {
   readonly throttledUsec: number;
 }
 
-/** The clock that all threads of a program have in common, in microseconds. */
-export const nowUs = (): number => Number(process.hrtime.bigint() / 1000n);
+/**
+ * From this thread's `performance.now` to the clock that all threads of a program have in common;
+ * both are the same clock underneath. Found out when first asked, for a page has no `process`.
+ */
+let offsetUs: number | undefined;
+
+/** The clock that all threads of a program have in common, in whole microseconds. */
+export function nowUs(): number {
+  offsetUs ??= Number(process.hrtime.bigint()) / 1000 - performance.now() * 1000;
+  return Math.floor(offsetUs + performance.now() * 1000);
+}
 
 /** A thread may not run until `untilUs`, for these groups have used up their quota. */
 export interface Throttle {
@@ -61,8 +70,10 @@ export class CpuBandwidth {
   /** For other threads: `new CpuBandwidth(buffer)`. */
   readonly buffer: SharedArrayBuffer;
   readonly #words: BigInt64Array;
-  /** Rows in use; kept by the kernel's thread. */
+  /** Rows that were ever in use; kept by the kernel's thread. */
   #rows = 0;
+  /** Those of groups that were removed. */
+  readonly #free: number[] = [];
 
   /** Without a buffer: a new table, with the root. */
   constructor(buffer?: SharedArrayBuffer) {
@@ -73,17 +84,28 @@ export class CpuBandwidth {
 
   /** A new group below `parent`: its number. EAGAIN: there are CGROUPS_MAX. */
   add(parent: number): number {
-    if (this.#rows === CGROUPS_MAX) {
-      throw new VhostError("EAGAIN", `${CGROUPS_MAX} control groups are the most`);
+    if (this.#rows === CGROUPS_MAX && this.#free.length === 0) {
+      const message = `${CGROUPS_MAX} control groups are the most: remove() those not in use`;
+      throw new VhostError("EAGAIN", message);
     }
-    if ((this.#rows + 1) * ROW_BYTES > this.buffer.byteLength) {
+    if (this.#free.length === 0 && (this.#rows + 1) * ROW_BYTES > this.buffer.byteLength) {
       this.buffer.grow(this.buffer.byteLength * 2);
     }
-    const group = this.#rows++;
+    const group = this.#free.pop() ?? this.#rows++;
+    for (let field = 0; field < FIELDS; field++) this.#set(group, field, 0);
     this.#set(group, PARENT, parent);
     this.#set(group, QUOTA, -1);
     this.#set(group, PERIOD, 100_000);
     return group;
+  }
+
+  /**
+   * A group is gone, and no task is in it. A thread that has just left it may still count a last
+   * slice there.
+   */
+  remove(group: number): void {
+    this.#set(group, QUOTA, -1);
+    this.#free.push(group);
   }
 
   /** Sets the limit; a period begins. */

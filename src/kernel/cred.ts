@@ -108,10 +108,10 @@ export function commitCreds(kernel: Kernel, task: Task, cred: Cred): void {
 }
 
 /**
- * RLIMIT_NPROC, after the new task of identity `cred` was counted: EAGAIN when that makes more than the soft limit of
- * the caller's process, or than a user namespace that it is in allows its maker. Exempt: *real* uid
- * 0, CAP_SYS_RESOURCE, CAP_SYS_ADMIN; nothing else. Side effect: the caller may execute again.
- * Linux: is_rlimit_overlimit() in copy_process().
+ * RLIMIT_NPROC, after the new task of identity `cred` was counted: EAGAIN when that makes more than
+ * the soft limit of the caller's process, or than a user namespace that it is in allows its maker.
+ * Exempt: *real* uid 0, CAP_SYS_RESOURCE, CAP_SYS_ADMIN; nothing else. Side effect: the caller may
+ * execute again. Linux: is_rlimit_overlimit() in copy_process().
  */
 export function checkNproc(kernel: Kernel, current: Task, cred: Cred): void {
   const { signal } = current;

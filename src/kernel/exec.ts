@@ -1,4 +1,4 @@
-import { PF_FORKNOEXEC } from "../spec/sched.js";
+import { PF_FORKNOEXEC, SIGCHLD } from "../spec/sched.js";
 import { doExit, endsWithGroup } from "./exit.js";
 import { closeOnExec, unshareFiles } from "./files.js";
 import type { Kernel } from "./kernel.js";
@@ -15,8 +15,9 @@ export interface ExecOptions {
 /**
  * A new program in a new address space: the process's other threads end (its vhost workers too, in
  * an epoch where they end with it), files marked so are closed, signal handlers are the default
- * again (what was ignored still is). The task must lead its process. ENOMEM: no room for the mm,
- * or its cgroup's memory.max; nothing was done. Linux: begin_new_exec(), de_thread(), exec_mmap().
+ * again (what was ignored still is), and its end will be told by SIGCHLD. The task must lead its
+ * process. ENOMEM: no room for the mm, or its cgroup's memory.max; nothing was done. Linux:
+ * begin_new_exec(), de_thread(), exec_mmap().
  */
 export function beginNewExec(kernel: Kernel, task: Task, options: ExecOptions): void {
   const mm = new Mm(options.memoryBytes, task.cgroup);
@@ -31,5 +32,6 @@ export function beginNewExec(kernel: Kernel, task: Task, options: ExecOptions): 
   task.sighand = { ignoreAll, actions: new Map(ignored) };
   task.comm = truncateComm(options.comm);
   task.flags &= ~PF_FORKNOEXEC;
+  task.exitSignal = SIGCHLD;
   closeOnExec(task.files);
 }

@@ -11,6 +11,7 @@ import {
   TASK_DEAD,
 } from "../spec/sched.js";
 import { putFiles } from "./files.js";
+import { updateHalt } from "./halt.js";
 import type { Kernel } from "./kernel.js";
 import { mmput } from "./mm.js";
 import { forgetOriginalParent } from "./reparent.js";
@@ -28,8 +29,7 @@ export function doExit(kernel: Kernel, task: Task, code: number): void {
     throw new VhostError("EINVAL", `attempted to kill ${task.comm}`, { pid: task.pid });
   }
   const { mm, files } = task;
-  task.tracer = null;
-  task.tracedStop = 0;
+  exitPtrace(task);
   task.mm = null;
   task.activeMm = null;
   task.files = null;
@@ -136,6 +136,16 @@ function releaseTask(kernel: Kernel, task: Task): void {
   task.signal.releasedCpuTimeUs += task.cpuTimeUs;
   const leader = task.groupLeader;
   if (leader !== task && leader.exitState === EXIT_ZOMBIE) exitNotify(kernel, leader);
+}
+
+/** Nobody traces it, nor does it trace: who was held goes on. Linux: exit_ptrace(). */
+function exitPtrace(task: Task): void {
+  task.tracer?.tracees.delete(task);
+  for (const tracee of [task, ...task.tracees]) {
+    Object.assign(tracee, { tracer: null, tracedStop: 0 });
+    updateHalt(tracee);
+  }
+  task.tracees.clear();
 }
 
 /**

@@ -1,4 +1,5 @@
 import { VhostError } from "../spec/errno.js";
+import { checkNames } from "../spec/options.js";
 import {
   CLONE_FS,
   CLONE_UNTRACED,
@@ -41,6 +42,8 @@ export interface KernelOptions {
   readonly forkFromOwnerDefault?: boolean;
 }
 
+const OPTIONS = ["epoch", "threadsMax", "pidMax", "forkFromOwnerDefault"];
+
 /**
  * The tables of one machine: its tasks, users and cgroups. Boots with pid 1 `init` and pid 2
  * `kthreadd`. Everything here belongs to the thread that made it. A process has no code of its own:
@@ -60,7 +63,8 @@ export class Kernel {
   readonly epoch: EpochRules;
   /** Most tasks on the machine; may be changed, within what the constructor allows. */
   threadsMax: number;
-  readonly pidMax: number;
+  /** Pids are below; may be changed, within what the constructor allows. */
+  pidMax: number;
   /**
    * Whether a vhost device whose owner says nothing has user workers, made from the owner; else
    * they are kernel threads. Linux: module parameter fork_from_owner_default of vhost.
@@ -72,9 +76,10 @@ export class Kernel {
 
   /** EINVAL: a sysctl outside what Linux lets it be; no such epoch. */
   constructor(options: KernelOptions = {}) {
+    checkNames("a kernel", Object(options), OPTIONS);
     const { epoch = "v6.4-merge", threadsMax = 32768, pidMax = 32768 } = options;
     this.epoch = mustBeEpoch(epoch);
-    this.forkFromOwnerDefault = options.forkFromOwnerDefault ?? true;
+    this.forkFromOwnerDefault = mustBeBoolean(options.forkFromOwnerDefault ?? true);
     checkRange("threadsMax", threadsMax, MIN_THREADS, MAX_THREADS);
     checkRange("pidMax", pidMax, RESERVED_PIDS + 1, PID_MAX_LIMIT);
     this.threadsMax = threadsMax;
@@ -238,4 +243,10 @@ function mustBeEpoch(epoch: string): EpochRules {
 function checkRange(name: string, value: number, min: number, max: number): void {
   if (Number.isInteger(value) && value >= min && value <= max) return;
   throw new VhostError("EINVAL", `${name} is a whole number from ${min} to ${max}`, { value });
+}
+
+function mustBeBoolean(forkFromOwnerDefault: unknown): boolean {
+  if (typeof forkFromOwnerDefault === "boolean") return forkFromOwnerDefault;
+  const message = "forkFromOwnerDefault is true or false";
+  throw new VhostError("EINVAL", message, { forkFromOwnerDefault });
 }

@@ -1,3 +1,4 @@
+import { checkNames } from "../spec/options.js";
 import {
   __TASK_STOPPED,
   EXIT_ZOMBIE,
@@ -29,8 +30,8 @@ export interface PsRow {
   /** Path of the control group. */
   readonly cgroup: string;
   /**
-   * R runs, may run, or waits for its group's CPU time; S sleeps, or is frozen; T stopped; Z zombie.
-   * A thread that is told to stop is R until it has done so.
+   * R runs, may run, or waits for its group's CPU time; S sleeps, or is frozen; T stopped; Z
+   * zombie. A thread that is told to stop is R until it has done so.
    */
   readonly state: PsState;
   /** Microseconds that it has run; of a process, all its threads together. */
@@ -63,7 +64,9 @@ const PF_NAMES = Object.entries({
  * Every process, each followed by those it has made, oldest first. As in ps(1) threads of a process
  * have no line unless asked for; the merge's vhost workers are processes and have one.
  */
-export function psRows(kernel: Kernel, { threads = false }: PsOptions = {}): PsRow[] {
+export function psRows(kernel: Kernel, options: PsOptions = {}): PsRow[] {
+  checkNames("ps", Object(options), ["threads"]);
+  const { threads = false } = options;
   return [kernel.init, kernel.kthreadd].flatMap((root) => subtree(root, 0, threads));
 }
 

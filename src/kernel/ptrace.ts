@@ -2,6 +2,7 @@ import { VhostError } from "../spec/errno.js";
 import { CAP_SYS_PTRACE, PF_KTHREAD } from "../spec/sched.js";
 import { SIGNALS } from "../spec/signal.js";
 import { capable } from "./cred.js";
+import { updateHalt } from "./halt.js";
 import { mustLive, type Task } from "./task.js";
 
 /**
@@ -20,6 +21,7 @@ export function ptraceAttach(current: Task, task: Task): void {
   }
   task.tracer = current;
   task.tracedStop = SIGNALS.SIGSTOP;
+  updateHalt(task);
 }
 
 /** Lets it go on, untraced. ESRCH: `current` does not trace it. Linux: ptrace_detach(). */
@@ -29,4 +31,5 @@ export function ptraceDetach(current: Task, task: Task): void {
   }
   task.tracer = null;
   task.tracedStop = 0;
+  updateHalt(task);
 }

@@ -49,7 +49,7 @@ export function doPrlimit(
   resource: keyof Rlimits,
   { cur, max }: Rlimit,
 ): void {
-  checkRlimit({ cur, max });
+  checkRlimit({ cur, max }, resource);
   const facts = { pid: task.pid, resource, cur, max };
   const privileged = capable(current.cred, CAP_SYS_RESOURCE);
   if (!privileged && current.cred.uid !== task.cred.uid) {
@@ -62,9 +62,11 @@ export function doPrlimit(
 }
 
 /** EINVAL unless `cur` ≤ `max`, each a whole number from 0 up, or Infinity. */
-export function checkRlimit({ cur, max }: Rlimit): void {
+export function checkRlimit(limit: Rlimit, resource = "RLIMIT"): void {
+  const { cur, max } = limit ?? {};
   if (isLimit(cur) && isLimit(max) && cur <= max) return;
-  throw new VhostError("EINVAL", "a limit is cur ≤ max, whole, from 0 to Infinity", { cur, max });
+  const message = `${resource}: a limit is a number or { cur, max }, cur ≤ max, from 0 to Infinity`;
+  throw new VhostError("EINVAL", message, { resource, cur, max });
 }
 
 const isLimit = (limit: number): boolean =>

@@ -2,8 +2,10 @@ import { VhostError } from "../spec/errno.js";
 import {
   CAP_SYS_NICE,
   PF_NO_SETAFFINITY,
+  SCHED_BATCH,
   SCHED_DEADLINE,
   SCHED_FIFO,
+  SCHED_IDLE,
   SCHED_NORMAL,
   SCHED_RR,
 } from "../spec/sched.js";
@@ -28,6 +30,11 @@ export interface Sched {
   cpus: readonly number[];
 }
 
+/** Linux: valid_policy(). */
+const POLICIES: readonly number[] = [
+  ...[SCHED_NORMAL, SCHED_BATCH, SCHED_IDLE, SCHED_FIFO, SCHED_RR, SCHED_DEADLINE],
+];
+
 /** A policy with a priority of its own. */
 const isRealTime = (policy: number): boolean => policy === SCHED_FIFO || policy === SCHED_RR;
 
@@ -50,9 +57,9 @@ export function schedFork({ sched, pid }: Task): Sched {
 }
 
 /**
- * Sets the policy of one task. EINVAL: a priority outside 1 to 99 for FIFO and RR, or one for
- * another policy. EPERM, without CAP_SYS_NICE: another user's task; DEADLINE; FIFO or RR where
- * RLIMIT_RTPRIO does not allow it; reset-on-fork taken back. Linux: sched_setscheduler(),
+ * Sets the policy of one task. EINVAL: no policy; a priority outside 1 to 99 for FIFO and RR, or
+ * one for another policy. EPERM, without CAP_SYS_NICE: another user's task; DEADLINE; FIFO or RR
+ * where RLIMIT_RTPRIO does not allow it; reset-on-fork taken back. Linux: sched_setscheduler(),
  * user_check_sched_setscheduler().
  */
 export function schedSetscheduler(
@@ -61,6 +68,7 @@ export function schedSetscheduler(
   { policy, rtPriority = 0, resetOnFork = false }: Partial<Sched> & { policy: number },
 ): void {
   const facts = { pid: task.pid, policy, rtPriority };
+  if (!POLICIES.includes(policy)) throw new VhostError("EINVAL", "no such policy", facts);
   const [least, most] = isRealTime(policy) ? [1, 99] : [0, 0];
   if (rtPriority < least || rtPriority > most) {
     throw new VhostError("EINVAL", `a priority of that policy is ${least} to ${most}`, facts);
@@ -84,7 +92,8 @@ function mayRaise({ sched, signal }: Task, policy: number, rtPriority: number): 
 
 /**
  * Sets one task's nice value, drawn to -20 to 19. EPERM: another user's task; EACCES: a lower
- * value than RLIMIT_NICE allows, without CAP_SYS_NICE. Linux: setpriority(PRIO_PROCESS), set_one_prio().
+ * value than RLIMIT_NICE allows, without CAP_SYS_NICE. Linux: setpriority(PRIO_PROCESS),
+ * set_one_prio().
  */
 export function setUserNice(current: Task, task: Task, nice: number): void {
   const value = Math.max(-20, Math.min(19, nice));
@@ -97,7 +106,8 @@ export function setUserNice(current: Task, task: Task, nice: number): void {
 }
 
 /**
- * Sets where one task may run. EINVAL: nowhere, or it is bound to its CPU. EPERM: another user's. Linux: sched_setaffinity().
+ * Sets where one task may run. EINVAL: nowhere, or it is bound to its CPU. EPERM: another user's.
+ * Linux: sched_setaffinity().
  */
 export function schedSetaffinity(current: Task, task: Task, cpus: readonly number[]): void {
   if (task.flags & PF_NO_SETAFFINITY) {

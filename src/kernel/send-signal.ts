@@ -15,7 +15,7 @@ import type { SignalHandler, Task } from "./task.js";
 
 export { isHalted } from "./halt.js";
 
-const { SIGKILL, SIGCONT } = SIGNALS;
+const { SIGKILL, SIGCONT, SIGSTOP } = SIGNALS;
 
 /**
  * EPERM unless of one user, SIGCONT within a session, or CAP_KILL. Linux: check_kill_permission().
@@ -36,7 +36,9 @@ export function checkKillPermission({ cred, signal }: Task, task: Task, sig: num
  */
 export function sendSignal(kernel: Kernel, task: Task, sig: number, group: boolean): void {
   if (!Number.isInteger(sig) || sig < 1 || sig > _NSIG) {
-    throw new VhostError("EINVAL", `a signal is a number from 1 to ${_NSIG}`, { sig });
+    throw new VhostError("EINVAL", `a signal is one of 1 to ${_NSIG} (0: is the task there?)`, {
+      sig,
+    });
   }
   const { signal } = task;
   const continued = prepare(task, sig);
@@ -115,12 +117,25 @@ function act(kernel: Kernel, task: Task, sig: number): void {
   const action = actionOf(task, sig);
   if (action === "SIG_IGN" || (action === undefined && isIgnoredByDefault(sig))) return;
   if (action !== undefined) action(task, sig);
-  else if (sigmask(sig) & SIG_KERNEL_STOP_MASK) doSignalStop(task, sig);
+  else if (sigmask(sig) & SIG_KERNEL_STOP_MASK) doSignalStop(kernel, task, sig);
   else kernel.exitGroup(task, sig);
 }
 
-/** The whole process stops; its parent may be told once. Linux: do_signal_stop(). */
-function doSignalStop({ signal }: Task, sig: number): void {
+/**
+ * The whole process stops; its parent may be told once. What a terminal stops by does nothing where
+ * nobody could let it go on. Linux: do_signal_stop(), is_current_pgrp_orphaned().
+ */
+function doSignalStop(kernel: Kernel, { signal }: Task, sig: number): void {
+  if (sig !== SIGSTOP && isOrphaned(kernel, signal)) return;
   if (!signal.stopped) Object.assign(signal, { stopped: true, stopCode: sig, continued: false });
   for (const thread of signal.threads) updateHalt(thread);
+}
+
+/** Whether no process of the group has a parent in another group of the session. */
+function isOrphaned(kernel: Kernel, { pgrp, session }: Task["signal"]): boolean {
+  return !kernel.tasks().some(({ signal, parent, exitState }) => {
+    const isMember = signal.pgrp === pgrp && exitState === 0;
+    const isWatched = parent.signal.pgrp !== pgrp && parent.signal.session === session;
+    return isMember && isWatched && parent !== kernel.init;
+  });
 }

@@ -68,6 +68,7 @@ export function ignoreSignals(sighand: SighandStruct): void {
  * ESRCH: no such task. EINVAL: no such signal. Linux: kill().
  */
 export function killPid(kernel: Kernel, pid: number, sig: number): void {
+  if (!Number.isSafeInteger(pid)) throw new VhostError("EINVAL", "a pid is a number", { pid, sig });
   const task = kernel.task(pid);
   if (task === undefined) throw new VhostError("ESRCH", `no task ${pid}`, { pid, sig });
   if (sig !== 0) sendSignal(kernel, task, sig, true);

@@ -71,7 +71,18 @@ function checkOptions(options: SpawnOptions): void {
   checkNames("rlimits", options.rlimits ?? {}, Object.keys(initRlimits(0)));
   cgroupNames(options.cgroup ?? "/");
   checkMemoryBytes(options.memoryBytes ?? MEMORY_BYTES_DEFAULT);
-  for (const [, limit] of limitsOf(options)) checkRlimit(limit);
+  for (const [name, limit] of limitsOf(options)) checkRlimit(limit, name);
+  checkIdentity(options);
+}
+
+function checkIdentity(options: SpawnOptions): void {
+  if (typeof (options.comm ?? "") !== "string") {
+    throw new VhostError("EINVAL", "comm is a name, a string", { comm: options.comm });
+  }
+  for (const cap of options.caps ?? []) {
+    if (CAP_FULL_SET.has(cap)) continue;
+    throw new VhostError("EINVAL", "caps are numbers of capabilities, CAP_…, 0 to 40", { cap });
+  }
   for (const id of [options.uid ?? 0, options.gid ?? 0]) {
     if (Number.isInteger(id) && id >= 0 && id < 0xffffffff) continue;
     throw new VhostError("EINVAL", "a uid or gid is a whole number from 0 to 2^32 - 2", { id });

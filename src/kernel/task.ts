@@ -124,6 +124,8 @@ export class Task {
   pending = 0n;
   /** The process that traces it. Linux: ptrace, parent. */
   tracer: Task | null = null;
+  /** Whom it traces. Linux: ptraced. */
+  readonly tracees = new Set<Task>();
   /** The signal that its tracer sees it stopped by; 0: it is not. Linux: TASK_TRACED, exit_code. */
   tracedStop = 0;
   /** It is in a call: what comes waits until its end. */

@@ -157,7 +157,7 @@ export class RingTables {
     this.#words[at] = bytes;
   }
 
-  /** Moves what `addUsedN` needs of record `from` to record `to`; its pieces stay in place. */
+  /** Copies record `from` to record `to`, for `addUsedN`; its pieces stay where they are. */
   moveChain(to: number, from: number): void {
     const words = CHAIN_BYTES >>> 2;
     const at = this.#chains + from * words;

@@ -65,6 +65,8 @@ export const IO_RINGS_CQ_OVERFLOW = 44;
 /** First CQE. The SQ array, u32 each, follows the last. */
 export const IO_RINGS_CQES = 64;
 
+/** Bit of IO_RINGS_SQ_FLAGS: the thread that looks at the SQ sleeps, and must be woken. */
+export const IORING_SQ_NEED_WAKEUP = 1;
 /** Bit of IO_RINGS_SQ_FLAGS: CQEs wait for room in the CQ. */
 export const IORING_SQ_CQ_OVERFLOW = 2;
 /** Most SQ entries. Linux: IORING_MAX_ENTRIES. */
@@ -83,6 +85,8 @@ export const IORING_OP_WRITEV = 2;
 export const IORING_OP_FSYNC = 3;
 /** Cancels the request whose user data is SQE_ADDR. */
 export const IORING_OP_ASYNC_CANCEL = 14;
+/** fallocate(2): SQE_LEN is the mode, SQE_ADDR the length. */
+export const IORING_OP_FALLOCATE = 17;
 /** openat(2). */
 export const IORING_OP_OPENAT = 18;
 /** close(2). */
@@ -110,6 +114,13 @@ export const IOSQE_BUFFER_SELECT = 32;
 export const IOSQE_CQE_SKIP_SUCCESS = 64;
 /** Every flag that an SQE may have. Linux: SQE_VALID_FLAGS. */
 export const IOSQE_VALID = 127;
+
+/** Mode of FALLOCATE: the file's size stays. */
+export const FALLOC_FL_KEEP_SIZE = 0x01;
+/** Mode of FALLOCATE, with KEEP_SIZE: the space is given back, and reads as zeroes. */
+export const FALLOC_FL_PUNCH_HOLE = 0x02;
+/** Mode of FALLOCATE: it reads as zeroes. */
+export const FALLOC_FL_ZERO_RANGE = 0x10;
 
 /** Flag of FSYNC: fdatasync(2). */
 export const IORING_FSYNC_DATASYNC = 1;

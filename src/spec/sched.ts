@@ -103,6 +103,8 @@ export const SCHED_FIFO = 1;
 export const SCHED_RR = 2;
 /** Policy: as NORMAL, in longer turns. */
 export const SCHED_BATCH = 3;
+/** Policy: runs when nobody else does. */
+export const SCHED_IDLE = 5;
 /** Policy: runs by a budget and a deadline. */
 export const SCHED_DEADLINE = 6;
 

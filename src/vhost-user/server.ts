@@ -5,6 +5,7 @@ import { hasInput } from "../linux/eventfd.js";
 import { Readiness } from "../linux/readiness.js";
 import { checkFsIdentity } from "../linux/thread-identity.js";
 import { acceptUnix } from "../linux/unix-socket.js";
+import { VhostError } from "../spec/errno.js";
 import { PID_MAX_LIMIT } from "../spec/sched.js";
 import { asVhostError } from "../vhost/control.js";
 import type { QueueCounts } from "../vhost/counters.js";
@@ -126,14 +127,18 @@ export class VhostUserServer implements AsyncDisposable {
  * Serves `device` at a Unix socket to vhost-user front-ends (QEMU's vhost-user-blk, for one), one
  * after another. Resolves when it listens; it ends with `signal` or `close()`. Linux only, with the
  * optional package koffi. Rejects with ENOSYS where those are missing, EINVAL naming an option that
- * is wrong, EADDRINUSE when somebody listens there, EPERM for `asOwner` without the right to,
- * ENOENT and EACCES for the folder of the socket or the device's file.
+ * is wrong (and for asOwner with io: "uring", which opens the file in this thread), EADDRINUSE when
+ * somebody listens there, EPERM for `asOwner` without the right to, ENOENT and EACCES for the
+ * folder of the socket or the device's file.
  */
 export async function serveVhostUser(options: ServeOptions): Promise<VhostUserServer> {
   checkServeOptions(options);
   const { socketPath, device, signal, asOwner = false, memory = "sealed", onEvent } = options;
   signal?.throwIfAborted();
   if (asOwner) checkFsIdentity();
+  if (asOwner && device.prepare) {
+    throw new VhostError("EINVAL", "asOwner is for devices that open their files in the worker");
+  }
   device.claims?.(); // what can't be served is said now, not to the first front-end
   sharedKernel ??= new Kernel({ pidMax: PID_MAX_LIMIT });
   const path = resolve(socketPath);

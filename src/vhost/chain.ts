@@ -162,6 +162,8 @@ export class HeldChain implements Pieces {
   readonly inBytes: number;
   readonly readable: ChainSide;
   readonly writable: ChainSide;
+  /** Whether the device has answered it. */
+  isAnswered = false;
   /** Bytes that the device wrote, once it is answered. */
   written = 0;
   readonly #pieces: Uint32Array;

@@ -1,4 +1,3 @@
-import { isHalted } from "../kernel/halt.js";
 import type { Kernel } from "../kernel/kernel.js";
 import { mustLive, type Task } from "../kernel/task.js";
 import { GuestMemory, type MemoryRegion } from "../memory/guest-memory.js";
@@ -122,9 +121,9 @@ export class VhostDev {
 
   get #host(): Omit<DeviceHost, "claims"> {
     const { owner, shared, worker } = this.#alive;
-    const wakeFd = this.#options.notifier?.wakeFd;
-    const isInline = worker.inline !== undefined;
-    return { kernel: this.#kernel, owner, shared, worker: worker.task.task, wakeFd, isInline };
+    const { notifier, ring: ringKind = "wasm" } = this.#options;
+    const its = { wakeFd: notifier?.wakeFd, isInline: worker.inline !== undefined, ringKind };
+    return { kernel: this.#kernel, owner, shared, worker: worker.task.task, ...its };
   }
 
   /** What the device is. Throws ENODEV before `setBackend`. */
@@ -366,18 +365,11 @@ export class VhostDev {
   }
 
   /**
-   * Without a thread: does all that is pending, in this thread. Returns whether there was anything.
-   * A turn of each queue is bounded, so call it until it returns false. Throws EINVAL with a
-   * thread.
+   * Without a thread: does all that is pending, in this thread. See `WorkerHandle.runPending`.
+   * Throws ENODEV when the worker has died.
    */
   runPending(): boolean {
-    const { inline, task } = this.#alive.worker;
-    if (!inline)
-      throw new VhostError("EINVAL", 'runPending is for devices opened with run: "inline"');
-    if (isHalted(task.task)) return false; // stopped, frozen: it does nothing
-    inline.recheckRefused(performance.now());
-    const worked = inline.runWorkList();
-    return inline.enableKicks() || worked;
+    return this.#alive.worker.runPending();
   }
 
   /** How often each ring error happened, by queue and name; queues without errors are left out. */

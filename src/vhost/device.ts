@@ -2,6 +2,7 @@ import type { Kernel } from "../kernel/kernel.js";
 import type { Task } from "../kernel/task.js";
 import type { SharedMemory } from "../memory/shared-memory.js";
 import { checkQueueSize } from "../memory/vring.js";
+import type { RingKind } from "../ring/load.js";
 import { VhostError } from "../spec/errno.js";
 import type { Virtqueue } from "./virtqueue.js";
 
@@ -34,7 +35,10 @@ export interface VirtioDevice {
   readonly answersLater?: boolean;
   /** Looks what is done, and answers it; in every pass. Whether there was anything. */
   poll?(): boolean;
-  /** How long, in milliseconds, the worker may sleep at most before the next `poll`. */
+  /**
+   * How long, in milliseconds, the worker may sleep at most before the next `poll`; 0: something is
+   * done. Whoever does it wakes the worker's task, after it can be seen here.
+   */
   sleepMsMax?(): number;
   /**
    * Queue `index` (all: undefined) is to stop: resolves when it holds no chain of it any more, and
@@ -97,6 +101,8 @@ export interface DeviceHost {
   readonly wakeFd: number | undefined;
   /** The device lives in this thread. */
   readonly isInline: boolean;
+  /** Which implementation its rings have. */
+  readonly ringKind: RingKind;
   /** Keys of what the device claims. */
   readonly claims: readonly string[];
 }

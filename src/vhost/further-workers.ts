@@ -41,9 +41,16 @@ export class FurtherWorkers {
       fn: { module: new URL("./idle-worker.js", import.meta.url).href, name: "idleWorker" },
     });
     this.#workers.add(worker);
-    worker.exited.then(() => this.#workers.delete(worker));
+    void this.#reap(worker);
     vhostTaskStart(worker);
     return worker;
+  }
+
+  /** Whatever ends it: one that broke must not stay counted. */
+  async #reap(worker: VhostTask): Promise<void> {
+    await worker.exited;
+    await vhostTaskStop(worker);
+    this.#workers.delete(worker);
   }
 
   /** Ends them all. Never rejects. Linux: vhost_workers_free(). */

@@ -23,6 +23,11 @@ export const HELD = -1;
 
 const BAD_ANSWER =
   "a handler given to drain() must return, at once, how many bytes it wrote: a whole number";
+const BAD_HOLD = "a handler given to drain() holds a chain by hold() and HELD, the two together";
+
+/** In the place of the number of a chain that is held: none yet; no burst is being handled. */
+const NOT_HELD = -1;
+const NO_BURST = -2;
 
 /** What a queue needs of its worker. */
 export interface QueueHooks {
@@ -58,6 +63,8 @@ export class Virtqueue {
   /** Entries that the device left in the ring on purpose: it took none at its last turn. */
   #leftCount = 0;
   readonly #memory: WebAssembly.Memory;
+  /** The chain of the present burst that was held last. */
+  #heldIndex = NO_BURST;
   /** Chains that are answered, and not in the used ring yet. */
   readonly #answered: HeldChain[] = [];
 
@@ -121,16 +128,19 @@ export class Virtqueue {
   #burst(count: number, handle: (chain: Chain) => number): number {
     let bytes = 0;
     let used = 0;
+    this.#heldIndex = NOT_HELD;
     for (let i = 0; i < count; i++) {
       const chain = this.#chain.show(i);
       const { readable, writable } = chain;
       bytes += readable.bytes + writable.bytes;
       const written = handle(chain);
+      if ((written === HELD) !== (this.#heldIndex === i)) throw new TypeError(BAD_HOLD);
       if (written === HELD) continue;
       if (!Number.isInteger(written) || written < 0) throw new TypeError(BAD_ANSWER);
       if (used < i) this.#tables.moveChain(used, i); // those before it are held
       this.#tables.setUsedBytes(used++, Math.min(written, writable.bytes));
     }
+    this.#heldIndex = NO_BURST;
     if (used > 0) this.#ring.addUsedN(used);
     return bytes;
   }
@@ -140,17 +150,28 @@ export class Virtqueue {
    * it by `answer`, in any order: such a device must say so, see `VirtioDevice.answersLater`.
    */
   hold({ index }: Chain): HeldChain {
+    this.#heldIndex = index;
     return new HeldChain(this.#memory, this.#tables, index);
   }
 
-  /** A held chain is done: `written` bytes were written. The driver sees it after `flush`. */
+  /**
+   * A held chain is done: `written` bytes were written. The driver sees it after `flush`. Throws
+   * TypeError for no whole number, and for a chain that was answered.
+   */
   answer(chain: HeldChain, written: number): void {
+    if (!Number.isInteger(written) || written < 0) throw new TypeError(BAD_ANSWER);
+    if (chain.isAnswered) throw new TypeError("a held chain is answered once");
+    chain.isAnswered = true;
     chain.written = Math.min(written, chain.inBytes);
     this.#answered.push(chain);
   }
 
-  /** Publishes what was answered and calls the driver if it asked. Not within `drain`'s handler. */
+  /**
+   * Publishes what was answered and calls the driver if it asked. Throws TypeError within `drain`'s
+   * handler: the tables are the burst's then.
+   */
   flush(): void {
+    if (this.#heldIndex !== NO_BURST) throw new TypeError("flush() is not for drain()'s handler");
     while (this.#answered.length > 0) {
       const count = this.#stageAnswered();
       this.#ring.addUsedN(count);

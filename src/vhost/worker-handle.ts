@@ -1,3 +1,4 @@
+import { isHalted } from "../kernel/halt.js";
 import type { Kernel } from "../kernel/kernel.js";
 import { type Mm, mmget, mmput } from "../kernel/mm.js";
 import type { Task } from "../kernel/task.js";
@@ -93,12 +94,12 @@ export class WorkerHandle {
     this.#further = new FurtherWorkers(kernel, owner, forkFromOwner);
     this.#mm = owner.mm;
     mmget(this.#mm);
-    this.task.exited.then((exit) => this.#exited(exit));
+    this.task.exited.then((exit) => this.#exited(exit, owner));
     vhostTaskStart(this.task);
   }
 
-  #exited(exit: ThreadExit): void {
-    this.#death = deathOf(exit);
+  #exited(exit: ThreadExit, owner: Task): void {
+    this.#death = deathOf(exit, owner);
     for (const listener of this.#onDeath) listener(this.#death);
     this.#onDeath.clear();
   }
@@ -127,6 +128,21 @@ export class WorkerHandle {
   newWorker(): VhostTask {
     if (this.#death) throw this.#death;
     return this.#further.make();
+  }
+
+  /**
+   * Without a thread: does all that is pending, in this thread. Returns whether there was anything;
+   * a worker that is stopped or frozen does nothing. A turn of each queue is bounded, so call it
+   * until it returns false. Throws EINVAL with a thread.
+   */
+  runPending(): boolean {
+    const { inline, task } = this;
+    if (!inline)
+      throw new VhostError("EINVAL", 'runPending is for devices opened with run: "inline"');
+    if (isHalted(task.task)) return false;
+    inline.recheckRefused(performance.now());
+    const worked = inline.runWorkList();
+    return inline.enableKicks() || worked;
   }
 
   /**
@@ -164,10 +180,22 @@ export function checkWorkerOptions({
   throw wrong(`pollMicroseconds is ${range}`, pollMicroseconds);
 }
 
+/** What Node ends a thread with whose module awaits for ever. */
+const UNSETTLED = 13;
+
+/** Why a worker was stopped: its device was closed, perhaps for its owner's end. */
+function endOf({ pid, exitState, exitCode, signal }: Task): string {
+  if (exitState === 0) return "the device is closed";
+  const status = signal.groupExitCode ?? exitCode;
+  const how = status & 0x7f ? `was killed by signal ${status & 0x7f}` : `exited: ${status >> 8}`;
+  return `the device is closed: its owner, process ${pid}, ${how}`;
+}
+
 /** The error that everyone who waits for the worker gets. */
-function deathOf({ stopped, error, code }: ThreadExit): VhostError {
-  if (stopped) return new VhostError("ENODEV", "the device is closed");
-  const why = error ? `: ${error.message}` : ` (exit code ${code})`;
+function deathOf({ stopped, error, code }: ThreadExit, owner: Task): VhostError {
+  if (stopped) return new VhostError("ENODEV", endOf(owner), { owner: owner.pid });
+  const unsettled = code === UNSETTLED ? ": a promise of its module never settles" : "";
+  const why = error ? `: ${error.message}` : ` (exit code ${code}${unsettled})`;
   return new VhostError("ENODEV", `the device's worker died${why}`, { exitCode: code }, error);
 }
 

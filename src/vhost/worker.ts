@@ -204,11 +204,17 @@ export class VhostWorker implements WorkerControl {
       }
       hasWorked = true;
       queue.begin();
-      this.#device?.handleKick(queue);
+      this.#handleKick(queue);
       if (queue.settle()) this.#workList.push(queue);
     }
     batch.length = 0;
     return hasWorked;
+  }
+
+  /** Throws TypeError for one that answers by a promise: nobody would wait for it. */
+  #handleKick(queue: Virtqueue): void {
+    const answer: unknown = this.#device?.handleKick(queue);
+    if (answer instanceof Promise) throw new TypeError("handleKick() must be done when it returns");
   }
 
   /** Queues that were kicked get a turn, or start. */

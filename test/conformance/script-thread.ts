@@ -1,4 +1,4 @@
-// The thread that scripts run in: one that never ends, or ends the program, is not the runner's end.
+// The thread that scripts run in: one that never ends, or ends the program, ends but this.
 
 import { existsSync } from "node:fs";
 import { resolve } from "node:path";

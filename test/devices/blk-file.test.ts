@@ -25,15 +25,15 @@ import {
 } from "#dist/spec/virtio-blk.js";
 import { blkHeader, blkPieces, blkRequest, pattern } from "../helpers/blk-raw.js";
 import { openBlk, rejected } from "../helpers/devices.js";
-import { MODES, RawGuest } from "../helpers/raw-guest.js";
+import { IO_MODES, RawGuest } from "../helpers/raw-guest.js";
 import { tempFiles } from "../helpers/temp-file.js";
 
 const makeFile = tempFiles();
 
-describe.each(MODES)("$run, $ring ring", (mode) => {
+describe.each(IO_MODES)("$run, $ring ring, io $io", ({ io, ...mode }) => {
   test("requests of any cut go to their place in the file", async () => {
     const file = makeFile(8192);
-    await using guest = await RawGuest.open(blk({ file }), mode);
+    await using guest = await RawGuest.open(blk({ file, io }), mode);
     const { ring } = guest;
     await blkRequest(ring, VIRTIO_BLK_T_OUT, 2, pattern(1024, 1));
     const [a, b] = [pattern(700, 2), pattern(324, 3)];
@@ -51,7 +51,7 @@ describe.each(MODES)("$run, $ring ring", (mode) => {
   test("a size that is no multiple of 512: read-only, and zeroes after its end", async () => {
     const bytes = pattern(1000);
     const file = makeFile(bytes);
-    await using guest = await RawGuest.open(blk({ file, readOnly: true }), mode);
+    await using guest = await RawGuest.open(blk({ file, readOnly: true, io }), mode);
     const { ring } = guest;
     const whole = Buffer.concat([bytes, Buffer.alloc(24)]);
     const answer = await blkRequest(ring, VIRTIO_BLK_T_IN, 0, undefined, 1024);
@@ -64,7 +64,7 @@ describe.each(MODES)("$run, $ring ring", (mode) => {
 
   test("a file that shrinks under the disk: IOERR past its end, the rest lives", async () => {
     const file = makeFile(pattern(4096));
-    await using guest = await RawGuest.open(blk({ file }), mode);
+    await using guest = await RawGuest.open(blk({ file, io }), mode);
     const { ring } = guest;
     truncateSync(file, 1024 + 100);
     for (const [sector, bytes] of [
@@ -86,7 +86,7 @@ describe.each(MODES)("$run, $ring ring", (mode) => {
   });
 
   test.each([64, 4096])("5.2.4: seg_max segments are taken, queue size %i", async (num) => {
-    const spec = blk({ file: makeFile(2 << 20), queueSize: num });
+    const spec = blk({ file: makeFile(2 << 20), queueSize: num, io });
     await using guest = await RawGuest.open(spec, { ...mode, num, memoryBytes: 8 << 20 });
     const config = Buffer.from(await guest.dev.readConfig());
     const segments = config.readUInt32LE(VIRTIO_BLK_CONFIG_SEG_MAX);
@@ -101,9 +101,9 @@ describe.each(MODES)("$run, $ring ring", (mode) => {
   });
 });
 
-test("write zeroes over more than one piece of the file's zeroes", async () => {
+test.each(["inline", "uring"] as const)("write zeroes over more than one piece, %s", async (io) => {
   const file = makeFile(pattern(2 << 20));
-  await using disk = await openBlk({ file });
+  await using disk = await openBlk({ file, io });
   await disk.drive.writeZeroes(512, (2 << 20) - 1024);
   const bytes = readFileSync(file);
   expect(bytes.subarray(512, -512).every((byte) => byte === 0)).toBe(true);

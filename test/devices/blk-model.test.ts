@@ -7,7 +7,7 @@ import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { pattern } from "../helpers/blk-raw.js";
 import { type OpenBlk, openBlk } from "../helpers/devices.js";
-import { MODES } from "../helpers/raw-guest.js";
+import { IO_MODES } from "../helpers/raw-guest.js";
 import { tempFiles } from "../helpers/temp-file.js";
 
 const SEED = Number(process.env.FC_SEED ?? Date.now() % 0x8000_0000);
@@ -65,12 +65,12 @@ async function apply({ drive }: OpenBlk, model: Buffer, lane: number, now: Step)
   }
 }
 
-describe.each(MODES)("$run, $ring ring", (mode) => {
+describe.each(IO_MODES)("$run, $ring ring, io $io", ({ io, ...mode }) => {
   const file = makeFile(LANES_MAX * LANE_BYTES);
   const model = Buffer.alloc(LANES_MAX * LANE_BYTES);
   let disk: OpenBlk;
   beforeAll(async () => {
-    disk = await openBlk({ file, queues: 2, queueSize: 16 }, mode);
+    disk = await openBlk({ file, queues: 2, queueSize: 16, io }, mode);
   });
   afterAll(() => disk[Symbol.asyncDispose]());
 

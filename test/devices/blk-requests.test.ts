@@ -13,15 +13,19 @@ import {
   VIRTIO_BLK_T_OUT,
 } from "#dist/spec/virtio-blk.js";
 import { blkHeader, blkPieces, blkRequest, pattern } from "../helpers/blk-raw.js";
-import { type GuestRing, MODES, RawGuest } from "../helpers/raw-guest.js";
+import { type GuestRing, IO_MODES, MODES, RawGuest } from "../helpers/raw-guest.js";
+import { tempFiles } from "../helpers/temp-file.js";
 
+const makeFile = tempFiles();
 const SECTORS = 64;
 
-describe.each(MODES)("a disk of 64 sectors in memory: $run, $ring ring", (mode) => {
+describe.each(IO_MODES)("a disk of 64 sectors: $run, $ring ring, io $io", ({ io, ...mode }) => {
   let guest: RawGuest;
   let ring: GuestRing;
   beforeAll(async () => {
-    guest = await RawGuest.open(blk({ memoryBytes: SECTORS * 512, id: "serial 0815" }), mode);
+    const bytes = SECTORS * 512;
+    const source = io === "uring" ? { file: makeFile(bytes), io } : { memoryBytes: bytes };
+    guest = await RawGuest.open(blk({ ...source, id: "serial 0815" }), mode);
     ring = guest.ring;
   });
   afterAll(() => guest[Symbol.asyncDispose]());

@@ -20,17 +20,21 @@ import {
   pattern,
   type RawSegment,
 } from "../helpers/blk-raw.js";
-import { type GuestRing, MODES, RawGuest } from "../helpers/raw-guest.js";
+import { type GuestRing, IO_MODES, RawGuest } from "../helpers/raw-guest.js";
+import { tempFiles } from "../helpers/temp-file.js";
 
+const makeFile = tempFiles();
 const SECTORS = 4096;
 const MAX_SECTORS = 2048; // of one write-zeroes segment, see the configuration space
 const FULL = Buffer.from(pattern(512, 4));
 
-describe.each(MODES)("segments: $run, $ring ring", (mode) => {
+describe.each(IO_MODES)("segments: $run, $ring ring, io $io", ({ io, ...mode }) => {
   let guest: RawGuest;
   let ring: GuestRing;
   beforeAll(async () => {
-    guest = await RawGuest.open(blk({ memoryBytes: SECTORS * 512 }), mode);
+    const bytes = SECTORS * 512;
+    const source = io === "uring" ? { file: makeFile(bytes), io } : { memoryBytes: bytes };
+    guest = await RawGuest.open(blk(source), mode);
     ring = guest.ring;
   });
   afterAll(() => guest[Symbol.asyncDispose]());

@@ -2,9 +2,13 @@
 
 import { describe, expect, test } from "vitest";
 import type { ProbeOptions } from "#dist/driver/probe.js";
-import { Kernel } from "#dist/index.js";
+import { Kernel, type VhostError } from "#dist/index.js";
 import type { OpenOptions } from "#dist/loopback.js";
-import { VIRTIO_F_EVENT_IDX, VIRTIO_F_INDIRECT_DESC } from "#dist/spec/virtio-config.js";
+import {
+  VIRTIO_F_EVENT_IDX,
+  VIRTIO_F_IN_ORDER,
+  VIRTIO_F_INDIRECT_DESC,
+} from "#dist/spec/virtio-config.js";
 import { pattern } from "../helpers/blk-raw.js";
 import { custom, pump, rejected } from "../helpers/devices.js";
 import { MODES } from "../helpers/raw-guest.js";
@@ -152,6 +156,62 @@ describe("a driver that can't come up keeps nothing", () => {
     }
   });
 });
+
+describe.each(MODES)("a device that answers later, $run, $ring ring", (mode) => {
+  test("in another order: each request gets its own answer", async () => {
+    await using late = await open("later", { queues: 2 }, mode, { queueSize: 16 });
+    const order: number[] = [];
+    const requests = Array.from({ length: 100 }, async (_, i) => {
+      const back = text(await late.driver.request(i % 2, bytes(`request ${i}`), 32));
+      order.push(i);
+      return back;
+    });
+    const wanted = requests.map((_, i) => `request ${i}`);
+    expect(await late.run(Promise.all(requests))).toEqual(wanted);
+    expect(order).not.toEqual(order.toSorted((a, b) => a - b));
+  });
+
+  test("IN_ORDER is not on offer", async () => {
+    await using late = await open("later", {}, mode);
+    expect(late.device.dev.offeredFeatures & (1n << BigInt(VIRTIO_F_IN_ORDER))).toBe(0n);
+  });
+
+  test("what it holds when its queue is reset is dropped, the other queue goes on", async () => {
+    await using late = await open("later", { queues: 2, ms: 60_000, many: 3 }, mode);
+    const dropped = rejected("ECANCELED", late.driver.request(0, bytes("a"), 8));
+    const kept = late.driver.request(1, bytes("b"), 8);
+    await late.run(new Promise(setImmediate)); // both are in the rings now
+    await late.run(late.driver.resetQueue(0));
+    await dropped;
+    const others = [late.driver.request(1, bytes("c"), 8), late.driver.request(0, bytes("d"), 8)];
+    const answers = await late.run(Promise.all([kept, ...others]));
+    expect(answers.map(text)).toEqual(["b", "c", "d"]);
+  });
+
+  test("what it holds when the device is closed is dropped", async () => {
+    await using late = await open("later", { ms: 60_000 }, mode);
+    const dropped = rejected("ENODEV", late.driver.request(0, bytes("a"), 8));
+    await late.run(new Promise((resolve) => setTimeout(resolve, 20)));
+    await late.device.close();
+    await dropped;
+  });
+});
+
+test.each([
+  ["HELD without hold", /hold\(\) and HELD/],
+  ["hold without HELD", /hold\(\) and HELD/],
+  ["no number", /a whole number/],
+  ["answered twice", /answered once/],
+  ["flush in drain", /flush\(\)/],
+])(
+  "a device that holds chains wrongly ends its worker, which says why: %s",
+  async (mistake, why) => {
+    await using device = await open("misholds", { mistake });
+    const death = new Promise<VhostError>((resolve) => device.device.onDeath(resolve));
+    await rejected("ENODEV", device.driver.request(0, bytes("a"), 8));
+    expect((await death).message).toMatch(why);
+  },
+);
 
 describe("what createDevice returns is looked at when the device is opened", () => {
   const odd: [string, Record<string, unknown>, RegExp][] = [

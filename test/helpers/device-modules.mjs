@@ -2,6 +2,7 @@
 // `options.how` names the device.
 import { BlkDevice } from "#dist/devices/blk-device.js";
 import { MemoryBackend } from "#dist/devices/blk-memory.js";
+import { HELD } from "#dist/vhost/virtqueue.js";
 
 const plain = (queueCount = 1) => ({
   deviceId: 42,
@@ -152,12 +153,72 @@ function tires({ after }) {
   return { ...plain(), handleKick: (vq) => vq.drain(serve) };
 }
 
+/** Echoes later, the youngest first: after `ms`, or when it has so `many`. */
+function later({ ms = 5, many = 8, queues = 1 }) {
+  let held = [];
+  let due = Number.POSITIVE_INFINITY;
+  function answer() {
+    for (const { vq, chain } of held.reverse()) {
+      const bytes = new Uint8Array(chain.readable.bytes);
+      chain.readable.read(0, bytes);
+      vq.answer(chain, chain.writable.write(0, bytes));
+    }
+    for (const vq of new Set(held.map(({ vq }) => vq))) vq.flush();
+    held = [];
+    due = Number.POSITIVE_INFINITY;
+  }
+  return {
+    ...plain(queues),
+    answersLater: true,
+    handleKick: (vq) =>
+      vq.drain((chain) => {
+        held.push({ vq, chain: vq.hold(chain) });
+        due = performance.now() + ms;
+        return HELD;
+      }),
+    poll() {
+      if (held.length < many && performance.now() < due) return false;
+      answer();
+      return true;
+    },
+    sleepMsMax: () => (held.length < many ? Math.max(0, due - performance.now()) : 0),
+    async settle(how, index) {
+      if (how === "finish") answer();
+      held = held.filter(({ vq }) => index !== undefined && vq.index !== index);
+      if (held.length === 0) due = Number.POSITIVE_INFINITY;
+    },
+  };
+}
+
+/** Misuses chains that it holds, one `mistake` at a time. */
+const misholds = ({ mistake }) => ({
+  ...plain(),
+  answersLater: true,
+  handleKick: (vq) =>
+    vq.drain((chain) => {
+      if (mistake === "HELD without hold") return HELD;
+      const held = vq.hold(chain);
+      if (mistake === "hold without HELD") return 0;
+      vq.answer(held, mistake === "no number" ? Number.NaN : 0);
+      if (mistake === "answered twice") vq.answer(held, 0);
+      if (mistake === "flush in drain") vq.flush();
+      return HELD;
+    }),
+  settle: async () => {},
+});
+
+/** Answers a kick by a promise, which nobody waits for. */
+const kicksAsync = () => ({ ...plain(), handleKick: async () => {} });
+
 /** Says what the test says: no device, or one with something wrong. */
 const odd = ({ fields, isNone = false }) => (isNone ? null : { ...plain(), ...fields });
 
 const devices = {
   echo,
   odd,
+  later,
+  misholds,
+  kicksAsync,
   scribbles,
   belies,
   tires,

@@ -3,6 +3,7 @@ import type { Cgroup } from "#dist/kernel/cgroup.js";
 import type { Cred } from "#dist/kernel/cred.js";
 import type { Kernel } from "#dist/kernel/kernel.js";
 import type { Mm } from "#dist/kernel/mm.js";
+import type { Task } from "#dist/kernel/task.js";
 import type { Errno } from "#dist/spec/errno.js";
 import { VhostError } from "#dist/spec/errno.js";
 
@@ -23,6 +24,7 @@ export function counted(kernel: Kernel, seen: Seen) {
   return {
     nproc: Array.from(seen.uids, (uid) => [uid, kernel.ucounts.nproc(uid)]),
     pids: Array.from(seen.cgroups, (group) => [group.path, group.pidsCurrent]),
+    memory: Array.from(seen.cgroups, (group) => [group.path, group.memoryCurrent]),
     users: Array.from(seen.mms, (mm) => mm.users),
   };
 }
@@ -40,8 +42,20 @@ export function recounted(kernel: Kernel, seen: Seen): ReturnType<typeof counted
       group.path,
       group.parent === null ? 0 : count(({ cgroup }) => isWithin(cgroup, group)),
     ]),
+    memory: Array.from(seen.cgroups, (group) => [
+      group.path,
+      group.parent === null ? 0 : bytesIn(group, tasks),
+    ]),
     users: Array.from(seen.mms, (mm) => count((task) => task.mm === mm)),
   };
+}
+
+/** Of all address spaces that somebody uses and that were made in the group or below. */
+function bytesIn(group: Cgroup, tasks: readonly Task[]): number {
+  const mms = new Set(tasks.flatMap(({ mm }) => (mm === null ? [] : [mm])));
+  return [...mms]
+    .filter(({ cgroup }) => isWithin(cgroup, group))
+    .reduce((sum, { memory }) => sum + memory.buffer.byteLength, 0);
 }
 
 /** Whether a task of `user` is one of the machine's user `uid`, or of one whom that made. */

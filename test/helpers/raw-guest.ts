@@ -27,6 +27,12 @@ export const MODES: readonly Mode[] = [
   { run: "inline", ring: "ts" },
 ];
 
+/** The modes of a disk: by the worker itself, and by io workers. */
+export const IO_MODES = MODES.flatMap((mode) => [
+  { ...mode, io: "inline" as const },
+  { ...mode, io: "uring" as const },
+]);
+
 /** The modes with a real worker. */
 export const THREADS = MODES.filter(({ run }) => run === "thread");
 

@@ -1,10 +1,11 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { type Cgroup, cgroupAttachTask } from "#dist/kernel/cgroup.js";
+import { accountCpu, type Cgroup, cgroupAttachTask } from "#dist/kernel/cgroup.js";
 import { commitCreds, setresuid } from "#dist/kernel/cred.js";
 import { beginNewExec } from "#dist/kernel/exec.js";
 import { doWait, kernelWait4 } from "#dist/kernel/exit.js";
 import { copyProcess } from "#dist/kernel/fork.js";
+import { isHalted } from "#dist/kernel/halt.js";
 import { Kernel } from "#dist/kernel/kernel.js";
 import { createIoThread, kernelThread } from "#dist/kernel/kthread.js";
 import type { Mm } from "#dist/kernel/mm.js";
@@ -14,9 +15,11 @@ import { doPrlimit } from "#dist/kernel/rlimit.js";
 import { sendSignal } from "#dist/kernel/send-signal.js";
 import type { Task } from "#dist/kernel/task.js";
 import { vhostKthreadCreate } from "#dist/kernel/vhost-kthread.js";
-import { vhostTaskCreate } from "#dist/kernel/vhost-task.js";
+import { vhostTaskCreate, vhostTaskStart } from "#dist/kernel/vhost-task.js";
+import { TASK_FLAG_FROZEN, TASK_FLAG_STOPPED, WORD_FLAGS } from "#dist/kernel/wait.js";
 import { VhostError } from "#dist/spec/errno.js";
 import {
+  __TASK_STOPPED,
   __WALL,
   __WCLONE,
   CLONE_NEWPID,
@@ -25,6 +28,9 @@ import {
   CLONE_VM,
   SIGCHLD,
   SIGKILL,
+  TASK_INTERRUPTIBLE,
+  TASK_NEW,
+  TASK_RUNNING,
 } from "#dist/spec/sched.js";
 import { SIGNALS } from "#dist/spec/signal.js";
 import { counted, recounted, type User } from "../helpers/kernel-counts.js";
@@ -59,6 +65,8 @@ const operations: Record<string, (kernel: Kernel, task: Task, y: number) => unkn
   into: (kernel, task, y) =>
     copyProcess(kernel, task, { flags: CLONE_VM, cgroup: kernel.cgroup(pick(PATHS, y)) }),
   worker: (kernel, task) => vhostTaskCreate(kernel, task, { name: "w", run: "inline" }),
+  started: (kernel, task) =>
+    vhostTaskStart(vhostTaskCreate(kernel, task, { name: "w", run: "inline" })),
   ioThread: (kernel, task) => createIoThread(kernel, task, {}),
   kthread: (kernel, _, y) =>
     kernelThread(kernel, kernel.kthreadd, { flags: 0, exitSignal: y % 2 ? SIGCHLD : 0 }),
@@ -77,6 +85,20 @@ const operations: Record<string, (kernel: Kernel, task: Task, y: number) => unkn
   pidsMax: (kernel, _, y) => {
     kernel.cgroup(pick(PATHS, y)).pidsMax = pick([0, 3, 6, Number.POSITIVE_INFINITY], y >> 3);
   },
+  memoryMax: (kernel, _, y) => {
+    const pages = pick([0, 2, 5, Number.POSITIVE_INFINITY], y >> 3);
+    kernel.cgroup(pick(PATHS, y)).memoryMax = pages * 65536;
+  },
+  cpuMax: (kernel, _, y) => {
+    const quotaUs = pick([1000, 5000, Number.POSITIVE_INFINITY], y >> 3);
+    kernel.cgroup(pick(PATHS, y)).cpuMax = { quotaUs, periodUs: 1_000_000 };
+  },
+  run: (_, task, y) => {
+    accountCpu(task, y);
+    for (let at: Cgroup | null = task.cgroup; at !== null; at = at.parent) {
+      ran.set(at, (ran.get(at) ?? 0) + y);
+    }
+  },
   setuid: (kernel, task, y) => commitCreds(kernel, task, { ...task.cred, uid: pick(UIDS, y) }),
   setresuid: (kernel, task, y) => setresuid(kernel, task, { uid: pick(UIDS, y) }),
   exec: (kernel, task) => {
@@ -89,7 +111,11 @@ const operations: Record<string, (kernel: Kernel, task: Task, y: number) => unkn
   },
   unshare: (kernel, task, y) => unshare(kernel, task, pick([CLONE_NEWUTS, CLONE_NEWPID], y)),
   move: (kernel, task, y) => cgroupAttachTask(kernel.cgroup(pick(PATHS, y)), task),
+  moveTo: (kernel, task, y) => kernel.moveToCgroup(task.pid, pick(PATHS, y)),
 };
+
+/** Microseconds that tasks were made to run in a group and below. */
+const ran = new WeakMap<Cgroup, number>();
 
 const step = fc.record({
   name: fc.constantFrom(...Object.keys(operations)),
@@ -121,6 +147,8 @@ test.each(EPOCHS)("%s: counters equal a recount, always; in the end all is given
         expect(counted(kernel, seen)).toEqual(recounted(kernel, seen));
         expect(kernel.tasks().length).toBeLessThanOrEqual(24);
         for (const task of kernel.tasks()) checkTies(kernel, task);
+        for (const task of kernel.tasks()) checkHalt(task);
+        for (const group of cgroups) expect(group.cpuUsageUs).toBe(ran.get(group) ?? 0);
       };
       for (const { name, x, y } of steps) {
         const task = pick(kernel.tasks(), x);
@@ -146,6 +174,16 @@ test.each(EPOCHS)("%s: counters equal a recount, always; in the end all is given
     { numRuns: 300 },
   );
 });
+
+/** What a task's thread is told is what the rules say of it; without one, its state shows it. */
+function checkHalt(task: Task): void {
+  if (task.exitState !== 0) return;
+  const flags = new Int32Array(task.words)[WORD_FLAGS] ?? 0;
+  expect((flags & (TASK_FLAG_STOPPED | TASK_FLAG_FROZEN)) !== 0).toBe(isHalted(task));
+  if (task.state === TASK_NEW) return;
+  const halted = flags & TASK_FLAG_STOPPED ? __TASK_STOPPED : TASK_INTERRUPTIBLE;
+  expect(task.state).toBe(isHalted(task) ? halted : TASK_RUNNING);
+}
 
 /** Table, parents and thread groups tell the same story. */
 function checkTies(kernel: Kernel, task: Task): void {

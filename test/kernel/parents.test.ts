@@ -1,6 +1,7 @@
 // What a parent hears of its children's ends, how it waits for them, and who inherits them.
 
 import { describe, expect, test } from "vitest";
+import { beginNewExec } from "#dist/kernel/exec.js";
 import { doWait } from "#dist/kernel/exit.js";
 import { copyProcess } from "#dist/kernel/fork.js";
 import { Kernel } from "#dist/kernel/kernel.js";
@@ -56,6 +57,15 @@ describe("a child's end", () => {
     expect(heard).toHaveLength(1);
     kernel.kill(fork().pid, SIGKILL);
     expect(heard).toHaveLength(2);
+  });
+
+  test("is told by SIGCHLD after a new program, whatever was asked for", () => {
+    const { kernel, parent, fork } = boot();
+    const heard = listen(parent, SIGCHLD, SIGUSR1);
+    const child = fork(parent, SIGUSR1);
+    beginNewExec(kernel, child, { comm: "new", memoryBytes: 65536 });
+    kernel.exitTask(child, 0);
+    expect(heard).toEqual([[parent.pid, SIGCHLD]]);
   });
 
   test("a thread's end is not told", () => {

@@ -1,8 +1,10 @@
 import { describe, expect, test } from "vitest";
-import { cgroupAttachTask } from "#dist/kernel/cgroup.js";
+import { accountCpu, cgroupAttachTask } from "#dist/kernel/cgroup.js";
 import { Kernel } from "#dist/kernel/kernel.js";
 import { createIoThread } from "#dist/kernel/kthread.js";
+import type { PsRow } from "#dist/kernel/ps.js";
 import type { SpawnOptions } from "#dist/kernel/spawn.js";
+import type { Task } from "#dist/kernel/task.js";
 import { vhostTaskCreate } from "#dist/kernel/vhost-task.js";
 import { refused } from "../helpers/kernel-counts.js";
 
@@ -120,8 +122,7 @@ test("ps: processes in tree order, workers among them, threads not", () => {
   kernel.spawn({ comm: "vmm-b", uid: 1001, rlimits: { NPROC: 4 }, memoryBytes });
   createIoThread(kernel, a, { name: "iou-wrk-3" });
   vhostTaskCreate(kernel, a, { name: `vhost-${a.pid}`, run: "inline" });
-  const line = ({ depth, ppid, pid, comm }: ReturnType<Kernel["ps"]>[number]) =>
-    `${"  ".repeat(depth)}${comm} ${pid} ${ppid}`;
+  const line = ({ depth, ppid, pid, comm }: PsRow) => `${"  ".repeat(depth)}${comm} ${pid} ${ppid}`;
   expect(kernel.ps().map(line)).toEqual([
     "init 1 0",
     "  vmm-a 3 1",
@@ -139,8 +140,20 @@ test("ps: processes in tree order, workers among them, threads not", () => {
     flagNames: ["PF_FORKNOEXEC", "PF_USER_WORKER"],
     uid: 1000,
     cgroup: "/t/a",
-    cpuTimeUs: 0,
     state: "R",
+    cpuTimeUs: 0,
     nprocLimit: 16384,
   });
+  accountCpu(a, 3000);
+  accountCpu(kernel.task(5) as Task, 500);
+  const timed = (row: PsRow) => `${line(row)} ${row.tgid} ${row.cpuTimeUs}`;
+  expect(kernel.ps().map(timed)[1]).toBe("  vmm-a 3 1 3 3500");
+  expect(kernel.ps({ threads: true }).map(timed)).toEqual([
+    "init 1 0 1 0",
+    "  vmm-a 3 1 3 3000",
+    "    iou-wrk-3 5 1 3 500",
+    "    vhost-3 6 3 6 0",
+    "  vmm-b 4 1 4 0",
+    "kthreadd 2 0 2 0",
+  ]);
 });

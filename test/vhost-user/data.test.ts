@@ -26,9 +26,11 @@ async function open(front: FrontEnd, index = 0, num = 64, slots = 8, bytes = 409
 }
 
 describeVhostUser("vhost-user data", () => {
-  test("a file: what is written arrives there, and is read back by the next", async () => {
+  const ways = ["inline", "uring"] as const;
+
+  test.each(ways)("a file, io %s: what is written arrives, and is read by the next", async (io) => {
     const path = makeFile(BYTES);
-    await using served = await Served.start({ device: device({ file: path }) });
+    await using served = await Served.start({ device: device({ file: path, io }) });
     const expected = Buffer.alloc(BYTES);
     {
       using front = await served.ready();
@@ -91,9 +93,9 @@ describeVhostUser("vhost-user data", () => {
     expect(await drive.read(0, 4096)).toEqual(new Uint8Array(4096).fill(0xaa));
   });
 
-  test("each kind of request, and what a disk refuses", async () => {
+  test.each(ways)("each kind of request, and what a disk refuses, io %s", async (io) => {
     const content = pattern(BYTES);
-    await using served = await Served.start({ device: device({ file: makeFile(content) }) });
+    await using served = await Served.start({ device: device({ file: makeFile(content), io }) });
     using front = await served.ready();
     const drive = await open(front);
     const answer = async (type: number, sector = 0, data?: Uint8Array, length = 0) =>

@@ -2,6 +2,7 @@
 // "Migration".
 import { describe, expect, test } from "vitest";
 import { type FrontEnd, type FrontQueue, makeMemfd, u64s } from "#dist/bench/front-end.js";
+import { blk } from "#dist/index.js";
 import { signalEventfd } from "#dist/linux/eventfd.js";
 import { mapFile } from "#dist/linux/mapping.js";
 import { featureMask } from "#dist/spec/features.js";
@@ -9,8 +10,11 @@ import { VHOST_F_LOG_ALL, VHOST_USER_F_PROTOCOL_FEATURES } from "#dist/spec/vhos
 import { VIRTIO_BLK_T_IN, VIRTIO_BLK_T_OUT } from "#dist/spec/virtio-blk.js";
 import { VIRTIO_F_RING_PACKED } from "#dist/spec/virtio-config.js";
 import { blkHeader } from "../helpers/blk-raw.js";
+import { tempFiles } from "../helpers/temp-file.js";
 import { describeVhostUser, eventually, Served } from "../helpers/vhost-user.js";
 import { FrontDisk } from "../helpers/vhost-user-disk.js";
+
+const makeFile = tempFiles();
 
 const PAGE = 4096;
 const BIT30 = featureMask(VHOST_USER_F_PROTOCOL_FEATURES);
@@ -127,11 +131,15 @@ async function logged(served: Served, wish: Wish = {}): Promise<Logged> {
 
 describeVhostUser("vhost-user: the dirty log", () => {
   describe.each([
-    ["split", 0n],
-    ["packed", PACKED],
-  ])("%s", (_name, optIn) => {
-    test("has the pages of what was read into, and no others", async () => {
-      await using served = await Served.start();
+    ["split", 0n, "inline"],
+    ["packed", PACKED, "inline"],
+    ["split", 0n, "uring"],
+    ["packed", PACKED, "uring"],
+  ] as const)("%s", (_name, optIn, io) => {
+    const disk = () => blk({ file: makeFile(1 << 20), io });
+
+    test(`has the pages of what was read into, and no others, io ${io}`, async () => {
+      await using served = await Served.start({ device: disk() });
       const { front, log, queue } = await logged(served, { optIn });
       const spread = new Spread(front, queue, 3 * PAGE);
       log.take();
@@ -146,8 +154,8 @@ describeVhostUser("vhost-user: the dirty log", () => {
       front.close();
     });
 
-    test("has the ring's pages, too, where that is asked for", async () => {
-      await using served = await Served.start();
+    test(`has the ring's pages, too, where that is asked for, io ${io}`, async () => {
+      await using served = await Served.start({ device: disk() });
       const { front, log, queue } = await logged(served, { optIn, ring: true });
       const { desc, device } = queue.areas;
       const spread = new Spread(front, queue, 512);

@@ -126,10 +126,12 @@ test.each(EPOCHS)("%s: the owner is killed while another process has the disk op
     else await rejected("ENODEV", drive.read(0, 512));
     if (serves) expect(disk.dev.worker.death).toBeUndefined();
     expect(mm?.users).toBeGreaterThan(0);
+    await using other = kernel.spawn();
+    for (const task of [holder, other.task]) refused("EBUSY", () => disk.dev.setOwner(task));
     kernel.model.kill(holder.pid, SIGKILL); // the last close
     await died;
     await disk.close();
-    expect(kernel.model.tasks()).toHaveLength(2);
+    expect(kernel.model.tasks()).toEqual([kernel.model.init, kernel.model.kthreadd, other.task]);
     expect(mm?.users).toBe(0);
   }
 });
@@ -165,6 +167,17 @@ describe("further workers", () => {
     expect(await two.exited).toEqual({ code: 0, stopped: true });
     expect([group.pidsCurrent, vmm.task.mm?.users]).toEqual([1, 1]);
     expect(() => disk.dev.worker.newWorker()).toThrow(/ENODEV/);
+    await vmm.exit();
+  });
+
+  test.each(EPOCHS)("%s: one whose thread breaks is gone, the device goes on", async (epoch) => {
+    const { kernel, vmm, group } = boot(epoch);
+    await using disk = await vmm.open(blk(DISK));
+    const further = disk.dev.worker.newWorker();
+    await further.task.thread?.terminate(new Error("broke"));
+    await until(() => group.pidsCurrent === 2);
+    expect([kernel.model.ucounts.nproc(1000), vmm.task.mm?.users]).toEqual([2, 3]);
+    expect(await (await disk.driver()).read(0, 512)).toEqual(new Uint8Array(512));
     await vmm.exit();
   });
 

@@ -15,7 +15,7 @@ export function run({ main }: Scene): Seen {
   const run = main.ioctl(fd, "VHOST_VSOCK_SET_RUNNING", 1);
   const worker =
     main.processes().find((pid) => main.stat(pid).comm === `vhost-${main.tid}`) ?? main.tid;
-  const usage = () => Number(main.read(`${GROUP}/cpu.stat`).split(" ")[1]);
+  const usage = () => Number(/usage_usec (\d+)/.exec(main.read(`${GROUP}/cpu.stat`))?.[1]);
   const before = [usage(), main.processCpuTimeUs(), main.stat(worker).cpuTimeUs] as const;
   let used = 0;
   for (let sent = 0; sent < PACKETS; sent += BURST) {

@@ -10,6 +10,7 @@ import {
   setresuid,
 } from "#dist/kernel/cred.js";
 import { unshare } from "#dist/kernel/nsproxy.js";
+import { setChildSubreaper } from "#dist/kernel/reparent.js";
 import { doPrlimit, type Resource, type Rlimit } from "#dist/kernel/rlimit.js";
 import { schedSetaffinity, schedSetscheduler, setUserNice } from "#dist/kernel/sched.js";
 import { seccompSetModeFilter } from "#dist/kernel/seccomp.js";
@@ -24,21 +25,40 @@ export type CloneFlag = Extract<keyof typeof sched, `CLONE_${string}`>;
 /** Linux's numbers, to be found by name. */
 const NUMBERS = { ...sched };
 
+/** Flags that change nothing that can be seen here. */
+const UNSEEN = [
+  "CLONE_VFORK",
+  "CLONE_SETTLS",
+  "CLONE_CHILD_SETTID",
+  "CLONE_CHILD_CLEARTID",
+] as const;
+
+/** A flag of clone(2) by name. */
+export type AnyCloneFlag = CloneFlag | (typeof UNSEEN)[number] | "CLONE_CLEAR_SIGHAND";
+
+const isUnseen = (flag: AnyCloneFlag): flag is Exclude<AnyCloneFlag, CloneFlag> =>
+  flag === "CLONE_CLEAR_SIGHAND" || (UNSEEN as readonly string[]).includes(flag);
+
 /** Flags by name as one number. Throws ScriptError: no such flag. */
-export function bits(flags: readonly CloneFlag[]): number {
+export function bits(flags: readonly AnyCloneFlag[]): number {
   return flags.reduce((all, flag) => {
+    if (isUnseen(flag)) return all;
     const bit: unknown = NUMBERS[flag];
     if (typeof bit === "number" && flag.startsWith("CLONE_")) return (all | bit) >>> 0;
     throw new ScriptError(`${flag} is no CLONE_ flag that the machine has`);
   }, 0);
 }
 
+/** A scheduling policy by name. */
+export type Policy = Extract<keyof typeof sched, `SCHED_${string}`>;
+
 const CAP_SETPCAP = 8;
 
 /** What prctl(2) takes a number for. */
 export type PrctlNumber =
   | ("PR_SET_NO_NEW_PRIVS" | "PR_SET_KEEPCAPS" | "PR_SET_TIMERSLACK")
-  | ("PR_CAPBSET_DROP" | "PR_CAP_AMBIENT_RAISE" | "PR_SET_DUMPABLE");
+  | ("PR_CAPBSET_DROP" | "PR_CAP_AMBIENT_RAISE" | "PR_SET_DUMPABLE")
+  | "PR_SET_CHILD_SUBREAPER";
 
 const PRCTL: Record<PrctlNumber, (proc: Attributes, value: number) => void> = {
   PR_SET_NO_NEW_PRIVS: ({ task }, value) => {
@@ -63,6 +83,7 @@ const PRCTL: Record<PrctlNumber, (proc: Attributes, value: number) => void> = {
     if (!capPermitted.has(value) || !capInheritable.has(value)) throw new SyscallError("EPERM");
     proc.commit({ capAmbient: new Set([...capAmbient, value]) });
   },
+  PR_SET_CHILD_SUBREAPER: ({ task }, value) => setChildSubreaper(task, value !== 0),
   PR_SET_DUMPABLE: (_, value) => {
     if (value !== 0 && value !== 1) throw new SyscallError("EINVAL");
   },
@@ -158,7 +179,7 @@ export abstract class Attributes extends Views {
 
   schedSetscheduler(
     tid: number,
-    policy: "SCHED_NORMAL" | "SCHED_BATCH" | "SCHED_FIFO" | "SCHED_RR" | "SCHED_DEADLINE",
+    policy: Policy,
     options: { rtPriority?: number; resetOnFork?: boolean } = {},
   ): string {
     if (!/^SCHED_/.test(policy) || !Object.hasOwn(NUMBERS, policy)) {
@@ -169,7 +190,12 @@ export abstract class Attributes extends Views {
   }
 
   schedSetaffinity(tid: number, cpus: readonly number[]): string {
-    return this.try(() => schedSetaffinity(this.task, this.target(tid), cpus));
+    return this.try(() => {
+      const task = this.target(tid);
+      const allowed = this.machine.cgroups.cpusOf(task.cgroup);
+      const within = cpus.filter((cpu) => allowed.includes(cpu));
+      schedSetaffinity(this.task, task, within);
+    });
   }
 
   /** Throws ESRCH. */
@@ -200,6 +226,17 @@ export abstract class Attributes extends Views {
         throw new SyscallError("EINVAL");
       }
       this.kernel.threadsMax = value;
+    });
+  }
+
+  /** kernel.pid_max: 301 and up. */
+  setPidMax(value: number): string {
+    return this.try(() => {
+      if (this.task.cred.euid !== 0) throw new SyscallError("EACCES");
+      if (!(value > sched.RESERVED_PIDS && value <= sched.PID_MAX_LIMIT)) {
+        throw new SyscallError("EINVAL");
+      }
+      this.kernel.pidMax = value;
     });
   }
 

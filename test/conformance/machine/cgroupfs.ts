@@ -2,11 +2,13 @@
 
 import { type Cgroup, cgroupAttachTask } from "#dist/kernel/cgroup.js";
 import type { Kernel } from "#dist/kernel/kernel.js";
+import { ONLINE_CPUS } from "#dist/kernel/sched.js";
 import { getSignal, isHalted, sendSignal } from "#dist/kernel/send-signal.js";
 import type { Task } from "#dist/kernel/task.js";
 import { PF_KTHREAD, PF_NO_SETAFFINITY, PID_MAX_LIMIT } from "#dist/spec/sched.js";
 import { SIGNALS } from "#dist/spec/signal.js";
 import { SyscallError } from "./errors.js";
+import { cpuList } from "./procfs.js";
 
 /** Where it is mounted. */
 export const CGROUP_MOUNT = "/sys/fs/cgroup";
@@ -23,6 +25,10 @@ export class CgroupFs {
   readonly #below = new Map<string, Set<string>>([["/", new Set(CONTROLLERS)]]);
   /** Groups of cgroup.type threaded. */
   readonly #threaded = new Set<string>();
+  /** CPU time that groups had used when their limit was set. */
+  readonly #usedBefore = new WeakMap<Cgroup, number>();
+  /** cpuset.cpus, where it is not empty. */
+  readonly #cpus = new Map<string, readonly number[]>();
   /** Groups that were asked to be frozen, each by itself. */
   readonly #asked = new Set<string>();
   /** Most tasks that were in each at once, as far as was seen. */
@@ -84,8 +90,18 @@ export class CgroupFs {
       case "cgroup.subtree_control":
         this.#control(group, text);
         break;
+      case "cpuset.cpus":
+        this.#cpus.set(group.path, cpuNumbers(text));
+        for (const task of this.#tasksIn(group, true)) task.sched.cpus = this.cpusOf(task.cgroup);
+        break;
+      case "cpu.max":
+        this.#setCpuMax(group, text);
+        break;
+      case "memory.max":
+        group.memoryMax = /^(max|\d+)\s*$/.test(text) ? maxOf(text) : fail("EINVAL");
+        break;
       case "pids.max":
-        group.pidsMax = limit(text);
+        group.pidsMax = pidsLimit(text);
         break;
       default:
         fail(this.#lines(group)[file] ? "EINVAL" : "ENOENT");
@@ -115,10 +131,15 @@ export class CgroupFs {
       "cgroup.freeze": () => `${Number(this.#asked.has(group.path))}`,
       "pids.current": () => `${group.pidsCurrent}`,
       "pids.peak": () => `${this.#peak(group)}`,
-      "pids.max": () => (Number.isFinite(group.pidsMax) ? `${group.pidsMax}` : "max"),
+      "pids.max": () => maxText(group.pidsMax),
       "pids.events": () => `max ${group.pidsEvents.all}`,
       "pids.events.local": () => `max ${group.pidsEvents.local}`,
-      "cpu.stat": () => `usage_usec ${group.cpuUsageUs}`,
+      "cpuset.cpus": () => cpuList(this.#cpus.get(group.path) ?? []),
+      "cpuset.cpus.effective": () => cpuList(this.cpusOf(group)),
+      "cpu.stat": () => this.#cpuStat(group),
+      "cpu.max": () => `${maxText(group.cpuMax.quotaUs)} ${group.cpuMax.periodUs}`,
+      "memory.current": () => `${group.memoryCurrent}`,
+      "memory.max": () => maxText(group.memoryMax),
     };
   }
 
@@ -126,9 +147,11 @@ export class CgroupFs {
     const at = path.lastIndexOf("/");
     const folder = path.slice(0, at) || "/";
     const file = path.slice(at + 1);
-    const hasPids = folder !== "/" && this.#below.get(parentOf(folder))?.has("pids") === true;
+    const controller = file.slice(0, file.indexOf("."));
+    const isControlled = CONTROLLERS.includes(controller) && file !== "cpu.stat";
+    const hasIt = folder !== "/" && this.#below.get(parentOf(folder))?.has(controller) === true;
     if (folder === "/" && ROOT_LACKS.includes(file)) fail("ENOENT");
-    if (file.startsWith("pids.") && !hasPids) fail("ENOENT");
+    if (isControlled && !hasIt) fail("ENOENT");
     return [this.group(folder), file];
   }
 
@@ -146,8 +169,12 @@ export class CgroupFs {
     // Processes live in leaves.
     if (!holdsTasks && !this.#threaded.has(group.path) && this.#controls(group).size > 0)
       fail("EBUSY");
+    const isOtherSet = this.cpusOf(group).join() !== this.cpusOf(task.cgroup).join();
     cgroupAttachTask(group, task);
-    for (const thread of task.signal.threads) getSignal(this.#kernel, thread);
+    for (const thread of task.signal.threads) {
+      if (isOtherSet) thread.sched.cpus = this.cpusOf(group);
+      getSignal(this.#kernel, thread);
+    }
   }
 
   /** Moves one thread, between groups of one domain. */
@@ -225,6 +252,37 @@ export class CgroupFs {
     return peak;
   }
 
+  /** The CPUs that tasks of a group may have: those of its next file that says so. */
+  cpusOf(group: Cgroup): readonly number[] {
+    const above = group.parent === null ? ONLINE_CPUS : this.cpusOf(group.parent);
+    const within = above.filter((cpu) => this.#cpus.get(group.path)?.includes(cpu));
+    return within.length > 0 ? within : above;
+  }
+
+  #setCpuMax(group: Cgroup, text: string): void {
+    const words = /^(max|\d+)(?:\s+(\d+))?\s*$/.exec(text) ?? fail("EINVAL");
+    const periodUs = words[2] === undefined ? group.cpuMax.periodUs : Number(words[2]);
+    group.cpuMax = { quotaUs: maxOf(words[1] ?? "max"), periodUs };
+    this.#usedBefore.set(group, group.cpuUsageUs);
+  }
+
+  /** Workers here never rest while they have work: each quota that was used up has held them up. */
+  #cpuStat(group: Cgroup): string {
+    const { quotaUs, periodUs } = group.cpuMax;
+    const used = group.cpuUsageUs - (this.#usedBefore.get(group) ?? 0);
+    const throttled = Number.isFinite(quotaUs) ? Math.floor(used / quotaUs) : 0;
+    const lines = {
+      usage_usec: group.cpuUsageUs,
+      user_usec: 0,
+      system_usec: group.cpuUsageUs,
+      nr_periods: Number.isFinite(quotaUs) ? Math.ceil(used / quotaUs) : 0,
+      nr_throttled: throttled,
+      throttled_usec: throttled * Math.max(0, periodUs - quotaUs),
+    };
+    const names = Object.entries(lines).map(([name, value]) => `${name} ${value || 0}`);
+    return names.join("\n");
+  }
+
   /** Called whenever something may have changed. */
   observe(): void {
     for (const path of this.#made) this.#peak(this.group(path));
@@ -274,13 +332,28 @@ export class CgroupFs {
   }
 }
 
-const CONTROLLERS = ["cpu", "memory", "pids"];
+const CONTROLLERS = ["cpu", "cpuset", "memory", "pids"];
 /** Files that the root has not. */
 const ROOT_LACKS = ["cgroup.type", "cgroup.events", "cgroup.freeze", "cgroup.kill"];
 
 const parentOf = (path: string): string => path.slice(0, path.lastIndexOf("/")) || "/";
 
-function limit(text: string): number {
+/** "0-1,3" as numbers. */
+function cpuNumbers(text: string): number[] {
+  if (!/^(\d+(-\d+)?(,\d+(-\d+)?)*)?\s*$/.test(text)) fail("EINVAL");
+  const runs = text.trim() === "" ? [] : text.trim().split(",");
+  const cpus = runs.flatMap((run) => {
+    const [from = 0, to = from] = run.split("-").map(Number);
+    return Array.from({ length: Math.min(to - from + 1, 4096) }, (_, at) => from + at);
+  });
+  return cpus.every((cpu) => ONLINE_CPUS.includes(cpu)) ? cpus : fail("ERANGE");
+}
+
+const maxText = (max: number): string => (Number.isFinite(max) ? `${max}` : "max");
+const maxOf = (text: string): number =>
+  text.trim() === "max" ? Number.POSITIVE_INFINITY : Number(text);
+
+function pidsLimit(text: string): number {
   if (text.trim() === "max") return Number.POSITIVE_INFINITY;
   const max = /^\d+\s*$/.test(text) ? Number(text) : -1;
   return max >= 0 && max <= PID_MAX_LIMIT ? max : fail("EINVAL");

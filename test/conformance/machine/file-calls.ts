@@ -119,6 +119,16 @@ export abstract class FileCalls {
     });
   }
 
+  /** Maps so many bytes more, or with a negative number less. */
+  mmap(bytes: number): void {
+    this.call(() => {
+      const { mm } = this.task;
+      if (mm === null) throw new ScriptError("it has no memory");
+      const { mapped } = this.machine;
+      mapped.set(mm, (mapped.get(mm) ?? 0) + bytes);
+    });
+  }
+
   /** Reads up to `length` bytes: how many. Throws EBADF. Whatever waits is a ScriptError. */
   readBytes(fd: number, length = 1): number {
     return this.#transfer(fd, "reads", (pipe) => pipe.read(length), 0);

@@ -51,7 +51,7 @@ export class IoUring {
     return this.#poller?.task;
   }
 
-  /** Gets a thread that polls the ring for `task`: that of `other`, in one process, or a new one. */
+  /** Gets a thread that polls it for `task`: that of `other`, in one process, or a new one. */
   pollFor(task: Task, cpu: number | undefined, other: IoUring | undefined): void {
     const shared = other?.poller?.signal === task.signal ? other : undefined;
     if (shared?.poller?.exitState === 0) {
@@ -100,12 +100,14 @@ export class IoUring {
   }
 
   /** The last close. */
-  release(wqs: Iterable<IoWq>): void {
+  release(wqs: ReadonlyMap<Task, IoWq>): void {
     this.armed.clear();
-    for (const wq of wqs) wq.cancel(({ ring }) => ring === this);
+    for (const wq of wqs.values()) wq.cancel(({ ring }) => ring === this);
     if (this.#poller === undefined) return;
     this.#poller.rings--;
-    if (this.#poller.rings === 0) doExit(this.host.kernel, this.#poller.task, 0);
+    if (this.#poller.rings > 0) return;
+    wqs.get(this.#poller.task)?.exit();
+    doExit(this.host.kernel, this.#poller.task, 0);
   }
 }
 

@@ -42,6 +42,8 @@ export class Machine {
   readonly sleepsIn = new WeakMap<Task, string>();
   /** What program an address space is of, where another one had it before. */
   readonly exes = new WeakMap<Mm, Mm>();
+  /** Bytes that an address space has beside its first ones. */
+  readonly mapped = new WeakMap<Mm, number>();
   readonly #waiting = new Set<() => boolean>();
 
   constructor(epoch: Epoch = "v6.12") {
@@ -69,7 +71,9 @@ export class Machine {
 
   /** A child has its parent's program, in whatever address space. */
   sameExe({ mm }: Task, child: Task): void {
-    if (mm !== null && child.mm !== null) this.exes.set(child.mm, this.exes.get(mm) ?? mm);
+    if (mm === null || child.mm === null || child.mm === mm) return;
+    this.exes.set(child.mm, this.exes.get(mm) ?? mm);
+    this.mapped.set(child.mm, this.mapped.get(mm) ?? 0);
   }
 
   /** `isDone` is asked after each step until it says so. */

@@ -3,13 +3,14 @@
 
 import { commitCreds, execCred } from "#dist/kernel/cred.js";
 import { beginNewExec } from "#dist/kernel/exec.js";
-import { kernelWait4 } from "#dist/kernel/exit.js";
+import { doWait, type Waited } from "#dist/kernel/exit.js";
 import { copyProcess, wakeUpNewTask } from "#dist/kernel/fork.js";
+import type { Mm } from "#dist/kernel/mm.js";
 import { checkKillPermission, getSignal, isHalted, sendSignal } from "#dist/kernel/send-signal.js";
 import type { Task } from "#dist/kernel/task.js";
 import * as sched from "#dist/spec/sched.js";
 import { SIG_KERNEL_ONLY_MASK, SIGNALS, sigmask } from "#dist/spec/signal.js";
-import { Attributes, bits, type CloneFlag } from "./attributes.js";
+import { type AnyCloneFlag, Attributes, bits, type CloneFlag } from "./attributes.js";
 import { attempt, codeOf, ScriptError, SyscallError } from "./errors.js";
 import { cgroupPath } from "./file-calls.js";
 import { type PtraceRequest, ptrace } from "./ptrace.js";
@@ -36,6 +37,11 @@ const THREAD: readonly CloneFlag[] = [
   "CLONE_SYSVSEM",
 ];
 
+/** Handlers that run something become the default again. */
+function keepIgnored({ sighand: { actions } }: Task): void {
+  for (const [sig, action] of actions) if (action !== "SIG_IGN") actions.delete(sig);
+}
+
 /** One thread. `pid` is its process's number, `tid` its own. */
 export class Proc extends Attributes {
   /** What happens elsewhere each time this thread has entered the kernel, as on another CPU. */
@@ -60,32 +66,47 @@ export class Proc extends Attributes {
    * A new task, with `into` born in the cgroup of that folder (CLONE_INTO_CGROUP). Throws what
    * clone3(2) fails with.
    */
-  clone(flags: readonly CloneFlag[], exitSignal: SignalName = "SIGCHLD", into?: string): Proc {
+  clone(flags: readonly AnyCloneFlag[], exitSignal: SignalName = "SIGCHLD", into?: string): Proc {
     if (flags.includes("CLONE_PIDFD") && flags.includes("CLONE_PARENT_SETTID")) {
       throw new SyscallError("EINVAL"); // the two would be stored at one place
     }
+    const isCleared = flags.includes("CLONE_CLEAR_SIGHAND");
+    if (isCleared && flags.includes("CLONE_SIGHAND")) throw new SyscallError("EINVAL");
     const cgroup =
       into === undefined ? {} : { cgroup: this.machine.cgroups.group(cgroupPath(into)) };
     const args = { flags: bits(flags), exitSignal: SIGNALS[exitSignal], ...cgroup };
     const task = this.call(() => this.restarting(() => copyProcess(this.kernel, this.task, args)));
     this.machine.sameExe(this.task, task);
+    if (isCleared) keepIgnored(task);
     wakeUpNewTask(task);
     return new Proc(this.machine, task);
   }
 
   /**
-   * Another program in this process: execve(2). Its first thread must make the call. Throws EAGAIN
-   * after a change to a user that has too many tasks.
+   * Another program in this process: execve(2). From another thread than the first it is the first
+   * that goes on, as that thread was, and this one is gone. Throws EAGAIN after a change to a user
+   * that has too many tasks.
    */
   exec(comm: string): void {
-    if (this.tid !== this.pid) throw new ScriptError("exec from another thread is not modelled");
+    const { machine, kernel } = this;
     this.call(() => {
-      const cred = execCred(this.kernel, this.task);
-      this.machine.ioWqs.get(this.task)?.exit();
-      this.machine.ioWqs.delete(this.task);
-      beginNewExec(this.kernel, this.task, { comm, memoryBytes: 65536 });
-      commitCreds(this.kernel, this.task, cred);
+      const cred = execCred(kernel, this.task);
+      machine.ioWqs.get(this.task)?.exit();
+      machine.ioWqs.delete(this.task);
+      const { groupLeader } = this.task;
+      if (groupLeader !== this.task) this.#becomeLeader(groupLeader);
+      beginNewExec(kernel, groupLeader, { comm, memoryBytes: 65536 });
+      commitCreds(kernel, groupLeader, cred);
+      machine.exes.delete(groupLeader.mm as Mm);
     });
+  }
+
+  /** The first thread becomes what this one is; then this one ends. Linux: de_thread(). */
+  #becomeLeader(leader: Task): void {
+    if (leader.exitState !== 0) throw new ScriptError("exec after the first thread has exited");
+    const { sched, blocked, pending, nsproxy, confinement, fs, flags } = this.task;
+    Object.assign(leader, { blocked, pending, nsproxy, confinement, fs, flags });
+    Object.assign(leader.sched, sched);
   }
 
   /** This thread alone ends: SYS_exit. */
@@ -101,14 +122,16 @@ export class Proc extends Attributes {
     this.call(() => this.kernel.exitGroup(this.task, code << 8));
   }
 
-  /** What became of a child, which has to be known: "exit 7", "signal 9"; of a tracee, or with
-   * WUNTRACED, once each, "stopped sig 19"; with WCONTINUED "continued". Throws ECHILD. */
+  /**
+   * What became of a child (-1: any), which has to be known: "exit 7", "signal 9"; of a tracee, or
+   * with WUNTRACED, once each, "stopped sig 19"; with WCONTINUED "continued". Throws ECHILD.
+   */
   wait(pid: number, ...options: ("WUNTRACED" | "WCONTINUED")[]): string {
     const child = this.kernel.task(pid);
     if (child?.tracer === this.task && child.tracedStop !== 0) {
       return `stopped sig ${child.tracedStop}`;
     }
-    const code = this.#wait4(pid);
+    const code = this.#wait4(pid)?.code ?? null;
     const { stopCode = 0, continued = false } = child?.signal ?? {};
     if (code === null && options.includes("WUNTRACED") && child && stopCode !== 0) {
       child.signal.stopCode = 0;
@@ -124,15 +147,12 @@ export class Proc extends Attributes {
 
   /** waitpid(pid, WNOHANG): `pid`, and the child is gone; or 0. Throws ECHILD. */
   waitNoHang(pid: number): number {
-    return this.#wait4(pid) === null ? 0 : pid;
+    return this.#wait4(pid)?.pid ?? 0;
   }
 
-  #wait4(pid: number): number | null {
-    return this.call(() => {
-      const child = this.kernel.task(pid);
-      const isClone = child !== undefined && child.exitSignal !== SIGNALS.SIGCHLD;
-      return kernelWait4(this.kernel, this.task, pid, isClone ? sched.__WCLONE : 0);
-    });
+  /** Children of any kind, as with __WALL. */
+  #wait4(pid: number): Waited | null {
+    return this.call(() => doWait(this.kernel, this.task, pid, sched.__WALL));
   }
 
   /** Signals a process, or below 0 a process group; with sig 0, only asks. */
@@ -160,6 +180,22 @@ export class Proc extends Attributes {
     const number = numberOf(sig);
     checkKillPermission(this.task, task, number);
     if (number !== 0) sendSignal(this.kernel, task, number, group);
+  }
+
+  /** Takes a signal of the set that waits, without a handler: its number. Throws EAGAIN: none. */
+  sigtimedwait(sigs: readonly Signal[]): number {
+    return this.call(() => {
+      const { task } = this;
+      const set = sigs.reduce((all, sig) => all | sigmask(numberOf(sig)), 0n);
+      const waiting = (task.pending | task.signal.sharedPending) & set;
+      for (let sig = 1; waiting >> BigInt(sig - 1) !== 0n; sig++) {
+        if (!(waiting & sigmask(sig))) continue;
+        if (task.pending & sigmask(sig)) task.pending &= ~sigmask(sig);
+        else task.signal.sharedPending &= ~sigmask(sig);
+        return sig;
+      }
+      throw new SyscallError("EAGAIN");
+    });
   }
 
   /** Traces, or asks a traced thread to stop or go on. */

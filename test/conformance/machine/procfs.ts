@@ -31,7 +31,7 @@ const OVERFLOW_ID = 65534;
 const seenBy = (reader: Task, id: number): number => (reader.cred.userNs === 0 ? id : OVERFLOW_ID);
 
 /** The CPUs as a list: "0-1,3". */
-function cpuList(cpus: readonly number[]): string {
+export function cpuList(cpus: readonly number[]): string {
   const runs: [number, number][] = [];
   for (const cpu of cpus) {
     const last = runs.at(-1);
@@ -65,8 +65,8 @@ function tableSize(fds: Iterable<number>): number {
   return needed <= 64 ? 64 : Math.max(128, 2 ** Math.ceil(Math.log2(needed)));
 }
 
-/** /proc/TID/status: its lines, by name. */
-export function status(task: Task, reader: Task): Record<string, string> {
+/** /proc/TID/status: its lines, by name. `mapped`: bytes beside its first memory. */
+export function status(task: Task, reader: Task, mapped = 0): Record<string, string> {
   const { cred, signal, confinement } = task;
   const ids = (...list: number[]) => list.map((id) => seenBy(reader, id)).join(" ");
   return {
@@ -82,7 +82,9 @@ export function status(task: Task, reader: Task): Record<string, string> {
     FDSize: task.files === null ? "0" : `${tableSize(task.files.fds.keys())}`,
     Groups: ids(...cred.groups),
     Kthread: task.flags & sched.PF_KTHREAD ? "1" : "0",
-    ...(task.mm === null ? {} : { VmSize: `${task.mm.memory.buffer.byteLength / 1024} kB` }),
+    ...(task.mm === null
+      ? {}
+      : { VmSize: `${(task.mm.memory.buffer.byteLength + mapped) / 1024} kB` }),
     Threads: `${signal.threads.size}`,
     SigPnd: hex16(task.pending),
     ShdPnd: hex16(signal.sharedPending),

@@ -30,6 +30,7 @@ export function ptrace(kernel: Kernel, tracer: Task, request: PtraceRequest, tid
   if (request === "PTRACE_ATTACH" || request === "PTRACE_SEIZE") {
     mayTrace(tracer, task);
     task.tracer = tracer;
+    tracer.tracees.add(task);
     if (request === "PTRACE_ATTACH") task.tracedStop = SIGNALS.SIGSTOP;
     return;
   }
@@ -40,5 +41,7 @@ export function ptrace(kernel: Kernel, tracer: Task, request: PtraceRequest, tid
   }
   if (task.tracedStop === 0) throw new SyscallError("ESRCH");
   task.tracedStop = 0;
-  if (request === "PTRACE_DETACH") task.tracer = null;
+  if (request !== "PTRACE_DETACH") return;
+  task.tracer = null;
+  tracer.tracees.delete(task);
 }

@@ -28,7 +28,7 @@ export abstract class UringCalls extends FileCalls {
       const other = attachWq === undefined ? undefined : this.#attached(attachWq);
       if (sqpoll) ring.pollFor(this.task, sqThreadCpu, other);
       const file = new OpenFile(() => {
-        ring.release(this.machine.ioWqs.values());
+        ring.release(this.machine.ioWqs);
         this.machine.rings.delete(ring);
       });
       this.machine.opened.set(file, ring);

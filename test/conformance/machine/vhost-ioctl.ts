@@ -2,7 +2,7 @@
 // checks in Linux's order. An ioctl that is not here is refused as an unknown one would be.
 
 import type { Task } from "#dist/kernel/task.js";
-import { SyscallError } from "./errors.js";
+import { ScriptError, SyscallError } from "./errors.js";
 import { Ring } from "./ring.js";
 import type { VhostDevice, Vq } from "./vhost-device.js";
 
@@ -46,7 +46,7 @@ const OPEN: Record<string, (call: Call) => void> = {
   },
   VHOST_SET_OWNER: ({ dev, task }) => dev.setOwner(task),
   VHOST_GET_FORK_FROM_OWNER: ({ dev, arg }) => {
-    if (arg !== undefined) fields(arg).value = dev.forkFromOwner ? 1 : 0;
+    fields(arg).value = dev.forkFromOwner ? 1 : 0;
   },
   VHOST_SET_FORK_FROM_OWNER: (call) => {
     if (call.dev.isOwned) fail("EBUSY");
@@ -184,8 +184,18 @@ function ownersOnly(name: string, call: Call): void {
   }
 }
 
+/** Those that are known by name, but refused here or handled above. */
+const NAMED = [
+  ...["VHOST_SET_MEM_TABLE", "VHOST_RESET_OWNER", "VHOST_SET_LOG_BASE", "VHOST_SET_LOG_FD"],
+  ...["VHOST_SET_VRING_ENDIAN", "VHOST_GET_VRING_ENDIAN"],
+  ...[OPEN, VSOCK, BACKEND, WORKERS, VRING].flatMap(Object.keys),
+];
+
 /** Makes the call, short of the flush that ends it. Throws SyscallError. */
 export function vhostIoctl(name: string, call: Call): void {
+  if (!NAMED.includes(name) && !/^0x[0-9a-f]+$/i.test(name)) {
+    throw new ScriptError(`${name} is no ioctl that the machine has: a name, or "0xaf7f"`);
+  }
   handlerOf(name, call.dev)(call);
 }
 

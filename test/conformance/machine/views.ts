@@ -33,7 +33,9 @@ export abstract class Views extends Descriptors {
 
   /** Lines of /proc/TID/status by name. Throws ENOENT. */
   status(tid: number): Record<string, string> {
-    return procfs.status(procfs.taskOf(this.kernel, tid), this.task);
+    const task = procfs.taskOf(this.kernel, tid);
+    const mapped = (task.mm && this.machine.mapped.get(task.mm)) ?? 0;
+    return procfs.status(task, this.task, mapped);
   }
 
   /** Fields of /proc/TID/stat. Throws ENOENT. */

@@ -1,0 +1,183 @@
+import { availableParallelism } from "node:os";
+import { wakeUpNewTask } from "../kernel/fork.js";
+import type { Kernel } from "../kernel/kernel.js";
+import { createIoThread } from "../kernel/kthread.js";
+import { mustLive, type Task } from "../kernel/task.js";
+import { WorkerThread } from "../kernel/thread.js";
+import { Waker, WORD_FLAGS } from "../kernel/wait.js";
+import { SharedMemory } from "../memory/shared-memory.js";
+import type { RingKind } from "../ring/load.js";
+import { VhostError } from "../spec/errno.js";
+import {
+  IO_RINGS_CQ_HEAD,
+  IO_RINGS_CQ_TAIL,
+  IO_RINGS_SQ_FLAGS,
+  IORING_SQ_NEED_WAKEUP,
+  IOU_RINGS,
+} from "../spec/io-uring.js";
+import { VHOST_TASK_FLAGS_STOP } from "../spec/sched.js";
+import { HostFile } from "./host-file.js";
+import { IoPool } from "./io-pool.js";
+import { loadIouRings } from "./load.js";
+import type { ApplicationRing } from "./ring.js";
+import type { SqThreadArg } from "./sqpoll-thread.js";
+import { allocIouMemory, type IouEntries, type IouMemory } from "./state-block.js";
+import { WorkTable } from "./work-table.js";
+
+/** Idle time when none, or 0, is said. Linux: HZ. */
+const SQ_THREAD_IDLE_MS = 1000;
+/** How long the thread may take to end: then it is terminated. */
+const STOP_GRACE_MS = 5000;
+/** How often at least a waiter looks whether the thread lives. */
+const WAIT_MS = 100;
+
+/** What a ring with a thread of its own is to be. */
+export interface SqPollOptions extends IouEntries {
+  /** Which implementation of the rings; default "wasm". */
+  readonly kind?: RingKind;
+  /** Milliseconds without work after which the thread sleeps; default, and for 0, a second. */
+  readonly sqThreadIdle?: number;
+}
+
+/**
+ * A ring whose SQ a thread looks at, `iou-sqp-<pid>`, so that nobody needs to enter it: the
+ * application submits, and calls `wakeup` where `needsWakeup` says so. Its files are those that the
+ * task has open now; none is opened or closed by it (EACCES, EOPNOTSUPP). Made in the kernel's
+ * thread; no request passes through that. Linux: IORING_SETUP_SQPOLL.
+ */
+export class SqPollRing implements AsyncDisposable {
+  /** The application's half. */
+  readonly application: ApplicationRing;
+  readonly layout: IouMemory;
+  /** The thread's task. */
+  readonly task: Task;
+  readonly #words: Int32Array;
+  readonly #rings: number;
+  readonly #thread: WorkerThread;
+  readonly #pool: IoPool;
+  readonly #waker: Waker;
+  readonly #files: readonly HostFile[];
+  #isOver = false;
+  #closed: Promise<void> | undefined;
+
+  /**
+   * Sets it up, with its thread and a first io worker. ESRCH: the task has exited; EINVAL: entries
+   * out of range, or no memory; ENOMEM; what copyProcess throws, as it is. Nothing is kept then.
+   * Linux: io_uring_setup(2), io_sq_offload_create().
+   */
+  constructor(kernel: Kernel, owner: Task, options: SqPollOptions) {
+    mustLive(owner);
+    if (owner.mm === null)
+      throw new VhostError("EINVAL", "a kernel thread has no memory for rings");
+    const { memory } = owner.mm;
+    const shared = SharedMemory.of(memory);
+    this.layout = allocIouMemory(shared, options);
+    const { kind = "wasm" } = options;
+    const rings = loadIouRings(memory, kind);
+    this.application = rings.application(this.layout.application);
+    this.application.reset();
+    rings.kernel(this.layout.kernel).reset();
+    this.#words = new Int32Array(memory.buffer);
+    this.#rings = shared.view.getUint32(this.layout.kernel + IOU_RINGS, true) >>> 2;
+    const open = [...(owner.files?.fds ?? [])].filter(([, file]) => file instanceof HostFile);
+    const files = open as [number, HostFile][];
+    this.#files = files.map(([, file]) => file);
+    const table = new WorkTable();
+    const { kernel: block, sqEntries, cqEntries } = this.layout;
+    const arg: SqThreadArg = {
+      ...{ memory, guestStart: shared.guestStart, kind, table: table.buffer },
+      ring: { kernel: block, sqEntries, cqEntries },
+      files: files.map(([fd, { hostFd, isBounded, hash }]) => [fd, { hostFd, isBounded, hash }]),
+      idleMs: options.sqThreadIdle || SQ_THREAD_IDLE_MS,
+    };
+    try {
+      [this.task, this.#thread] = makeSqThread(kernel, owner, arg);
+      this.#pool = this.#makePool(kernel, owner, table);
+    } catch (error) {
+      this.layout.release();
+      throw error;
+    }
+    this.#waker = new Waker(this.task.words);
+    for (const file of this.#files) file.count++;
+    wakeUpNewTask(this.task);
+    void this.#thread.exited.then(() => {
+      this.#isOver = true;
+    });
+  }
+
+  #makePool(kernel: Kernel, task: Task, table: WorkTable): IoPool {
+    const { memory } = task.mm as NonNullable<Task["mm"]>;
+    const workersMax = Math.min(this.layout.sqEntries, 4 * availableParallelism());
+    const submitter = this.task.words;
+    try {
+      return new IoPool({ kernel, task, memory, submitter, workersMax, table });
+    } catch (error) {
+      kernel.exitTask(this.task, 0);
+      throw error;
+    }
+  }
+
+  /** Whether the thread sleeps. Look after `application.submit()`. */
+  get needsWakeup(): boolean {
+    const flags = Atomics.load(this.#words, this.#rings + (IO_RINGS_SQ_FLAGS >>> 2)); // Q5
+    return (flags & IORING_SQ_NEED_WAKEUP) !== 0;
+  }
+
+  /** Wakes the thread. Linux: IORING_ENTER_SQ_WAKEUP. */
+  wakeup(): void {
+    this.#waker.wake();
+  }
+
+  /**
+   * Resolves when the application has at least `min` CQEs to take (cut to the CQ's entries), or the
+   * thread has ended. Linux: IORING_ENTER_GETEVENTS.
+   */
+  async getEvents(min: number): Promise<void> {
+    const wanted = Math.min(min, this.layout.cqEntries);
+    const tail = this.#rings + (IO_RINGS_CQ_TAIL >>> 2);
+    while (!this.#isOver) {
+      const seen = Atomics.load(this.#words, tail);
+      const head = Atomics.load(this.#words, this.#rings + (IO_RINGS_CQ_HEAD >>> 2));
+      if ((seen - head) >>> 0 >= wanted) return;
+      const wait = Atomics.waitAsync(this.#words, tail, seen, WAIT_MS);
+      if (wait.async) await wait.value;
+    }
+  }
+
+  /**
+   * Ends the thread: what waits is cancelled, what is being done ends, without CQEs. Then ends its
+   * workers, and gives the memory back. Idempotent. Linux: io_uring_release().
+   */
+  close(): Promise<void> {
+    this.#closed ??= this.#close();
+    return this.#closed;
+  }
+
+  async #close(): Promise<void> {
+    Atomics.or(new Int32Array(this.task.words), WORD_FLAGS, 1 << VHOST_TASK_FLAGS_STOP);
+    this.#waker.wake();
+    await this.#thread.stop(STOP_GRACE_MS);
+    await this.#pool.close();
+    for (const file of this.#files) file.put();
+    this.layout.release();
+  }
+
+  /** See close. */
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+}
+
+/** The thread and its task, not started. Linux: io_sq_offload_create(). */
+function makeSqThread(kernel: Kernel, owner: Task, arg: SqThreadArg): [Task, WorkerThread] {
+  const module = new URL("./sqpoll-thread.js", import.meta.url).href;
+  let thread: WorkerThread | undefined;
+  const task = createIoThread(kernel, owner, {
+    name: `iou-sqp-${owner.pid}`,
+    fn: ({ comm: name, words }) => {
+      thread = new WorkerThread({ fn: { module, name: "sqThread" }, arg, name, words });
+      return thread;
+    },
+  });
+  return [task, thread as WorkerThread];
+}
