@@ -20,6 +20,7 @@ import { benchIoRings, IO_RINGS_NOTE } from "./io-rings.js";
 import { header, outcomeLine, outcomes, table } from "./report.js";
 import { benchRing, RING_NOTE } from "./ring.js";
 import { benchThreads, THREADS_NOTE } from "./threads.js";
+import { benchVsock, VSOCK_NOTE } from "./vsock.js";
 import { benchWorkers, WORKERS_NOTE } from "./workers.js";
 
 /** One table. */
@@ -121,6 +122,12 @@ const FILE_OVER_VHOST_USER: BenchEntry = {
   smoke: () => benchFileOverVhostUser({ rounds: 1, samples: 1, items: 500 }),
 };
 
+const VSOCK: BenchEntry = {
+  note: VSOCK_NOTE,
+  full: () => benchVsock({ rounds: 9, samples: 1, items: 1_000 }),
+  smoke: () => benchVsock({ rounds: 1, samples: 1, items: 20 }),
+};
+
 const OVER_VHOST_USER = canServe() ? [NULL_OVER_VHOST_USER, FILE_OVER_VHOST_USER] : [];
 
 const BENCHES: Record<string, BenchEntry[]> = {
@@ -131,6 +138,7 @@ const BENCHES: Record<string, BenchEntry[]> = {
   io: [IO_RINGS, IO, IO_SLOW],
   blk: [BLK, ...OVER_VHOST_USER],
   hostile: [HOSTILE],
+  vsock: [VSOCK],
   "cpu-max": [CPU_MAX],
 };
 

@@ -46,6 +46,7 @@ export class Kernel {
 }
 
 export { type BlkIo, type BlkOptions, blk } from "./devices/blk.js";
+export { type Vsock, type VsockOptions, vsock } from "./devices/vsock.js";
 export type { Abortable } from "./driver/abort.js";
 export type { BlkDriver, DiskOffset } from "./driver/blk.js";
 export type { CustomDriver } from "./driver/custom.js";
@@ -66,6 +67,7 @@ export type {
 export { HOSTILE_SHAPES } from "./driver/hostile/hostile-shapes.js";
 export type { HostileStage } from "./driver/hostile/hostile-stage.js";
 export type { ProbeOptions } from "./driver/probe.js";
+export type { VsockDriver } from "./driver/vsock.js";
 export { openHostFile } from "./io-uring/host-file.js";
 export { IoUring, type IoUringOptions } from "./io-uring/io-uring.js";
 export type { ApplicationRing } from "./io-uring/ring.js";
@@ -88,3 +90,5 @@ export {
 export { HELD, type Virtqueue } from "./vhost/virtqueue.js";
 export type { VhostUserEvent, VhostUserListener } from "./vhost-user/events.js";
 export { type ServeOptions, serveVhostUser, VhostUserServer } from "./vhost-user/server.js";
+export type { ConnectOptions, VsockListener } from "./vsock/sockets.js";
+export type { VsockStream } from "./vsock/stream.js";

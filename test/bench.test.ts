@@ -46,6 +46,8 @@ describe("npm run bench -- --smoke --json", () => {
     ];
     expect(names("formats").map(String)).toEqual(Array(12).fill(String(formats)));
     expect(names("formats-threads").map(String)).toEqual(Array(8).fill(String(formats)));
+    const streams = ["vsock", "ts", "Unix socket", "MessagePort"];
+    expect(names("vsock")).toEqual([streams, streams]);
     const workers = ["user worker", "kernel thread", "new Worker()"];
     const each = [workers, [...workers, "messages"], [...workers, "terminate"]];
     expect(names("workers")).toEqual(each);

@@ -47,6 +47,10 @@ describe("README.md", () => {
     expect(await runBlock("hostile")).toBe("0\n");
   });
 
+  test("its sockets talk", async () => {
+    expect(await runBlock("sockets")).toBe("hello\n");
+  });
+
   test("its tenant keeps to its limits", async () => {
     expect(await runBlock("limits")).toBe("ENOMEM\nT\ntrue true\n");
   });

@@ -1,34 +1,25 @@
 import { Command, Option } from "commander";
 import { type BlkIo, type BlkOptions, type BlkSource, blk } from "../devices/blk.js";
-import type { Policy } from "../ring/state-block.js";
 import { VIRTIO_BLK_SECTOR_BYTES } from "../spec/virtio-blk.js";
 import type { DeviceSpec } from "../vhost/device.js";
 import { DOORBELL_QUEUES_MAX } from "../vhost/notify.js";
-import { serveVhostUser } from "../vhost-user/server.js";
-import { ServeLog } from "./serve-log.js";
+import { type ServeDeviceOptions, serveDevice, withServeOptions } from "./serve-device.js";
+import { vsockCommand } from "./serve-vsock.js";
 import { parseCount, parseSize } from "./size.js";
 
 /** A VM of so many virtual processors, or of fewer, finds a queue for each. */
 const QUEUES_DEFAULT = 16;
 /** The largest queue that QEMU sets up. */
 const QUEUE_SIZE = 1024;
-const POLL_MICROSECONDS_DEFAULT = 50;
-const POLL_MICROSECONDS_MAX = 1_000_000;
 
-interface ServeBlkOptions {
-  socket: string;
+interface ServeBlkOptions extends ServeDeviceOptions {
   image?: string;
   memory?: number;
   null?: number;
   readOnly?: true;
   queues: number;
   id: string;
-  pollUs: number;
-  asOwner?: true;
-  trustMemory?: true;
-  policy: Policy;
   io: BlkIo;
-  log: "text" | "json";
 }
 
 /** `serve`: devices for virtual machines. */
@@ -37,11 +28,12 @@ export function serveCommand(): Command {
     "Serve a device to virtual machines over vhost-user (Linux, with the package koffi).",
   );
   command.addCommand(blkCommand().copyInheritedSettings(command));
+  command.addCommand(vsockCommand().copyInheritedSettings(command));
   return command;
 }
 
 function blkCommand(): Command {
-  return new Command("blk")
+  const command = new Command("blk")
     .description("A disk: one of --image, --memory and --null says where its bytes are.")
     .requiredOption("--socket <path>", "where to listen (required)")
     .addOption(sourceOption("--image <file>", "a raw image, a whole number of 512-byte sectors"))
@@ -57,27 +49,12 @@ function blkCommand(): Command {
       QUEUES_DEFAULT,
     )
     .option("--id <text>", "the disk's serial, up to 20 bytes", "vhost-wasm")
-    .option(
-      "--poll-us <n>",
-      "microseconds to look at the rings before sleeping; 0 saves CPU",
-      parseCount(0, POLL_MICROSECONDS_MAX),
-      POLL_MICROSECONDS_DEFAULT,
-    )
     .addOption(
       new Option("--io <way>", "let the worker do a file's I/O, or threads of their own beside it")
         .choices(["inline", "uring"])
         .default("inline"),
-    )
-    .option("--as-owner", "open the image as the VM's user (needs root)")
-    .option("--trust-memory", "take memory that can be truncated: that would end this program")
-    .addOption(
-      new Option("--policy <name>", "with a broken ring, do what the specification or Linux says")
-        .choices(["strict", "linux"])
-        .default("strict"),
-    )
-    .addOption(
-      new Option("--log <form>", "what to print").choices(["text", "json"]).default("text"),
-    )
+    );
+  return withServeOptions(command, "open the image as the VM's user (needs root)")
     .addHelpText("after", EXAMPLE)
     .action(serveBlk);
 }
@@ -132,24 +109,5 @@ function checkTogether(options: ServeBlkOptions, command: Command): void {
 
 async function serveBlk(options: ServeBlkOptions, command: Command): Promise<void> {
   checkTogether(options, command);
-  const stop = new AbortController();
-  const end = () => stop.abort();
-  for (const name of ["SIGINT", "SIGTERM"] as const) process.once(name, end);
-  const log = new ServeLog(options.log, process.stderr.isTTY, describeSource(options));
-  const server = await serveVhostUser({
-    socketPath: options.socket,
-    device: specOf(options),
-    signal: stop.signal,
-    pollMicroseconds: options.pollUs,
-    asOwner: options.asOwner ?? false,
-    policy: options.policy,
-    memory: options.trustMemory ? "any" : "sealed",
-    onEvent: (event) => log.event(event),
-  });
-  log.watch(server);
-  try {
-    await server.closed;
-  } finally {
-    log.close();
-  }
+  await serveDevice(options, specOf(options), describeSource(options));
 }

@@ -116,7 +116,7 @@ export class BlkUringDevice extends BlkBase implements VirtioDevice {
 
   #lookAgain(): void {
     if (this.#jobs.size > JOBS_MAX / 2) return;
-    for (const vq of this.#left) vq.again();
+    for (const vq of this.#left) vq.revisit();
     this.#left.clear();
   }
 

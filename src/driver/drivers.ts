@@ -2,11 +2,13 @@ import { BlkDriver } from "./blk.js";
 import { CustomDriver } from "./custom.js";
 import type { ProbeOptions } from "./probe.js";
 import type { Transport } from "./transport.js";
+import { VsockDriver } from "./vsock.js";
 
 /** The driver for each kind of device. */
 export interface Drivers {
   blk: BlkDriver;
   custom: CustomDriver;
+  vsock: VsockDriver;
 }
 
 const probes: {
@@ -14,6 +16,7 @@ const probes: {
 } = {
   blk: BlkDriver.probe,
   custom: CustomDriver.probe,
+  vsock: VsockDriver.probe,
 };
 
 /** Finds the driver for a device and brings the device up. Linux: virtio_dev_probe(). */

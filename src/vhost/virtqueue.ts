@@ -85,15 +85,16 @@ export class Virtqueue {
    * comes back after the other queues. A burst is finished once begun, so it is short where chains
    * take long. One in which something was wrong is the last of its turn, and the next is of one
    * chain: a chain that is malformed may cost more than a good one, and the other queues do not
-   * wait for a ring that is full of them.
+   * wait for a ring that is full of them. `chainsMax`: the rest stays in the ring; see `revisit`.
    */
-  drain(handle: (chain: Chain) => number): void {
+  drain(handle: (chain: Chain) => number, chainsMax = Number.POSITIVE_INFINITY): void {
     const { now, count } = this.#hooks;
     let requests = 0;
     let bytes = 0;
     let end = 0;
+    let left = chainsMax;
     while (requests < VHOST_WEIGHT_REQUESTS_MAX && bytes < VHOST_WEIGHT_BYTES_MAX) {
-      const asked = this.#burstCount;
+      const asked = Math.min(this.#burstCount, left);
       const got = this.#ring.getDescs(asked);
       const isTimed = got > UNTIMED_CHAINS_MAX || asked < DRAIN_BURST_MAX;
       const began = isTimed ? now() : 0;
@@ -101,8 +102,9 @@ export class Virtqueue {
       const popped = Math.max(0, got); // a refusal is a negative number
       count(popped, moved);
       this.#goodCount += popped;
+      left -= popped;
       this.signal();
-      const isDone = this.#ring.availLen() === 0 || this.isRefused;
+      const isDone = left === 0 || this.#ring.availLen() === 0 || this.isRefused;
       if (isDone && began === 0) return;
       const ended = now();
       const isLong = began > 0 && ended - began > BURST_MS_MAX;
@@ -250,9 +252,14 @@ export class Virtqueue {
     return this.#tables.position;
   }
 
-  /** The device wants what it left in the ring: the queue gets another turn. */
-  again(): void {
+  /** Entries that the device left in the ring are work for it now: the queue gets a turn. */
+  revisit(): void {
     this.#leftCount = 0;
+  }
+
+  /** Whether entries are in the ring, those that the device left there included. */
+  get hasChains(): boolean {
+    return this.#ring.availLen() > 0 && !this.isRefused;
   }
 
   /** Whether entries came since the last turn. While a refusal stands, none that may be popped. */

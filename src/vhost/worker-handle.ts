@@ -150,10 +150,11 @@ export class WorkerHandle {
    * owner's memory is held until then, also when the owner has gone.
    */
   async stop(): Promise<void> {
+    const furtherStopped = this.#further.stop(); // first of all: none comes from here on
     try {
       if (!this.#death) await this.inline?.detach();
     } finally {
-      await Promise.all([vhostTaskStop(this.task), this.#further.stop()]);
+      await Promise.all([vhostTaskStop(this.task), furtherStopped]);
       mmput(this.#mm);
       this.#mm = null;
     }

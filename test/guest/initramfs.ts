@@ -36,25 +36,43 @@ drain
 poweroff -f
 `;
 
-interface Entry {
+/** A file or folder of a guest's root file system. */
+export interface Entry {
   name: string;
   /** File type and permissions. */
   mode: number;
   content: Uint8Array;
 }
 
-const folder = (name: string): Entry => ({ name, mode: 0o040755, content: new Uint8Array(0) });
-const file = (name: string, content: Uint8Array | string, mode = 0o100755): Entry => ({
+/** A folder; those above it come first. */
+export const folder = (name: string): Entry => ({
+  name,
+  mode: 0o040755,
+  content: new Uint8Array(0),
+});
+/** A file; runnable unless `mode` says something else. */
+export const file = (name: string, content: Uint8Array | string, mode = 0o100755): Entry => ({
   name,
   mode,
   content: Buffer.from(content),
 });
 
+/** What a guest has beside the part that all share. */
+export interface MoreOfGuest {
+  /** Kernel modules; what they depend on comes with them. */
+  modules?: string[];
+  files?: Entry[];
+}
+
 /** Prepares the part that all guests share; gives a maker of whole images, each with its script. */
-export function makeInitramfs(tools: GuestTools): (script: string) => Uint8Array {
-  const modules = modulesInOrder(tools, MODULES).map(({ name, content }, index) =>
-    file(`modules/${String(index).padStart(2, "0")}-${name}.ko`, content),
-  );
+export function makeInitramfs(
+  tools: GuestTools,
+): (script: string, more?: MoreOfGuest) => Uint8Array {
+  const modulesOf = (names: string[]) =>
+    modulesInOrder(tools, names).map(({ name, content }, index) =>
+      file(`modules/${String(index).padStart(2, "0")}-${name}.ko`, content),
+    );
+  const modules = modulesOf(MODULES);
   const base = cpio([
     ...["bin", "dev", "mnt", "modules", "proc", "sys", "tmp"].map(folder),
     file("bin/busybox", readFileSync(tools.busybox)),
@@ -62,7 +80,11 @@ export function makeInitramfs(tools: GuestTools): (script: string) => Uint8Array
     ...modules,
   ]);
   // The kernel unpacks archives that follow each other, one over the other.
-  return (script) => Buffer.concat([base, cpio([file("script", `${script}\n`)])]);
+  return (script, more = {}) => {
+    const others = more.modules ? modulesOf([...MODULES, ...more.modules]) : [];
+    const added = [...others.slice(modules.length), ...(more.files ?? [])];
+    return Buffer.concat([base, cpio([file("script", `${script}\n`), ...added])]);
+  };
 }
 
 /** An archive in the "newc" format, which the kernel unpacks. */

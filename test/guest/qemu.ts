@@ -3,6 +3,7 @@
 import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { BackEnd } from "./back-end.js";
+import type { MoreOfGuest } from "./initramfs.js";
 import { Program } from "./program.js";
 import type { GuestTools } from "./requirements.js";
 
@@ -28,6 +29,8 @@ export interface GuestOptions {
   restarts?: number;
   /** More arguments for QEMU. */
   more?: string[];
+  /** More in its root file system. */
+  root?: MoreOfGuest;
   /** For the whole life of the guest; 120,000 unless told. */
   limitMs?: number;
 }
@@ -39,7 +42,7 @@ export interface GuestHome {
   folder: string;
   /** The kernel to start. */
   kernel: string;
-  initramfs: (script: string) => Uint8Array;
+  initramfs: (script: string, more?: MoreOfGuest) => Uint8Array;
 }
 
 const MEMORY = "256M";
@@ -66,7 +69,7 @@ export class Guest {
     this.#options = options;
     this.#kernelLog = `${name}.log`;
     this.#initrd = `${name}.initrd`;
-    writeFileSync(this.#initrd, home.initramfs(options.script));
+    writeFileSync(this.#initrd, home.initramfs(options.script, options.root));
     this.program = new Program(home.tools, home.tools.qemu, [
       ...machineArguments(options),
       ...["-serial", "stdio", "-serial", `file:${this.#kernelLog}`],

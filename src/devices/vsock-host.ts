@@ -1,0 +1,129 @@
+import { setImmediate as nextTurn } from "node:timers/promises";
+import { Waker } from "../kernel/wait.js";
+import { signalEventfd } from "../linux/eventfd.js";
+import { VhostError } from "../spec/errno.js";
+import { VIRTIO_VSOCK_HEADER_BYTES, VIRTIO_VSOCK_PAYLOAD_BYTES_MAX } from "../spec/virtio-vsock.js";
+import type { DeviceHost } from "../vhost/device.js";
+import { readHeader, writeHeader } from "../vsock/header.js";
+import type { VsockSockets } from "../vsock/sockets.js";
+import { VsockLink } from "./vsock-link.js";
+
+/** How long to look for packets, a turn of the event loop at a time, before waiting for them. */
+const POLL_MS = 0.1;
+
+/**
+ * Moves packets between the host's sockets, in the opening thread, and the device in its worker.
+ * Neither waits for the other: what there is no room for stays where it is.
+ */
+export class VsockHost {
+  readonly #sockets: VsockSockets;
+  readonly #link = new VsockLink();
+  readonly #waker: Waker;
+  #generation = this.#link.generation;
+  #isDue = false;
+  #isClosed = false;
+
+  /** Begins at once. The sockets are open from now on. */
+  constructor(sockets: VsockSockets, { worker, wakeFd }: DeviceHost) {
+    this.#sockets = sockets;
+    const alsoWake = wakeFd === undefined ? undefined : () => signalEventfd(wakeFd);
+    this.#waker = new Waker(worker.words, alsoWake);
+    sockets.open();
+    void this.#run();
+  }
+
+  /** For the device. */
+  get buffers() {
+    return this.#link.buffers;
+  }
+
+  /** The sockets have something to send: soon, all that one turn brings at once. */
+  flushSoon(): void {
+    if (this.#isDue) return;
+    this.#isDue = true;
+    queueMicrotask(() => {
+      this.#isDue = false;
+      if (!this.#isClosed) this.#work();
+    });
+  }
+
+  async #run(): Promise<void> {
+    let pollUntil = 0;
+    while (!this.#isClosed) {
+      const seen = this.#link.sequence; // before the look: what comes after it ends the wait
+      const hasWorked = this.#work();
+      if (!hasWorked && performance.now() >= pollUntil) await this.#link.wait(seen);
+      else if (!hasWorked) await nextTurn();
+      if (hasWorked) {
+        pollUntil = performance.now() + POLL_MS;
+        await nextTurn();
+      }
+    }
+  }
+
+  /** Takes what has come and sends what there is. Whether there was anything. */
+  #work(): boolean {
+    this.lookForReset();
+    const hasTaken = this.#take();
+    return this.#send() || hasTaken;
+  }
+
+  /** After a reset of the device, connections that were before it are over. */
+  lookForReset(): void {
+    const { generation } = this.#link;
+    if (generation === this.#generation) return;
+    this.#generation = generation;
+    const message = "the guest has reset the device";
+    this.#sockets.endpoint.reset(new VhostError("ECONNRESET", message));
+  }
+
+  #take(): boolean {
+    const { toHost } = this.#link;
+    const { endpoint } = this.#sockets;
+    let isFull = false;
+    let taken = 0;
+    for (let left = toHost.packets; left > 0 && endpoint.canReceive; left--, taken++) {
+      const packet = toHost.peek();
+      if (!packet) break;
+      const { bytes, generation } = packet;
+      if (generation === this.#generation) {
+        const header = readHeader(new DataView(bytes.buffer, bytes.byteOffset));
+        endpoint.receive(header, bytes.subarray(VIRTIO_VSOCK_HEADER_BYTES));
+      }
+      if (toHost.room === 0) isFull = true; // the worker may sleep until there is room
+      toHost.drop();
+    }
+    if (isFull) this.#waker.wake();
+    return taken > 0;
+  }
+
+  #send(): boolean {
+    const { toGuest } = this.#link;
+    let sent = 0;
+    for (; toGuest.room > 0; sent++) {
+      const packet = this.#sockets.endpoint.next(VIRTIO_VSOCK_PAYLOAD_BYTES_MAX);
+      if (!packet) break;
+      const place = toGuest.begin();
+      writeHeader(new DataView(place.buffer, place.byteOffset), 0, packet.header);
+      place.set(packet.payload, VIRTIO_VSOCK_HEADER_BYTES);
+      toGuest.end(this.#generation, VIRTIO_VSOCK_HEADER_BYTES + packet.payload.length);
+    }
+    if (sent > 0) this.#waker.wake();
+    return sent > 0;
+  }
+
+  /** Ends all connections; the guest is told so by an event. */
+  resetTransport(): void {
+    this.#sockets.endpoint.reset(new VhostError("ECONNRESET", "the transport was reset"));
+    this.#link.askResetEvent();
+    this.#waker.wake();
+  }
+
+  /** The device is gone: all streams end. Idempotent. */
+  close(): void {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    this.#sockets.close(new VhostError("ENODEV", "the device is closed"));
+    this.#link.notify(); // ends the wait
+  }
+}

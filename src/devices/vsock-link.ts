@@ -1,0 +1,82 @@
+import { VsockPipe } from "./vsock-pipe.js";
+
+// Indices of i32 words.
+/** Written by the worker: changes with each reset of the device. */
+const GENERATION = 0;
+/** Written by the worker: changes when the opening thread has something to look at. */
+const SEQUENCE = 1;
+/** Set by the opening thread, taken by the worker: an event is to be sent. */
+const RESET_EVENT = 2;
+const BYTES = 12;
+
+/** What a device in its worker and the opening thread share; structured-cloneable. */
+export interface VsockLinkBuffers {
+  words: SharedArrayBuffer;
+  toHost: SharedArrayBuffer;
+  toGuest: SharedArrayBuffer;
+}
+
+/** The way between the device in the worker's thread and the host's sockets in the opening one. */
+export class VsockLink {
+  /** Packets from the guest: written by the worker. */
+  readonly toHost: VsockPipe;
+  /** Packets to the guest: written by the opening thread. */
+  readonly toGuest: VsockPipe;
+  readonly #words: Int32Array<SharedArrayBuffer>;
+
+  /** A new one, or another thread's. */
+  constructor(buffers?: VsockLinkBuffers) {
+    this.#words = new Int32Array(buffers?.words ?? new SharedArrayBuffer(BYTES));
+    this.toHost = new VsockPipe(buffers?.toHost);
+    this.toGuest = new VsockPipe(buffers?.toGuest);
+  }
+
+  /** For the other thread. */
+  get buffers(): VsockLinkBuffers {
+    const { toHost, toGuest } = this;
+    return { words: this.#words.buffer, toHost: toHost.buffer, toGuest: toGuest.buffer };
+  }
+
+  /** Which packets are still good: those of this generation. */
+  get generation(): number {
+    return Atomics.load(this.#words, GENERATION) >>> 0;
+  }
+
+  /** Worker: all packets until now are void. */
+  nextGeneration(): void {
+    Atomics.add(this.#words, GENERATION, 1);
+    this.notify();
+  }
+
+  /** Worker: there is something for the opening thread to look at. */
+  notify(): void {
+    Atomics.add(this.#words, SEQUENCE, 1);
+    Atomics.notify(this.#words, SEQUENCE);
+  }
+
+  /** Opening thread: the number for `wait`, read before looking. */
+  get sequence(): number {
+    return Atomics.load(this.#words, SEQUENCE);
+  }
+
+  /** Opening thread: resolves when the worker has notified since `seen` was read. */
+  async wait(seen: number): Promise<void> {
+    const wait = Atomics.waitAsync(this.#words, SEQUENCE, seen);
+    if (wait.async) await wait.value;
+  }
+
+  /** Opening thread: the guest is to be told that all connections are gone. */
+  askResetEvent(): void {
+    Atomics.store(this.#words, RESET_EVENT, 1);
+  }
+
+  /** Worker: whether it is. */
+  get isResetEventDue(): boolean {
+    return Atomics.load(this.#words, RESET_EVENT) !== 0;
+  }
+
+  /** Worker: it is being told. */
+  takeResetEvent(): void {
+    Atomics.store(this.#words, RESET_EVENT, 0);
+  }
+}

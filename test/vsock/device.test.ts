@@ -1,0 +1,251 @@
+// A socket device with its driver, in every mode: virtio 1.3, 5.10.
+
+import { createHash, randomBytes } from "node:crypto";
+import { once } from "node:events";
+import type { Duplex } from "node:stream";
+import { setTimeout as sleep } from "node:timers/promises";
+import { describe, expect, test } from "vitest";
+import type { ProbeOptions } from "#dist/driver/probe.js";
+import { Kernel, type VsockOptions, vsock } from "#dist/index.js";
+import type { OpenOptions } from "#dist/loopback.js";
+import { rejected } from "../helpers/devices.js";
+import { MODES, THREADS } from "../helpers/raw-guest.js";
+
+let lastCid = 100;
+
+async function open(
+  mode: OpenOptions,
+  probeOptions: ProbeOptions = {},
+  options: Partial<VsockOptions> = {},
+) {
+  const process = new Kernel().spawn({ memoryBytes: 8 << 20 });
+  const host = vsock({ cid: lastCid++, ...options });
+  const device = await process.open(host, mode);
+  const guest = await device.driver(probeOptions);
+  let isOpen = true;
+  const pump = async () => {
+    while (isOpen) {
+      for (let i = 0; i < 50 && device.runPending(); i++) {}
+      await sleep(0);
+    }
+  };
+  const pumping = mode.run === "inline" ? pump() : undefined;
+  return {
+    process,
+    host,
+    device,
+    guest,
+    [Symbol.asyncDispose]: async () => {
+      isOpen = false;
+      await pumping;
+      await process.exit();
+    },
+  };
+}
+
+const digest = (bytes: Uint8Array) => createHash("sha256").update(bytes).digest("hex");
+
+/** All that comes; the other way stays open, which it would not after `for await`. */
+async function all(stream: Duplex): Promise<Buffer> {
+  const chunks: Buffer[] = [];
+  stream.on("data", (chunk) => chunks.push(chunk));
+  await once(stream, "end");
+  return Buffer.concat(chunks);
+}
+
+/** A listener that keeps its streams, whatever becomes of them. */
+const keepIn = (streams: Duplex[]) => (stream: Duplex) => {
+  streams.push(stream.on("error", () => {}));
+};
+
+/** The error that ends a stream. */
+async function errorOf(stream: Duplex): Promise<unknown> {
+  stream.on("error", () => {}).resume();
+  return stream.errored ?? (await once(stream, "error"))[0];
+}
+
+describe.each(MODES)("$run, $ring ring", (mode) => {
+  test.each([{}, { packed: true }])("MiBs there and back, %o", async (probeOptions) => {
+    await using both = await open(mode, probeOptions);
+    both.host.listen(7, (stream) => stream.pipe(stream));
+    both.guest.listen(7, (stream) => stream.pipe(stream));
+    const sent = randomBytes(2_500_000);
+    const streams = [await both.guest.connect(2, 7), await both.host.connect(7)];
+    for (const stream of streams) stream.end(sent);
+    for (const back of await Promise.all(streams.map(all))) {
+      expect(digest(back)).toBe(digest(sent));
+    }
+    expect(both.device.errorCounts()).toEqual({});
+  });
+
+  test("one side ends, the other goes on", async () => {
+    await using both = await open(mode);
+    both.host.listen(1, async (stream) => {
+      const question = await all(stream);
+      stream.end(`${question.length} bytes`);
+    });
+    const stream = await both.guest.connect(2, 1);
+    stream.write("what ");
+    stream.end("is it");
+    expect(String(await all(stream))).toBe("10 bytes");
+  });
+
+  test("nobody listens: refused, from either side", async () => {
+    await using both = await open(mode);
+    await rejected("ECONNREFUSED", both.guest.connect(2, 9));
+    await rejected("ECONNREFUSED", both.host.connect(9));
+    const listener = both.host.listen(9, (stream) => stream.end());
+    await all((await both.guest.connect(2, 9)).end());
+    listener.close();
+    await rejected("ECONNREFUSED", both.guest.connect(2, 9));
+  });
+
+  test("many at a time, each gets its own", async () => {
+    await using both = await open(mode, { queueSize: 16 });
+    both.host.listen(5, (stream) => stream.pipe(stream));
+    const answers = Array.from({ length: 100 }, async (_, i) => {
+      const stream = await both.guest.connect(2, 5, { timeoutMs: 20_000 });
+      const text = `stream ${i} `.repeat(1 + i);
+      stream.end(text);
+      return String(await all(stream)) === text;
+    });
+    expect(new Set(await Promise.all(answers))).toEqual(new Set([true]));
+  });
+
+  test("what is not read holds up no other stream, and is bounded", async () => {
+    const bufferBytes = 100_000;
+    await using both = await open(mode, {}, { bufferBytes });
+    const slow = new Promise<Duplex>((resolve) => both.host.listen(1, resolve));
+    both.host.listen(2, (stream) => stream.pipe(stream));
+    const stuck = await both.guest.connect(2, 1);
+    const sent = randomBytes(1_000_000);
+    stuck.end(sent);
+    const brisk = await both.guest.connect(2, 2);
+    brisk.end(sent);
+    expect(digest(await all(brisk))).toBe(digest(sent));
+    const reader = await slow;
+    expect(reader.readableLength).toBe(0);
+    expect(stuck.writableLength).toBeGreaterThanOrEqual(0);
+    expect(stuck.writableFinished).toBe(false);
+    expect(digest(await all(reader))).toBe(digest(sent));
+    reader.end();
+    await all(stuck);
+  });
+
+  test("destroy with an error resets the other end", async () => {
+    await using both = await open(mode);
+    both.host.listen(1, (stream) => {
+      stream.on("error", () => {});
+      stream.destroy(new Error("enough"));
+    });
+    const stream = await both.guest.connect(2, 1);
+    expect(await errorOf(stream)).toMatchObject({ code: "ECONNRESET" });
+  });
+
+  test("limits: too many connections are refused", async () => {
+    await using both = await open(mode, {}, { connectionsMax: 3 });
+    const kept: Duplex[] = [];
+    both.host.listen(1, keepIn(kept));
+    for (let i = 0; i < 3; i++) keepIn(kept)(await both.guest.connect(2, 1));
+    await rejected("ECONNREFUSED", both.guest.connect(2, 1));
+    await rejected("ENOBUFS", both.host.connect(1));
+  });
+
+  test("close of the driver ends the host's streams, another driver makes new ones", async () => {
+    await using both = await open(mode);
+    const streams: Duplex[] = [];
+    both.host.listen(1, keepIn(streams));
+    const stream = await both.guest.connect(2, 1);
+    stream.on("error", () => {});
+    await expect.poll(() => streams.length).toBe(1);
+    const ended = errorOf(streams[0] as Duplex);
+    await both.guest.close();
+    expect(await ended).toMatchObject({ code: "ECONNRESET" });
+    await rejected("ENODEV", both.guest.connect(2, 1));
+    const again = await both.device.driver();
+    const next = await again.connect(2, 1);
+    next.destroy();
+    await expect.poll(() => streams.length).toBe(2);
+  });
+
+  test("5.10.6.7: a reset of the transport ends all streams, and new ones come", async () => {
+    await using both = await open(mode);
+    const streams: Duplex[] = [];
+    both.host.listen(1, keepIn(streams));
+    const stream = await both.guest.connect(2, 1);
+    await expect.poll(() => streams.length).toBe(1);
+    const ended = Promise.all([stream, streams[0] as Duplex].map(errorOf));
+    both.host.resetTransport();
+    const reset = { code: "ECONNRESET" };
+    expect(await ended).toMatchObject([reset, reset]);
+    (await both.guest.connect(2, 1)).destroy();
+    await expect.poll(() => streams.length).toBe(2);
+  });
+
+  test("close of the device ends streams on both sides with ENODEV", async () => {
+    await using both = await open(mode);
+    const streams: Duplex[] = [];
+    both.host.listen(1, keepIn(streams));
+    const stream = await both.guest.connect(2, 1);
+    await expect.poll(() => streams.length).toBe(1);
+    const ended = Promise.all([stream, streams[0] as Duplex].map(errorOf));
+    await both.device.close();
+    const gone = { code: "ENODEV" };
+    expect(await ended).toMatchObject([gone, gone]);
+    await rejected("ENODEV", both.host.connect(1));
+  });
+});
+
+describe.each(THREADS)("a worker with a $ring ring", (mode) => {
+  test("killed: streams on both sides end, the CID is free", async () => {
+    await using both = await open(mode);
+    const streams: Duplex[] = [];
+    both.host.listen(1, keepIn(streams));
+    const stream = await both.guest.connect(2, 1);
+    await expect.poll(() => streams.length).toBe(1);
+    const ended = Promise.all([stream, streams[0] as Duplex].map(errorOf));
+    await both.process.exit();
+    const gone = { code: "ENODEV" };
+    expect(await ended).toMatchObject([gone, gone]);
+    const process = new Kernel().spawn({ memoryBytes: 8 << 20 });
+    const device = await process.open(both.host, mode);
+    const guest = await device.driver();
+    (await guest.connect(2, 1)).destroy();
+    await expect.poll(() => streams.length).toBe(2);
+    await process.exit();
+  });
+});
+
+describe("what is refused at the door", () => {
+  test.each([
+    { cid: 2 },
+    { cid: 0xffff_ffff },
+    { cid: 3.5 },
+    { cid: 3, bufferBytes: 0 },
+    { cid: 3, queueSize: 3 },
+    { cid: 3, connections: 3 },
+  ] as VsockOptions[])("%o", (options) => {
+    expect(() => vsock(options)).toThrow(/^EINVAL: /);
+  });
+
+  test("a CID is one device's", async () => {
+    const process = new Kernel().spawn({ memoryBytes: 8 << 20 });
+    await process.open(vsock({ cid: 77 }));
+    await rejected("EBUSY", process.open(vsock({ cid: 77 })));
+    await process.exit();
+  });
+
+  test("a port twice, ports that are none, other CIDs, no answer, given up", async () => {
+    await using both = await open({});
+    both.host.listen(1, () => {});
+    expect(() => both.host.listen(1, () => {})).toThrow(/^EADDRINUSE: /);
+    expect(() => both.host.listen(-1, () => {})).toThrow(/^EINVAL: /);
+    await rejected("EINVAL", both.guest.connect(2, 0xffff_ffff));
+    await rejected("ENODEV", both.guest.connect(3, 1));
+    await rejected("EINVAL", both.host.connect(1, { timeout: 3 } as object));
+    const given = both.guest.connect(2, 1, { signal: AbortSignal.abort(new Error("no")) });
+    await expect(given).rejects.toThrow("no");
+    await both.guest.close();
+    await rejected("ETIMEDOUT", both.host.connect(1, { timeoutMs: 20 })); // no guest to answer
+  });
+});
