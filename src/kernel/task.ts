@@ -1,5 +1,5 @@
 import { VhostError } from "../spec/errno.js";
-import { TASK_COMM_LEN, TASK_NEW } from "../spec/sched.js";
+import { TASK_COMM_LEN, TASK_DEAD, TASK_NEW } from "../spec/sched.js";
 import type { Cgroup } from "./cgroup.js";
 import type { Cred } from "./cred.js";
 import type { Files } from "./files.js";
@@ -193,8 +193,12 @@ export class Task {
     Atomics.add(new BigInt64Array(this.words), LONG_CPU_US, BigInt(microseconds));
   }
 
-  /** TASK_… as it is at this moment; a running thread changes its own. Linux: __state. */
+  /**
+   * TASK_… as it is at this moment; a running thread changes its own, which may go on for a moment
+   * after the task's end. Linux: __state.
+   */
   get state(): number {
+    if (this.exitState !== 0) return TASK_DEAD;
     return Atomics.load(new Int32Array(this.words), WORD_STATE);
   }
 
