@@ -174,8 +174,9 @@ function makeSqThread(kernel: Kernel, owner: Task, arg: SqThreadArg): [Task, Wor
   let thread: WorkerThread | undefined;
   const task = createIoThread(kernel, owner, {
     name: `iou-sqp-${owner.pid}`,
-    fn: ({ comm: name, words }) => {
-      thread = new WorkerThread({ fn: { module, name: "sqThread" }, arg, name, words });
+    fn: ({ comm: name, words, cgroup }) => {
+      const cgroups = cgroup.cpu.buffer;
+      thread = new WorkerThread({ fn: { module, name: "sqThread" }, arg, name, words, cgroups });
       return thread;
     },
   });

@@ -208,6 +208,12 @@ export class WorkTable {
     return Atomics.wait(this.#words, WORK_SEQ, seen, ms) !== "timed-out";
   }
 
+  /** `worker` is held: whoever is not looks for work. */
+  rest(worker: number): void {
+    this.#store(STATES_OF_WORKERS + worker, WORKER_IDLE);
+    if (this.hasQueued) this.kick(1);
+  }
+
   /** `worker` goes, unless it is the last. It looks for work once more: see `stay`. */
   leave(worker: number): boolean {
     const count = this.#load(WORKERS);

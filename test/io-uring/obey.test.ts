@@ -1,0 +1,212 @@
+// The io workers of a disk, a ring's own thread and the workers of both obey as all of a process
+// does: stopped and frozen, also with nothing to do; held and charged by their control group; told
+// to end in any of these states. Nothing that was asked meanwhile is lost.
+
+import { setTimeout as sleep } from "node:timers/promises";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { type BlkDriver, blk, Kernel, type OpenDevice, type Process } from "#dist/index.js";
+import { openHostFile } from "#dist/io-uring/host-file.js";
+import { IoUring } from "#dist/io-uring/io-uring.js";
+import { SqPollRing } from "#dist/io-uring/sqpoll.js";
+import { exitIoWq } from "#dist/io-uring/tctx.js";
+import type { Task } from "#dist/kernel/task.js";
+import { SharedMemory } from "#dist/memory/shared-memory.js";
+import { IORING_OP_READ, SQE_ADDR, SQE_FD, SQE_LEN, SQE_OPCODE } from "#dist/spec/io-uring.js";
+import { SIGNALS } from "#dist/spec/signal.js";
+import { pattern } from "../helpers/blk-raw.js";
+import { until } from "../helpers/devices.js";
+import { tempFiles } from "../helpers/temp-file.js";
+
+const { SIGSTOP, SIGCONT, SIGKILL } = SIGNALS;
+/** Far longer than a worker that may run takes for a job. */
+const A_WHILE_MS = 100;
+/** Far shorter than the grace of a thread that does not end by itself. */
+const AT_ONCE_MS = 2000;
+const BYTES = 64 << 10;
+const makeFile = tempFiles();
+
+/** Something with io workers, of one process. */
+interface Engine {
+  /** Reads the file; resolves when that is done. */
+  read(): Promise<void>;
+  /** Ends it, and its workers. */
+  close(): Promise<void>;
+}
+
+async function makeDisk(vmm: Process, file: string): Promise<Engine> {
+  const disk: OpenDevice<"blk"> = await vmm.open(blk({ file, io: "uring" }));
+  const drive: BlkDriver = await disk.driver();
+  const read = async () => {
+    expect((await drive.read(0, BYTES))[BYTES - 1]).toBe(7);
+  };
+  return { read, close: () => disk.close() };
+}
+
+/** A ring with a thread of its own, or one that is entered here. */
+function makeRing({ task }: Process, kernel: Kernel, file: string, isPolled: boolean): Engine {
+  const fd = openHostFile(task, file);
+  const options = { entries: 8, sqThreadIdle: 5 };
+  const ring = isPolled
+    ? new SqPollRing(kernel.model, task, options)
+    : new IoUring(kernel.model, task, { entries: 8 });
+  const shared = SharedMemory.of((task.mm as NonNullable<Task["mm"]>).memory);
+  const address = shared.allocGuest(BYTES);
+  const { application } = ring;
+  const read = async () => {
+    const sqe = application.getSqe();
+    shared.view.setUint8(sqe + SQE_OPCODE, IORING_OP_READ);
+    shared.view.setInt32(sqe + SQE_FD, fd, true);
+    shared.view.setUint32(sqe + SQE_ADDR, address, true);
+    shared.view.setUint32(sqe + SQE_LEN, BYTES, true);
+    application.submit();
+    if (ring instanceof IoUring) ring.enter();
+    else if (ring.needsWakeup) ring.wakeup();
+    await ring.getEvents(1);
+    if (application.peekCqes(1) === 1) expect(shared.bytes[address + BYTES - 1]).toBe(7);
+    application.advance(1);
+  };
+  const close = async () => {
+    if (ring instanceof IoUring) await exitIoWq(task);
+    await ring.close();
+  };
+  return { read, close };
+}
+
+describe.each(["a disk", "SqPollRing", "IoUring"] as const)("%s", (what) => {
+  let kernel: Kernel;
+  let vmm: Process;
+  let engine: Engine;
+  beforeEach(async () => {
+    kernel = new Kernel({ epoch: "v6.12" });
+    vmm = kernel.spawn({ uid: 1000, cgroup: "/a", memoryBytes: 4 << 20 });
+    const file = makeFile(pattern(BYTES, 1).fill(7));
+    if (what === "a disk") engine = await makeDisk(vmm, file);
+    else engine = makeRing(vmm, kernel, file, what === "SqPollRing");
+    await engine.read();
+  });
+  afterEach(async () => {
+    await engine.close();
+    await vmm.exit();
+  });
+
+  const threads = () => kernel.ps({ threads: true }).filter(({ comm }) => comm.startsWith("iou-"));
+  const areAll = (state: string) => () =>
+    threads().length > 0 && threads().every((row) => row.state === state);
+  const isDone = (work: Promise<unknown>) =>
+    Promise.race([work.then(() => true), sleep(A_WHILE_MS, false)]);
+
+  test("stops with its process, idle or not, and goes on with it", async () => {
+    for (let round = 0; round < 5; round++) {
+      if (round % 2 === 0) await sleep(20); // they sleep
+      kernel.kill(vmm.pid, SIGSTOP);
+      await until(areAll("T"));
+      const read = engine.read();
+      expect(await isDone(read)).toBe(false);
+      expect(areAll("T")()).toBe(true);
+      kernel.kill(vmm.pid, SIGCONT);
+      await read;
+    }
+  });
+
+  test("is frozen with its group", async () => {
+    await sleep(20);
+    kernel.cgroup("/a").freeze = true;
+    const read = engine.read();
+    expect(await isDone(read)).toBe(false);
+    expect(areAll("S")()).toBe(true);
+    kernel.cgroup("/a").freeze = false;
+    await read;
+  });
+
+  test("stopped and let go at any moment, it loses nothing", async () => {
+    let isOver = false;
+    const reads = (async () => {
+      for (let i = 0; i < 300; i++) await engine.read();
+      isOver = true;
+    })();
+    for (let i = 0; !isOver; i++) {
+      kernel.kill(vmm.pid, i % 2 === 0 ? SIGSTOP : SIGCONT);
+      await sleep(i % 3);
+      if (i % 2 === 1) await sleep(i % 5);
+    }
+    kernel.kill(vmm.pid, SIGCONT);
+    await reads;
+  });
+
+  test("is charged to its group, and waits when that has no time left", async () => {
+    const before = threads().reduce((sum, { cpuTimeUs }) => sum + cpuTimeUs, 0);
+    const used = () => threads().reduce((sum, { cpuTimeUs }) => sum + cpuTimeUs, 0) - before;
+    while (used() < 2000) await engine.read();
+    const group = kernel.cgroup("/a");
+    expect(group.cpuStat.usageUsec).toBeGreaterThanOrEqual(used());
+    await sleep(10);
+    group.cpuMax = { quotaUs: 1000, periodUs: 1_000_000 };
+    group.cpu.charge(group.number, 60_000);
+    const late = engine.read();
+    expect(await isDone(late)).toBe(false);
+    expect(group.cpuStat.nrThrottled).toBeGreaterThanOrEqual(1);
+    group.cpuMax = { quotaUs: Number.POSITIVE_INFINITY, periodUs: 100_000 };
+    await late;
+  });
+
+  /** Brings it into a state in which it does nothing, with something to do. */
+  async function halt(how: string): Promise<{ read: Promise<unknown> }> {
+    const group = kernel.cgroup("/a");
+    if (how === "stopped") kernel.kill(vmm.pid, SIGSTOP);
+    if (how === "frozen") group.freeze = true;
+    if (how === "throttled") {
+      group.cpuMax = { quotaUs: 1000, periodUs: 1_000_000 };
+      group.cpu.charge(group.number, 60_000);
+    }
+    await sleep(20);
+    const read = engine.read().catch(() => undefined);
+    await sleep(20);
+    return { read }; // not to be waited for yet
+  }
+
+  test.each(["stopped", "frozen", "throttled"])("%s, it is closed at once", async (how) => {
+    const { read } = await halt(how);
+    const since = performance.now();
+    await engine.close();
+    await read;
+    expect(performance.now() - since).toBeLessThan(AT_ONCE_MS);
+    expect(threads()).toEqual([]);
+  });
+
+  test.each(["stopped", "frozen", "throttled"])("%s, it is killed at once", async (how) => {
+    const { read } = await halt(how);
+    const since = performance.now();
+    kernel.kill(vmm.pid, SIGKILL);
+    await engine.close();
+    if (what !== "IoUring") await read; // whose getEvents ends with the ring
+    expect(performance.now() - since).toBeLessThan(AT_ONCE_MS);
+    expect(kernel.model.tasks()).toHaveLength(2);
+  });
+});
+
+test.each(["stopped", "throttled"])(
+  "a disk closed while its rings are to stop, %s",
+  async (how) => {
+    const kernel = new Kernel({ epoch: "v6.12" });
+    const vmm = kernel.spawn({ cgroup: "/a", memoryBytes: 32 << 20 });
+    const disk = await vmm.open(blk({ file: makeFile(BYTES), io: "uring" }));
+    const drive = await disk.driver();
+    const group = kernel.cgroup("/a");
+    const reads = Array.from({ length: 100 }, () => drive.read(0, BYTES));
+    const ends = Promise.allSettled(reads);
+    await reads[0];
+    const stop = disk.dev.stop().catch(() => undefined); // waits for what is under way
+    if (how === "stopped") kernel.kill(vmm.pid, SIGSTOP);
+    else {
+      group.cpuMax = { quotaUs: 1000, periodUs: 1_000_000 };
+      group.cpu.charge(group.number, 60_000);
+    }
+    await sleep(50);
+    const since = performance.now();
+    await disk.close();
+    await Promise.all([stop, ends]);
+    expect(performance.now() - since).toBeLessThan(AT_ONCE_MS);
+    expect(await disk.dev.worker.task.exited).toEqual({ code: 0, stopped: true });
+    await vmm.exit();
+  },
+);
