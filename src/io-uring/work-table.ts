@@ -84,11 +84,6 @@ export class WorkTable {
 
   // ── the submitter ─────────────────────────────────────────────────────────────────────────────
 
-  /** Whether a slot can be filled. */
-  isFree(slot: number): boolean {
-    return this.#load(STATES + slot) === SLOT_FREE;
-  }
-
   /** Fills a free slot; workers see it after `kick`. */
   put(slot: number, job: Job, hostFd: number, hash: number): void {
     this.#write(bodyOf(slot), job, hostFd, hash);

@@ -183,30 +183,3 @@ describe.each(["a disk", "SqPollRing", "IoUring"] as const)("%s", (what) => {
     expect(kernel.model.tasks()).toHaveLength(2);
   });
 });
-
-test.each(["stopped", "throttled"])(
-  "a disk closed while its rings are to stop, %s",
-  async (how) => {
-    const kernel = new Kernel({ epoch: "v6.12" });
-    const vmm = kernel.spawn({ cgroup: "/a", memoryBytes: 32 << 20 });
-    const disk = await vmm.open(blk({ file: makeFile(BYTES), io: "uring" }));
-    const drive = await disk.driver();
-    const group = kernel.cgroup("/a");
-    const reads = Array.from({ length: 100 }, () => drive.read(0, BYTES));
-    const ends = Promise.allSettled(reads);
-    await reads[0];
-    const stop = disk.dev.stop().catch(() => undefined); // waits for what is under way
-    if (how === "stopped") kernel.kill(vmm.pid, SIGSTOP);
-    else {
-      group.cpuMax = { quotaUs: 1000, periodUs: 1_000_000 };
-      group.cpu.charge(group.number, 60_000);
-    }
-    await sleep(50);
-    const since = performance.now();
-    await disk.close();
-    await Promise.all([stop, ends]);
-    expect(performance.now() - since).toBeLessThan(AT_ONCE_MS);
-    expect(await disk.dev.worker.task.exited).toEqual({ code: 0, stopped: true });
-    await vmm.exit();
-  },
-);
