@@ -4,14 +4,18 @@
 
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { type BlkDriver, blk, Kernel, type OpenDevice, type Process } from "#dist/index.js";
-import { openHostFile } from "#dist/io-uring/host-file.js";
-import { IoUring } from "#dist/io-uring/io-uring.js";
-import { SqPollRing } from "#dist/io-uring/sqpoll.js";
-import { exitIoWq } from "#dist/io-uring/tctx.js";
-import type { Task } from "#dist/kernel/task.js";
-import { SharedMemory } from "#dist/memory/shared-memory.js";
-import { IORING_OP_READ, SQE_ADDR, SQE_FD, SQE_LEN, SQE_OPCODE } from "#dist/spec/io-uring.js";
+import {
+  type BlkDriver,
+  blk,
+  exitIoWq,
+  IORING_OP_READ,
+  IoUring,
+  Kernel,
+  type OpenDevice,
+  openHostFile,
+  type Process,
+  SqPollRing,
+} from "#dist/index.js";
 import { SIGNALS } from "#dist/spec/signal.js";
 import { pattern } from "../helpers/blk-raw.js";
 import { until } from "../helpers/devices.js";
@@ -43,30 +47,21 @@ async function makeDisk(vmm: Process, file: string): Promise<Engine> {
 }
 
 /** A ring with a thread of its own, or one that is entered here. */
-function makeRing({ task }: Process, kernel: Kernel, file: string, isPolled: boolean): Engine {
-  const fd = openHostFile(task, file);
-  const options = { entries: 8, sqThreadIdle: 5 };
+function makeRing(vmm: Process, kernel: Kernel, file: string, isPolled: boolean): Engine {
+  const fd = openHostFile(vmm, file);
   const ring = isPolled
-    ? new SqPollRing(kernel.model, task, options)
-    : new IoUring(kernel.model, task, { entries: 8 });
-  const shared = SharedMemory.of((task.mm as NonNullable<Task["mm"]>).memory);
-  const address = shared.allocGuest(BYTES);
-  const { application } = ring;
+    ? new SqPollRing(kernel, vmm, { entries: 8, sqThreadIdle: 5 })
+    : new IoUring(kernel, vmm, { entries: 8 });
+  const { address, bytes } = ring.alloc(BYTES);
   const read = async () => {
-    const sqe = application.getSqe();
-    shared.view.setUint8(sqe + SQE_OPCODE, IORING_OP_READ);
-    shared.view.setInt32(sqe + SQE_FD, fd, true);
-    shared.view.setUint32(sqe + SQE_ADDR, address, true);
-    shared.view.setUint32(sqe + SQE_LEN, BYTES, true);
-    application.submit();
-    if (ring instanceof IoUring) ring.enter();
-    else if (ring.needsWakeup) ring.wakeup();
+    ring.queue({ opcode: IORING_OP_READ, fd, address, length: BYTES });
+    ring.submit();
     await ring.getEvents(1);
-    if (application.peekCqes(1) === 1) expect(shared.bytes[address + BYTES - 1]).toBe(7);
-    application.advance(1);
+    expect(ring.completions().map(({ res }) => res)).toEqual([BYTES]);
+    expect(bytes[BYTES - 1]).toBe(7);
   };
   const close = async () => {
-    if (ring instanceof IoUring) await exitIoWq(task);
+    if (!isPolled) await exitIoWq(vmm);
     await ring.close();
   };
   return { read, close };
