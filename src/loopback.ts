@@ -13,6 +13,7 @@ import type { DriverRing } from "./ring/ring.js";
 import { VhostError } from "./spec/errno.js";
 import { hasFeature } from "./spec/features.js";
 import { checkNames } from "./spec/options.js";
+import { PF_IO_WORKER } from "./spec/sched.js";
 import {
   VIRTIO_CONFIG_S_DRIVER_OK,
   VIRTIO_CONFIG_S_FAILED,
@@ -327,11 +328,23 @@ export class Process implements AsyncDisposable {
     this.#kernel.moveToCgroup(this.pid, cgroup);
   }
 
-  /** Exits with `code`, and waits until its devices are closed. Idempotent. */
+  /**
+   * Exits with `code`, and waits until its devices are closed and its io workers have ended.
+   * Idempotent.
+   */
   async exit(code = 0): Promise<void> {
     const devices = [...this.#devices];
     if (this.task.exitState === 0) this.#kernel.exitTask(this.task, code << 8);
     await Promise.all(devices.map((device) => device.close()));
+    await this.#endIoThreads();
+  }
+
+  /** Those of rings that are open still. Linux: io_uring_files_cancel(). */
+  async #endIoThreads(): Promise<void> {
+    const { threads } = this.task.signal;
+    const ioThreads = [...threads].filter(({ flags }) => (flags & PF_IO_WORKER) !== 0);
+    for (const task of ioThreads) this.#kernel.exitTask(task, 0);
+    await Promise.all(ioThreads.map(({ thread }) => thread?.exited));
   }
 
   [Symbol.asyncDispose](): Promise<void> {

@@ -19,7 +19,7 @@ import {
 import { SharedMemory } from "#dist/memory/shared-memory.js";
 import { errno } from "#dist/spec/errno.js";
 import { IO_RINGS_CQ_TAIL, IOU_RINGS, IOU_SQES } from "#dist/spec/io-uring.js";
-import { rejected } from "../helpers/devices.js";
+import { rejected, threadCount } from "../helpers/devices.js";
 import { tempFiles } from "../helpers/temp-file.js";
 
 const makeFile = tempFiles();
@@ -100,6 +100,20 @@ describe.each([
       expect(use).toThrow(/^EBADF: the ring is closed/);
     }
     await close;
+  });
+
+  test("that is open when its process exits leaves no thread", async () => {
+    const before = threadCount();
+    const fd = openHostFile(vmm, makeFile(4096));
+    const ring = new Ring(kernel, vmm, { entries: 8 });
+    ring.queue({ opcode: IORING_OP_READ, fd, address: ring.alloc(8).address, length: 8 });
+    ring.submit();
+    await ring.getEvents(1);
+    expect(threadCount()).toBeGreaterThan(before);
+    await vmm.exit();
+    expect(threadCount()).toBe(before);
+    expect(kernel.model.tasks()).toHaveLength(2);
+    await ring.close();
   });
 
   test.each<[string, unknown[]]>([
