@@ -73,12 +73,36 @@ export { IoUring, type IoUringOptions } from "./io-uring/io-uring.js";
 export type { ApplicationRing } from "./io-uring/ring.js";
 export { type SqPollOptions, SqPollRing } from "./io-uring/sqpoll.js";
 export { exitIoWq } from "./io-uring/tctx.js";
+export type { UserBuffer } from "./io-uring/user-buffer.js";
+export type { Cqe, Sqe } from "./io-uring/user-ring.js";
 export type { Cgroup } from "./kernel/cgroup.js";
 export type { CpuMax, CpuStat } from "./kernel/cpu-bandwidth.js";
 export type { PsOptions, PsRow, PsState } from "./kernel/ps.js";
 export type { SpawnOptions } from "./kernel/spawn.js";
 export { type DriverOptions, OpenDevice, type OpenOptions, Process } from "./loopback.js";
 export { type Errno, VhostError } from "./spec/errno.js";
+export {
+  AT_FDCWD,
+  FALLOC_FL_KEEP_SIZE,
+  FALLOC_FL_PUNCH_HOLE,
+  FALLOC_FL_ZERO_RANGE,
+  IORING_FSYNC_DATASYNC,
+  IORING_OP_ASYNC_CANCEL,
+  IORING_OP_CLOSE,
+  IORING_OP_FALLOCATE,
+  IORING_OP_FSYNC,
+  IORING_OP_NOP,
+  IORING_OP_OPENAT,
+  IORING_OP_READ,
+  IORING_OP_READV,
+  IORING_OP_WRITE,
+  IORING_OP_WRITEV,
+  IOSQE_ASYNC,
+  IOSQE_CQE_SKIP_SUCCESS,
+  IOSQE_IO_DRAIN,
+  IOSQE_IO_HARDLINK,
+  IOSQE_IO_LINK,
+} from "./spec/io-uring.js";
 export type { Chain, ChainSide, HeldChain } from "./vhost/chain.js";
 export {
   custom,

@@ -14,6 +14,7 @@ import type { DriverRing } from "./ring/ring.js";
 import { VhostError } from "./spec/errno.js";
 import { hasFeature } from "./spec/features.js";
 import { checkNames } from "./spec/options.js";
+import { PF_IO_WORKER } from "./spec/sched.js";
 import {
   VIRTIO_CONFIG_S_DRIVER_OK,
   VIRTIO_CONFIG_S_FAILED,
@@ -356,11 +357,17 @@ export class Process implements AsyncDisposable {
     doPrlimit(this.#kernel.init, this.task, resource, both);
   }
 
-  /** Exits with `code`, and waits until its devices are closed. Idempotent. */
+  /**
+   * Exits with `code`, and waits until its devices are closed and its io workers have ended.
+   * Idempotent.
+   */
   async exit(code = 0): Promise<void> {
     const devices = [...this.#devices];
+    const { threads } = this.task.signal;
+    const ioThreads = [...threads].filter(({ flags }) => (flags & PF_IO_WORKER) !== 0);
     if (this.task.exitState === 0) this.#kernel.exitGroup(this.task, code << 8);
     await Promise.all(devices.map((device) => device.close()));
+    await Promise.all(ioThreads.map(({ thread }) => thread?.exited));
   }
 
   [Symbol.asyncDispose](): Promise<void> {

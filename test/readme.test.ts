@@ -51,6 +51,11 @@ describe("README.md", () => {
     expect(await runBlock("sockets")).toBe("hello\n");
   });
 
+  test("its ring reads a file", async () => {
+    writeFileSync(join(folder, "hello.txt"), "hello from a file");
+    expect(await runBlock("uring")).toBe("1n hello from a file\n");
+  });
+
   test("its tenant keeps to its limits", async () => {
     expect(await runBlock("limits")).toBe("ENOMEM\nT\ntrue true\n");
   });

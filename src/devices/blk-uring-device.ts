@@ -132,6 +132,7 @@ export class BlkUringDevice extends BlkBase implements VirtioDevice {
       for (;;) {
         this.poll();
         if (![...this.#jobs.values()].some(isMeant)) return;
+        if (this.#io.isOver) this.#drop(isMeant); // io workers that are stopped begin nothing
         await this.#io.wait();
       }
     } finally {

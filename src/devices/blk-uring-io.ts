@@ -5,6 +5,7 @@ import { RingCtx } from "../io-uring/ring-ctx.js";
 import { IOU_BURST_MAX } from "../io-uring/state-block.js";
 import { TableQueue } from "../io-uring/table-queue.js";
 import { WorkTable } from "../io-uring/work-table.js";
+import { CurrentTask } from "../kernel/task-thread.js";
 import { Arena } from "../memory/arena.js";
 import type { RingKind } from "../ring/load.js";
 import { errno } from "../spec/errno.js";
@@ -39,6 +40,8 @@ export interface BlkUringParts {
   /** Bucket of its writes. */
   readonly hash: number;
   readonly table: SharedArrayBuffer;
+  /** The words of the task that submits. */
+  readonly submitter: SharedArrayBuffer;
   /** The ring, in host memory: sizes and addresses of the two state blocks. */
   readonly ring: { sqEntries: number; cqEntries: number; kernel: number; application: number };
   readonly ringKind: RingKind;
@@ -72,6 +75,7 @@ export class BlkUringIo {
   readonly #ctx: RingCtx;
   readonly #table: WorkTable;
   readonly #queue: TableQueue;
+  readonly #submitter: CurrentTask;
   readonly #iovecs: Arena;
   /** Iovecs that are in use, by the number of the step. */
   readonly #inUse = new Map<number, number>();
@@ -82,6 +86,7 @@ export class BlkUringIo {
     this.#view = new DataView(memory.buffer);
     this.#table = new WorkTable(parts.table);
     this.#queue = new TableQueue(this.#table, () => performance.now());
+    this.#submitter = new CurrentTask(parts.submitter);
     this.#iovecs = new Arena("iovecs", iovecs.address, iovecs.address + iovecs.bytes);
     const rings = loadIouRings(memory, ringKind);
     this.#application = rings.application(layout.application);
@@ -194,6 +199,11 @@ export class BlkUringIo {
   /** Cancels the steps that no worker has begun: they are done, with -ECANCELED. */
   cancel(match: (id: number) => boolean): void {
     this.#queue.cancel(({ request }) => match(Number(request.userData)));
+  }
+
+  /** Whether the thread that submits is told to end. */
+  get isOver(): boolean {
+    return this.#submitter.shouldStop();
   }
 
   /** Whether `poll` may find something. */

@@ -47,7 +47,7 @@ export function prepareUring(
     const submitter = host.worker.words;
     const pool = new IoPool({ kernel, task, submitter, memory, workersMax, wakeFd });
     const table = pool.table.buffer;
-    const parts = { fd, sizeBytes, hash, table, ring, ringKind, iovecs, isInline };
+    const parts = { fd, sizeBytes, hash, table, submitter, ring, ringKind, iovecs, isInline };
     return { parts, close: () => pool.close().then(release) };
   } catch (error) {
     release();

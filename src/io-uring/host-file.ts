@@ -1,8 +1,9 @@
 import { closeSync, constants, fstatSync, openSync, readFileSync } from "node:fs";
 import { fdInstall, OpenFile } from "../kernel/files.js";
-import { mustLive, type Task } from "../kernel/task.js";
-import { VhostError } from "../spec/errno.js";
+import { mustLive } from "../kernel/task.js";
+import { type Errno, errno, VhostError } from "../spec/errno.js";
 import { IO_WQ_HASH_BUCKETS } from "./io-work.js";
+import { type TaskOwner, taskOf } from "./owner.js";
 
 /** A file of the host's in a table of open files. Linux: file. */
 export class HostFile extends OpenFile {
@@ -33,19 +34,37 @@ export class HostFile extends OpenFile {
 }
 
 /**
- * Opens a file of the host's in the table of `task`, with the program's rights; `flags` as for
- * Node's `open`. @returns its descriptor. Throws what open(2) does, what HostFile says, and ESRCH
- * for a task that has exited.
+ * Opens a file of the host's in the table of a process, with the program's rights; `flags` as for
+ * Node's `open`. @returns its descriptor. Throws what open(2) does (ENOENT, EACCES …), naming the
+ * path; what HostFile says; ESRCH for a process that has exited; EINVAL for what is no process, no
+ * path or no flags.
  */
-export function openHostFile(task: Task, path: string, flags: string | number = "r"): number {
+export function openHostFile(owner: TaskOwner, path: string, flags: string | number = "r"): number {
+  const task = taskOf(owner);
   mustLive(task);
   if (task.files === null) throw new VhostError("EBADF", "a task without a table of files");
-  const hostFd = openSync(path, flags);
+  const hostFd = open(path, flags);
   try {
     return fdInstall(task.files, new HostFile(hostFd));
   } catch (error) {
     closeSync(hostFd);
     throw error;
+  }
+}
+
+function open(path: string, flags: string | number): number {
+  if (typeof path !== "string") throw new VhostError("EINVAL", "path is a string", { path });
+  try {
+    return openSync(path, flags);
+  } catch (error) {
+    const { code = "EIO", message } = error as NodeJS.ErrnoException;
+    if (code.startsWith("ERR_")) {
+      throw new VhostError("EINVAL", `${path} can't be opened: ${message}`, { path, flags }, error);
+    }
+    const name = code in errno ? (code as Errno) : "EIO";
+    // Node puts the code before it and the call behind it.
+    const why = message.replace(/^E\w+: /, "").replace(/, \w+ '.*$/s, "");
+    throw new VhostError(name, `${path} can't be opened: ${why}`, { path, flags }, error);
   }
 }
 

@@ -3,13 +3,13 @@ import type { Kernel } from "../kernel/kernel.js";
 import { createIoThread } from "../kernel/kthread.js";
 import type { Task } from "../kernel/task.js";
 import { type ThreadFn, WorkerThread } from "../kernel/thread.js";
-import { type Waker, WORD_FLAGS } from "../kernel/wait.js";
+import { Waker, WORD_FLAGS } from "../kernel/wait.js";
 import { errno } from "../spec/errno.js";
 import { VHOST_TASK_FLAGS_STOP } from "../spec/sched.js";
 import { WORKER_IDLE_TIMEOUT_MS } from "./io-wq.js";
 import { submitterWaker } from "./submitter-waker.js";
 import type { TableWorkerArg } from "./table-worker-thread.js";
-import { WorkTable } from "./work-table.js";
+import { TABLE_WORKERS_MAX, WorkTable } from "./work-table.js";
 
 /** How long a worker that ends may take. */
 const STOP_GRACE_MS = 5000;
@@ -116,7 +116,9 @@ export class IoPool {
     const { memory, submitter, wakeFd, idleMs = WORKER_IDLE_TIMEOUT_MS } = this.#options;
     const table = this.table.buffer;
     const arg: TableWorkerArg = { memory, table, worker, submitter, wakeFd, idleMs };
-    return new WorkerThread({ fn: FN, arg, name: task.comm, words: task.words });
+    const { comm: name, words, cgroup } = task;
+    task.waker = new Waker(words, () => this.table.kick(TABLE_WORKERS_MAX)); // it sleeps there
+    return new WorkerThread({ fn: FN, arg, name, words, cgroups: cgroup.cpu.buffer });
   }
 
   /** However it ended. Where it was the last and work waits, there is another, or no more work. */
@@ -146,7 +148,8 @@ export class IoPool {
     for (const [, task] of threads) {
       Atomics.or(new Int32Array(task.words), WORD_FLAGS, 1 << VHOST_TASK_FLAGS_STOP);
     }
-    this.table.close(); // after the flags: it wakes them
+    this.table.close();
+    for (const [, task] of threads) task.waker.wake(); // S1: after the flags
     this.#endQueued();
     await Promise.all(threads.map(([thread]) => thread.stop(STOP_GRACE_MS)));
   }

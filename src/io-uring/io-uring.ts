@@ -1,23 +1,17 @@
 import { closeSync } from "node:fs";
 import { fdClose, fdInstall } from "../kernel/files.js";
-import type { Kernel } from "../kernel/kernel.js";
-import { mustLive, type Task } from "../kernel/task.js";
-import { SharedMemory } from "../memory/shared-memory.js";
-import type { RingKind } from "../ring/load.js";
+import type { Task } from "../kernel/task.js";
 import { errno, VhostError } from "../spec/errno.js";
 import type { FileTable, RingFile } from "./file-table.js";
 import { HostFile } from "./host-file.js";
 import type { IoWq } from "./io-wq.js";
-import { loadIouRings } from "./load.js";
-import type { ApplicationRing } from "./ring.js";
+import { type KernelOwner, ownerOf, type TaskOwner } from "./owner.js";
 import { type RequestWork, RingCtx } from "./ring-ctx.js";
-import { allocIouMemory, type IouEntries, type IouMemory } from "./state-block.js";
 import { ioWqOf } from "./tctx.js";
+import { UserRing, type UserRingOptions } from "./user-ring.js";
 
 /** What a ring is to be. */
-export interface IoUringOptions extends IouEntries {
-  /** Which implementation of the rings; default "wasm". */
-  readonly kind?: RingKind;
+export interface IoUringOptions extends UserRingOptions {
   /**
    * Whether OPENAT may open this path of the host's, with the flags of open(2). Default: none may
    * (EACCES). The program's own rights apply, not those of the task; O_NONBLOCK is added, so that
@@ -32,35 +26,38 @@ export interface IoUringOptions extends IouEntries {
  * of its own table, where `HostFile`s are. Reads, writes, FSYNC, FALLOCATE and OPENAT are done by
  * io workers; there is no try before without one. Linux: io_ring_ctx.
  */
-export class IoUring implements AsyncDisposable {
-  /** The application's half. */
-  readonly application: ApplicationRing;
-  /** Where it lies. */
-  readonly layout: IouMemory;
+export class IoUring extends UserRing implements AsyncDisposable {
   /** The io workers of the task, which its other rings use, too. */
   readonly wq: IoWq<RequestWork>;
   readonly #ctx: RingCtx;
   #closed: Promise<void> | undefined;
 
   /**
-   * Sets up a ring in the task's memory. ESRCH: the task has exited; EINVAL: entries out of range,
-   * or a task with no memory for rings; ENOMEM. Linux: io_uring_setup(2).
+   * Sets up a ring in the task's memory. ESRCH: the task has exited; EINVAL: something else than is
+   * wanted, entries out of range, or a task with no memory for rings; ENOMEM. Linux:
+   * io_uring_setup(2).
    */
-  constructor(kernel: Kernel, task: Task, options: IoUringOptions) {
-    mustLive(task);
-    if (task.mm === null) throw new VhostError("EINVAL", "a kernel thread has no memory for rings");
-    const { memory } = task.mm;
-    const shared = SharedMemory.of(memory);
-    this.layout = allocIouMemory(shared, options);
-    const rings = loadIouRings(memory, options.kind);
-    this.application = rings.application(this.layout.application);
-    const ring = rings.kernel(this.layout.kernel);
-    this.application.reset();
-    ring.reset();
-    this.wq = ioWqOf(kernel, task, this.layout.sqEntries);
-    const { layout, wq } = this;
-    const files = new TaskFiles(task);
-    this.#ctx = new RingCtx({ memory: shared, ring, layout, files, wq, mayOpen: options.mayOpen });
+  constructor(kernel: KernelOwner, owner: TaskOwner, options: IoUringOptions) {
+    const { kernel: model, task } = ownerOf(kernel, owner);
+    const { mayOpen } = options ?? {};
+    if (mayOpen !== undefined && typeof mayOpen !== "function") {
+      throw new VhostError("EINVAL", "mayOpen is a function of a path and flags", { mayOpen });
+    }
+    super("IoUring", task, options, ["mayOpen"]);
+    const { layout, shared: memory, kernelRing: ring } = this;
+    this.wq = ioWqOf(model, task, layout.sqEntries);
+    const { wq } = this;
+    this.#ctx = new RingCtx({ memory, ring, layout, files: new TaskFiles(task), wq, mayOpen });
+  }
+
+  /**
+   * Makes what was queued visible, and enters. @returns as `enter`. Throws EBADF when closed.
+   * liburing: io_uring_submit().
+   */
+  submit(): number {
+    this.mustBeOpen();
+    this.application.submit();
+    return this.enter();
   }
 
   /** See RingCtx.enter. Linux: io_uring_enter(2), to_submit. */
@@ -68,9 +65,9 @@ export class IoUring implements AsyncDisposable {
     return this.#ctx.enter();
   }
 
-  /** See RingCtx.getEvents. Linux: IORING_ENTER_GETEVENTS. */
-  getEvents(min: number): Promise<void> {
-    return this.#ctx.getEvents(min);
+  /** See RingCtx.getEvents. Rejects with EINVAL, too. Linux: IORING_ENTER_GETEVENTS. */
+  async getEvents(min: number): Promise<void> {
+    await this.#ctx.getEvents(this.wantedOf(min));
   }
 
   /**
@@ -86,6 +83,7 @@ export class IoUring implements AsyncDisposable {
    * `exitIoWq`. Idempotent. Linux: io_uring_release().
    */
   close(): Promise<void> {
+    this.isClosed = true;
     this.#closed ??= this.#ctx.close().then(() => this.layout.release());
     return this.#closed;
   }

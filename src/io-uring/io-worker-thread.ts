@@ -16,7 +16,7 @@ export function ioWorker({ memory, port }: IoWorkerArg, current: CurrentTask): v
     const received = receiveMessageOnPort(port);
     if (received === undefined) {
       if (current.shouldStop()) break;
-      current.schedule();
+      if (!current.signalPending()) current.schedule();
       continue;
     }
     current.setState(TASK_RUNNING);

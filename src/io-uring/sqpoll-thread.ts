@@ -34,11 +34,16 @@ export interface SqThreadArg {
 /**
  * What the thread runs that takes SQEs without being entered: it looks at the SQ for as long as
  * there is work, and for `idleMs` more; then it shows IORING_SQ_NEED_WAKEUP, looks once more, and
- * sleeps until it is woken. Blocks. Linux: io_sq_thread().
+ * sleeps until it is woken. Between two looks it is stopped, frozen, and held for its group's CPU
+ * time. Blocks. Linux: io_sq_thread().
  */
 export function sqThread(arg: SqThreadArg, current: CurrentTask): void {
   const sq = new SqThread(arg);
   for (let idleSince = performance.now(); !current.shouldStop(); ) {
+    if (!current.mayRun()) {
+      current.hold();
+      continue;
+    }
     if (sq.look()) {
       idleSince = performance.now();
       continue;
@@ -46,7 +51,7 @@ export function sqThread(arg: SqThreadArg, current: CurrentTask): void {
     if (performance.now() - idleSince < arg.idleMs) continue;
     current.setState(TASK_INTERRUPTIBLE);
     sq.needsWakeup = true; // Q5: before the last look; the application looks at it after its tail
-    if (!sq.look() && !current.shouldStop()) current.schedule(sq.sleepMsMax());
+    if (!sq.look() && !current.signalPending()) current.schedule(sq.sleepMsMax());
     current.setState(TASK_RUNNING);
     sq.needsWakeup = false;
     idleSince = performance.now();

@@ -2,11 +2,9 @@ import { availableParallelism } from "node:os";
 import { wakeUpNewTask } from "../kernel/fork.js";
 import type { Kernel } from "../kernel/kernel.js";
 import { createIoThread } from "../kernel/kthread.js";
-import { mustLive, type Task } from "../kernel/task.js";
+import type { Task } from "../kernel/task.js";
 import { WorkerThread } from "../kernel/thread.js";
 import { Waker, WORD_FLAGS } from "../kernel/wait.js";
-import { SharedMemory } from "../memory/shared-memory.js";
-import type { RingKind } from "../ring/load.js";
 import { VhostError } from "../spec/errno.js";
 import {
   IO_RINGS_CQ_HEAD,
@@ -18,10 +16,9 @@ import {
 import { VHOST_TASK_FLAGS_STOP } from "../spec/sched.js";
 import { HostFile } from "./host-file.js";
 import { IoPool } from "./io-pool.js";
-import { loadIouRings } from "./load.js";
-import type { ApplicationRing } from "./ring.js";
+import { type KernelOwner, ownerOf, type TaskOwner } from "./owner.js";
 import type { SqThreadArg } from "./sqpoll-thread.js";
-import { allocIouMemory, type IouEntries, type IouMemory } from "./state-block.js";
+import { UserRing, type UserRingOptions } from "./user-ring.js";
 import { WorkTable } from "./work-table.js";
 
 /** Idle time when none, or 0, is said. Linux: HZ. */
@@ -32,9 +29,7 @@ const STOP_GRACE_MS = 5000;
 const WAIT_MS = 100;
 
 /** What a ring with a thread of its own is to be. */
-export interface SqPollOptions extends IouEntries {
-  /** Which implementation of the rings; default "wasm". */
-  readonly kind?: RingKind;
+export interface SqPollOptions extends UserRingOptions {
   /** Milliseconds without work after which the thread sleeps; default, and for 0, a second. */
   readonly sqThreadIdle?: number;
 }
@@ -45,10 +40,7 @@ export interface SqPollOptions extends IouEntries {
  * task has open now; none is opened or closed by it (EACCES, EOPNOTSUPP). Made in the kernel's
  * thread; no request passes through that. Linux: IORING_SETUP_SQPOLL.
  */
-export class SqPollRing implements AsyncDisposable {
-  /** The application's half. */
-  readonly application: ApplicationRing;
-  readonly layout: IouMemory;
+export class SqPollRing extends UserRing implements AsyncDisposable {
   /** The thread's task. */
   readonly task: Task;
   readonly #words: Int32Array;
@@ -61,38 +53,33 @@ export class SqPollRing implements AsyncDisposable {
   #closed: Promise<void> | undefined;
 
   /**
-   * Sets it up, with its thread and a first io worker. ESRCH: the task has exited; EINVAL: entries
-   * out of range, or no memory; ENOMEM; what copyProcess throws, as it is. Nothing is kept then.
-   * Linux: io_uring_setup(2), io_sq_offload_create().
+   * Sets it up, with its thread and a first io worker. ESRCH: the task has exited; EINVAL:
+   * something else than is wanted, entries out of range, or no memory; ENOMEM; what copyProcess
+   * throws, as it is. Nothing is kept then. Linux: io_uring_setup(2), io_sq_offload_create().
    */
-  constructor(kernel: Kernel, owner: Task, options: SqPollOptions) {
-    mustLive(owner);
-    if (owner.mm === null)
-      throw new VhostError("EINVAL", "a kernel thread has no memory for rings");
-    const { memory } = owner.mm;
-    const shared = SharedMemory.of(memory);
-    this.layout = allocIouMemory(shared, options);
-    const { kind = "wasm" } = options;
-    const rings = loadIouRings(memory, kind);
-    this.application = rings.application(this.layout.application);
-    this.application.reset();
-    rings.kernel(this.layout.kernel).reset();
+  constructor(kernel: KernelOwner, owner: TaskOwner, options: SqPollOptions) {
+    const { kernel: model, task } = ownerOf(kernel, owner);
+    const idleMs = idleMsOf(options);
+    super("SqPollRing", task, options, ["sqThreadIdle"]);
+    const { shared, layout } = this;
+    const { memory } = shared;
     this.#words = new Int32Array(memory.buffer);
-    this.#rings = shared.view.getUint32(this.layout.kernel + IOU_RINGS, true) >>> 2;
-    const open = [...(owner.files?.fds ?? [])].filter(([, file]) => file instanceof HostFile);
+    this.#rings = shared.view.getUint32(layout.kernel + IOU_RINGS, true) >>> 2;
+    const open = [...(task.files?.fds ?? [])].filter(([, file]) => file instanceof HostFile);
     const files = open as [number, HostFile][];
     this.#files = files.map(([, file]) => file);
     const table = new WorkTable();
-    const { kernel: block, sqEntries, cqEntries } = this.layout;
+    const { kernel: block, sqEntries, cqEntries } = layout;
+    const { kind = "wasm" } = options;
     const arg: SqThreadArg = {
       ...{ memory, guestStart: shared.guestStart, kind, table: table.buffer },
       ring: { kernel: block, sqEntries, cqEntries },
       files: files.map(([fd, { hostFd, isBounded, hash }]) => [fd, { hostFd, isBounded, hash }]),
-      idleMs: options.sqThreadIdle || SQ_THREAD_IDLE_MS,
+      idleMs,
     };
     try {
-      [this.task, this.#thread] = makeSqThread(kernel, owner, arg);
-      this.#pool = this.#makePool(kernel, owner, table);
+      [this.task, this.#thread] = makeSqThread(model, task, arg);
+      this.#pool = this.#makePool(model, task, table);
     } catch (error) {
       this.layout.release();
       throw error;
@@ -123,6 +110,17 @@ export class SqPollRing implements AsyncDisposable {
     return (flags & IORING_SQ_NEED_WAKEUP) !== 0;
   }
 
+  /**
+   * Makes what was queued visible, and wakes the thread if it sleeps. @returns how many SQEs became
+   * visible. Throws EBADF when closed. liburing: io_uring_submit().
+   */
+  submit(): number {
+    this.mustBeOpen();
+    const count = this.application.submit();
+    if (this.needsWakeup) this.wakeup();
+    return count;
+  }
+
   /** Wakes the thread. Linux: IORING_ENTER_SQ_WAKEUP. */
   wakeup(): void {
     this.#waker.wake();
@@ -130,10 +128,10 @@ export class SqPollRing implements AsyncDisposable {
 
   /**
    * Resolves when the application has at least `min` CQEs to take (cut to the CQ's entries), or the
-   * thread has ended. Linux: IORING_ENTER_GETEVENTS.
+   * thread has ended. Rejects with EINVAL. Linux: IORING_ENTER_GETEVENTS.
    */
   async getEvents(min: number): Promise<void> {
-    const wanted = Math.min(min, this.layout.cqEntries);
+    const wanted = this.wantedOf(min);
     const tail = this.#rings + (IO_RINGS_CQ_TAIL >>> 2);
     while (!this.#isOver) {
       const seen = Atomics.load(this.#words, tail);
@@ -149,6 +147,7 @@ export class SqPollRing implements AsyncDisposable {
    * workers, and gives the memory back. Idempotent. Linux: io_uring_release().
    */
   close(): Promise<void> {
+    this.isClosed = true;
     this.#closed ??= this.#close();
     return this.#closed;
   }
@@ -168,14 +167,22 @@ export class SqPollRing implements AsyncDisposable {
   }
 }
 
+/** EINVAL: no number of milliseconds. */
+function idleMsOf(options: SqPollOptions | undefined): number {
+  const ms = options?.sqThreadIdle ?? 0;
+  if (Number.isInteger(ms) && ms >= 0 && ms < 2 ** 32) return ms || SQ_THREAD_IDLE_MS;
+  throw new VhostError("EINVAL", "sqThreadIdle is whole milliseconds, from 0 to 2^32 - 1", { ms });
+}
+
 /** The thread and its task, not started. Linux: io_sq_offload_create(). */
 function makeSqThread(kernel: Kernel, owner: Task, arg: SqThreadArg): [Task, WorkerThread] {
   const module = new URL("./sqpoll-thread.js", import.meta.url).href;
   let thread: WorkerThread | undefined;
   const task = createIoThread(kernel, owner, {
     name: `iou-sqp-${owner.pid}`,
-    fn: ({ comm: name, words }) => {
-      thread = new WorkerThread({ fn: { module, name: "sqThread" }, arg, name, words });
+    fn: ({ comm: name, words, cgroup }) => {
+      const cgroups = cgroup.cpu.buffer;
+      thread = new WorkerThread({ fn: { module, name: "sqThread" }, arg, name, words, cgroups });
       return thread;
     },
   });

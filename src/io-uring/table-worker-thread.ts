@@ -21,8 +21,9 @@ export interface TableWorkerArg {
 
 /**
  * What the thread of an io worker runs that takes its work from a table: it does what it finds, on
- * its owner's memory, and ends when it is stopped, or found nothing for a while and is not the
- * last. Blocks. Linux: io_wq_worker().
+ * its owner's memory, and ends when it is told to, or found nothing for a while and is not the
+ * last. Between two jobs it is stopped, frozen, and held for its group's CPU time. Blocks. Linux:
+ * io_wq_worker().
  */
 export function tableWorker(arg: TableWorkerArg, current: CurrentTask): void {
   const { memory, worker, wakeFd, idleMs } = arg;
@@ -40,10 +41,15 @@ export function tableWorker(arg: TableWorkerArg, current: CurrentTask): void {
     return true;
   };
   for (;;) {
+    if (current.shouldStop()) break;
+    if (!current.mayRun()) {
+      table.rest(worker);
+      current.hold();
+      continue;
+    }
     const seen = table.workSeq; // W3: before the look
     current.setState(TASK_INTERRUPTIBLE);
-    if (work()) continue;
-    if (current.shouldStop()) break;
+    if (work() || current.signalPending()) continue;
     let isLate = false;
     current.scheduleBy(() => {
       isLate = !table.sleep(worker, seen, idleMs);

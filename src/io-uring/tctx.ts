@@ -5,6 +5,7 @@ import type { Task } from "../kernel/task.js";
 import type { Clock } from "./io-work.js";
 import { IoWorkerThread } from "./io-worker.js";
 import { IoWq } from "./io-wq.js";
+import { type TaskOwner, taskOf } from "./owner.js";
 import type { RequestWork } from "./ring-ctx.js";
 
 /** The time of this machine. A timer does not keep the program alive. */
@@ -39,10 +40,11 @@ export function ioWqOf(kernel: Kernel, task: Task, sqEntries: number): IoWq<Requ
 }
 
 /**
- * Ends the io workers of `task`, if it has any; its next ring begins anew. See IoWq.exit. Linux:
- * io_uring_cancel_generic(), at the task's end.
+ * Ends the io workers of a process, if it has any; its next ring begins anew. See IoWq.exit.
+ * Rejects with EINVAL for what is no process. Linux: io_uring_cancel_generic(), at the task's end.
  */
-export async function exitIoWq(task: Task): Promise<void> {
+export async function exitIoWq(owner: TaskOwner): Promise<void> {
+  const task = taskOf(owner);
   const wq = queues.get(task);
   queues.delete(task);
   await wq?.exit();

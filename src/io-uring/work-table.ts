@@ -84,11 +84,6 @@ export class WorkTable {
 
   // ── the submitter ─────────────────────────────────────────────────────────────────────────────
 
-  /** Whether a slot can be filled. */
-  isFree(slot: number): boolean {
-    return this.#load(STATES + slot) === SLOT_FREE;
-  }
-
   /** Fills a free slot; workers see it after `kick`. */
   put(slot: number, job: Job, hostFd: number, hash: number): void {
     this.#write(bodyOf(slot), job, hostFd, hash);
@@ -206,6 +201,12 @@ export class WorkTable {
   sleep(worker: number, seen: number, ms: number): boolean {
     this.#store(STATES_OF_WORKERS + worker, WORKER_IDLE);
     return Atomics.wait(this.#words, WORK_SEQ, seen, ms) !== "timed-out";
+  }
+
+  /** `worker` is held: whoever is not looks for work. */
+  rest(worker: number): void {
+    this.#store(STATES_OF_WORKERS + worker, WORKER_IDLE);
+    if (this.hasQueued) this.kick(1);
   }
 
   /** `worker` goes, unless it is the last. It looks for work once more: see `stay`. */

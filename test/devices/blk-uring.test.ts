@@ -9,6 +9,7 @@ import { WorkTable } from "#dist/io-uring/work-table.js";
 import type { OpenDevice, OpenOptions, Process } from "#dist/loopback.js";
 import { errno } from "#dist/spec/errno.js";
 import { PF_IO_WORKER, PF_USER_WORKER } from "#dist/spec/sched.js";
+import { SIGNALS } from "#dist/spec/signal.js";
 import { VIRTIO_BLK_T_FLUSH } from "#dist/spec/virtio-blk.js";
 import { blkHeader, pattern } from "../helpers/blk-raw.js";
 import { pump, rejected, threadCount, until } from "../helpers/devices.js";
@@ -244,6 +245,32 @@ test("the worker dies with a write under way: rejected; all is back when that en
   await slow.process.exit();
   expect(slow.kernel.model.tasks()).toHaveLength(2);
   await (await new Kernel().spawn().open(blk({ file: slow.file }))).close(); // the file is free
+});
+
+test.each(["stopped", "throttled"])("%s while it waits to stop: closed at once", async (how) => {
+  const slow = await SlowDisk.open({}, { cgroup: "/a" });
+  const { kernel, process, disk } = slow;
+  const { write } = await slow.hold();
+  const next = slow.drive.write(8192, pattern(512, 2)); // after that
+  const ends = Promise.allSettled([write, next]);
+  await sleep(20); // the device has seen it
+  const stop = disk.dev.stop().catch(() => undefined);
+  const isOver = watch(Promise.race([stop, next]));
+  await sleep(20); // and waits
+  if (how === "stopped") kernel.kill(process.pid, SIGNALS.SIGSTOP);
+  const group = kernel.cgroup("/a");
+  group.cpuMax = { quotaUs: 1000, periodUs: 1_000_000 };
+  group.cpu.charge(group.number, 60_000);
+  await sleep(20);
+  slow.finish(); // no io worker may begin the next
+  await sleep(50);
+  expect(isOver()).toBe(false);
+  const since = performance.now();
+  await disk.close();
+  expect(performance.now() - since).toBeLessThan(2000); // by force it takes 5 s
+  await Promise.all([stop, ends]);
+  expect(await disk.dev.worker.task.exited).toEqual({ code: 0, stopped: true });
+  await process.exit();
 });
 
 test("the owner is killed with requests under way: each ends, and the disk closes", async () => {

@@ -13,6 +13,8 @@ import { Kernel } from "#dist/kernel/kernel.js";
 import type { Task } from "#dist/kernel/task.js";
 import { SharedMemory } from "#dist/memory/shared-memory.js";
 import { errno } from "#dist/spec/errno.js";
+import { __TASK_STOPPED } from "#dist/spec/sched.js";
+import { SIGNALS } from "#dist/spec/signal.js";
 import { tempFiles } from "../helpers/temp-file.js";
 
 const makeFile = tempFiles();
@@ -121,6 +123,19 @@ describe("a table without threads", () => {
     expect(table.workers.count).toBe(1);
   });
 
+  test("a worker that is held passes on what it was woken for, and brings no other", () => {
+    const worker = table.admit();
+    queue.enqueue(work.make("next"));
+    const seen = table.workSeq;
+    table.rest(worker);
+    expect(table.workSeq).not.toBe(seen);
+    for (now = 0; now < 10; now++) queue.tend();
+    expect(table.askSeq).toBe(0);
+    expect(table.take(worker, 127)).toBe(0);
+    table.rest(worker); // nothing is left: nobody is woken
+    expect(table.workSeq).toBe(seen + 1);
+  });
+
   test("cancelled before a worker has it: done at once; else it is running, or not there", () => {
     const worker = table.admit();
     const [first, second] = [work.make("first"), work.make("second")];
@@ -198,6 +213,24 @@ describe("a pool of real io workers", () => {
     expect(pool.tasks).toHaveLength(1);
     queue.enqueue(work.make("late"));
     await all(1);
+  });
+
+  test("of a stopped process makes no more of them, and does its work afterwards", async () => {
+    open();
+    queue.enqueue(work.make("before"));
+    await all(1);
+    kernel.kill(task.pid, SIGNALS.SIGSTOP);
+    while (pool.tasks[0]?.state !== __TASK_STOPPED) await sleep(1);
+    for (let i = 0; i < 10; i++) queue.enqueue(work.make(`${i}`));
+    queue.kick();
+    for (let i = 0; i < 20; i++) {
+      queue.tend();
+      await sleep(1);
+    }
+    queue.reap();
+    expect([work.results.length, pool.tasks.length]).toEqual([1, 1]);
+    kernel.kill(task.pid, SIGNALS.SIGCONT);
+    await all(11);
   });
 
   test("the process ends: what comes then is cancelled, and nobody waits", async () => {
