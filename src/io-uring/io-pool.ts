@@ -81,7 +81,7 @@ export class IoPool {
     try {
       this.#make();
     } catch {
-      if (this.table.workers.count <= 0) this.#endQueued();
+      if (!this.table.hasWorker) this.#endQueued();
     }
   }
 
@@ -125,7 +125,7 @@ export class IoPool {
     this.#threads.delete(thread);
     this.table.buried(worker, -errno.ECANCELED);
     this.#waker.wake();
-    if (this.table.workers.count > 0 || !this.table.hasQueued) return;
+    if (this.table.hasWorker || !this.table.hasQueued) return;
     if (hasBegun) this.#tryMake();
     else this.#endQueued(); // the next one would not either
   }

@@ -15,12 +15,10 @@ const DONE_SEQ = 1;
 const ASK_SEQ = 2;
 /** The question that was answered last. The maker's. */
 const ASK_ANSWERED = 3;
-/** Workers that are there or being made. The maker's, and of a worker that goes. */
-const WORKERS = 4;
 /** Most workers. The maker's. */
-const WORKERS_MAX = 5;
+const WORKERS_MAX = 4;
 /** Not 0: no work is taken any more. The maker's. */
-const IS_CLOSED = 6;
+const IS_CLOSED = 5;
 /** Who does work of a hash: 0, or a worker's number and 1. */
 const HASHES = 16;
 /** What each worker does: WORKER_… */
@@ -54,7 +52,7 @@ const WORKER_NONE = 0;
 const WORKER_STARTING = 1;
 const WORKER_IDLE = 2;
 const WORKER_BUSY = 3;
-const WORKER_GONE = 4;
+const WORKER_LEAVING = 4;
 
 const KINDS: readonly Job["kind"][] = ["none", "read", "write", "sync", "open", "fallocate"];
 
@@ -83,11 +81,6 @@ export class WorkTable {
   }
 
   // ── the submitter ─────────────────────────────────────────────────────────────────────────────
-
-  /** Whether a slot can be filled. */
-  isFree(slot: number): boolean {
-    return this.#load(STATES + slot) === SLOT_FREE;
-  }
 
   /** Fills a free slot; workers see it after `kick`. */
   put(slot: number, job: Job, hostFd: number, hash: number): void {
@@ -131,16 +124,28 @@ export class WorkTable {
 
   /** Whether a worker has nothing to do, or is on its way. */
   get hasIdle(): boolean {
-    for (let worker = 0; worker < TABLE_WORKERS_MAX; worker++) {
-      const state = this.#load(STATES_OF_WORKERS + worker);
-      if (state === WORKER_IDLE || state === WORKER_STARTING) return true;
-    }
-    return false;
+    return this.#someWorker((state) => state === WORKER_IDLE || state === WORKER_STARTING);
   }
 
-  /** Workers that are there or being made, and the most that may be. */
+  /** Workers that are there or being made, each counted by its own word, and the most there may be. */
   get workers(): { count: number; max: number } {
-    return { count: this.#load(WORKERS), max: this.#load(WORKERS_MAX) };
+    let count = 0;
+    for (let worker = 0; worker < TABLE_WORKERS_MAX; worker++) {
+      if (this.#load(STATES_OF_WORKERS + worker) !== WORKER_NONE) count++;
+    }
+    return { count, max: this.#load(WORKERS_MAX) };
+  }
+
+  /** Whether there is a worker, or one is being made. */
+  get hasWorker(): boolean {
+    return this.#someWorker((state) => state !== WORKER_NONE);
+  }
+
+  #someWorker(is: (state: number) => boolean): boolean {
+    for (let worker = 0; worker < TABLE_WORKERS_MAX; worker++) {
+      if (is(this.#load(STATES_OF_WORKERS + worker))) return true;
+    }
+    return false;
   }
 
   /** Asks the maker for a worker, or, where none can be made, for the end of what is queued. */
@@ -161,12 +166,18 @@ export class WorkTable {
     return this.#load(WORK_SEQ);
   }
 
-  /** Says that `worker` looks for work, and finds some: a slot that only it has now, or -1. */
+  /**
+   * `worker` looks for work: a slot that only it has now, or -1. One that leaves goes on leaving
+   * when it finds none, and stays when it does.
+   */
   take(worker: number, after: number): number {
-    this.#store(STATES_OF_WORKERS + worker, WORKER_BUSY);
+    const state = STATES_OF_WORKERS + worker;
+    if (this.#load(state) !== WORKER_LEAVING) this.#store(state, WORKER_BUSY);
     for (let i = 1; i <= TABLE_SLOTS; i++) {
       const slot = (after + i) % TABLE_SLOTS;
-      if (this.#load(STATES + slot) === SLOT_QUEUED && this.#claim(worker, slot)) return slot;
+      if (this.#load(STATES + slot) !== SLOT_QUEUED || !this.#claim(worker, slot)) continue;
+      this.#store(state, WORKER_BUSY);
+      return slot;
     }
     return -1;
   }
@@ -208,18 +219,16 @@ export class WorkTable {
     return Atomics.wait(this.#words, WORK_SEQ, seen, ms) !== "timed-out";
   }
 
-  /** `worker` goes, unless it is the last. It looks for work once more: see `stay`. */
+  /**
+   * `worker` is to go, unless it is the last. It looks for work once more, see `take`, and ends if
+   * there is none: it counts until it is buried. Of two that would go at once, one stays at least.
+   */
   leave(worker: number): boolean {
-    const count = this.#load(WORKERS);
-    if (count <= 1 || !this.#swap(WORKERS, count, count - 1)) return false;
-    this.#store(STATES_OF_WORKERS + worker, WORKER_GONE);
-    return true;
-  }
-
-  /** It found some: it stays. */
-  stay(worker: number): void {
-    Atomics.add(this.#words, WORKERS, 1);
-    this.#store(STATES_OF_WORKERS + worker, WORKER_BUSY);
+    const state = STATES_OF_WORKERS + worker;
+    this.#store(state, WORKER_LEAVING); // before the look at the others
+    if (this.#someWorker((its) => its !== WORKER_NONE && its !== WORKER_LEAVING)) return true;
+    this.#store(state, WORKER_BUSY);
+    return false;
   }
 
   // ── the maker ─────────────────────────────────────────────────────────────────────────────────
@@ -233,9 +242,7 @@ export class WorkTable {
     const { count, max } = this.workers;
     if (count >= max) return -1;
     for (let worker = 0; worker < TABLE_WORKERS_MAX; worker++) {
-      if (!this.#swap(STATES_OF_WORKERS + worker, WORKER_NONE, WORKER_STARTING)) continue;
-      Atomics.add(this.#words, WORKERS, 1);
-      return worker;
+      if (this.#swap(STATES_OF_WORKERS + worker, WORKER_NONE, WORKER_STARTING)) return worker;
     }
     return -1;
   }
@@ -247,8 +254,6 @@ export class WorkTable {
 
   /** A worker has ended, or was not made: what it was at ends with `result`. */
   buried(worker: number, result: number): void {
-    const hasLeft = this.#load(STATES_OF_WORKERS + worker) === WORKER_GONE;
-    if (!hasLeft) Atomics.sub(this.#words, WORKERS, 1);
     for (let slot = 0; slot < TABLE_SLOTS; slot++) {
       if (this.#load(STATES + slot) === SLOT_DOING + worker) this.#end(slot, result);
     }

@@ -115,10 +115,24 @@ describe("a table without threads", () => {
     const [a, b] = [table.admit(), table.admit()];
     expect(table.leave(a)).toBe(true);
     expect(table.leave(b)).toBe(false);
-    table.stay(a);
+    queue.enqueue(work.make("late"));
+    expect(table.take(a, 127)).toBe(0);
     expect(table.leave(b)).toBe(true);
     table.buried(b, -errno.ECANCELED);
     expect(table.workers.count).toBe(1);
+    expect(table.leave(a)).toBe(false);
+  });
+
+  test("one that leaves and finds nothing counts once, until it is buried", () => {
+    const [a, b] = [table.admit(), table.admit()];
+    for (let round = 0; round < 3; round++) {
+      expect(table.leave(b)).toBe(true);
+      expect(table.take(b, 127)).toBe(-1);
+      expect([table.workers.count, table.leave(a)]).toEqual([2, false]);
+      table.buried(b, -errno.ECANCELED);
+      expect(table.workers.count).toBe(1);
+      expect(table.admit()).toBe(b);
+    }
   });
 
   test("cancelled before a worker has it: done at once; else it is running, or not there", () => {
@@ -198,6 +212,18 @@ describe("a pool of real io workers", () => {
     expect(pool.tasks).toHaveLength(1);
     queue.enqueue(work.make("late"));
     await all(1);
+  });
+
+  test("however many have ended, there are never more than may be", async () => {
+    open(20);
+    for (let round = 0; round < 3; round++) {
+      while (pool.tasks.length < 3) {
+        pool.table.ask();
+        await sleep(1);
+      }
+      while (pool.tasks.length > 1) await sleep(1);
+      expect(pool.table.workers).toEqual({ count: 1, max: 3 });
+    }
   });
 
   test("the process ends: what comes then is cancelled, and nobody waits", async () => {
