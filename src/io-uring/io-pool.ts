@@ -6,7 +6,12 @@ import { type ThreadFn, WorkerThread } from "../kernel/thread.js";
 import { type Waker, WORD_FLAGS } from "../kernel/wait.js";
 import { errno } from "../spec/errno.js";
 import { VHOST_TASK_FLAGS_STOP } from "../spec/sched.js";
-import { WORKER_IDLE_TIMEOUT_MS } from "./io-wq.js";
+import {
+  shouldRetry,
+  WORKER_IDLE_TIMEOUT_MS,
+  WORKER_INIT_LIMIT,
+  WORKER_RETRY_MS,
+} from "./io-wq.js";
 import { submitterWaker } from "./submitter-waker.js";
 import type { TableWorkerArg } from "./table-worker-thread.js";
 import { WorkTable } from "./work-table.js";
@@ -50,6 +55,10 @@ export class IoPool {
   readonly #options: IoPoolOptions;
   readonly #threads = new Map<WorkerThread, Task>();
   readonly #waker: Waker;
+  /** Workers in a row that ended before they had begun. */
+  #unbegun = 0;
+  /** A worker could not be made, and is tried for again in a moment. */
+  #isRetrying = false;
   #closed: Promise<void> | undefined;
 
   /** Makes the first worker. Throws what copyProcess throws: then there is none. */
@@ -75,14 +84,27 @@ export class IoPool {
     }
   }
 
-  /** Linux: io_should_retry_thread() tries again; here the submitter asks again. */
-  #tryMake(): void {
+  /** Where there is one, the submitter asks again. Linux: io_should_retry_thread(). */
+  #tryMake(retries = 0): void {
     if (this.#closed !== undefined) return;
     try {
       this.#make();
-    } catch {
-      if (!this.table.hasWorker) this.#endQueued();
+    } catch (error) {
+      if (this.table.hasWorker) return;
+      if (shouldRetry(error) && retries < WORKER_INIT_LIMIT) this.#retry(retries + 1);
+      else this.#endQueued();
     }
+  }
+
+  /** One attempt at a time. */
+  #retry(retries: number): void {
+    if (this.#isRetrying) return;
+    this.#isRetrying = true;
+    const retry = () => {
+      this.#isRetrying = false;
+      this.#tryMake(retries);
+    };
+    setTimeout(retry, retries * WORKER_RETRY_MS).unref();
   }
 
   #endQueued(): void {
@@ -121,13 +143,13 @@ export class IoPool {
 
   /** However it ended. Where it was the last and work waits, there is another, or no more work. */
   #exited(worker: number, thread: WorkerThread): void {
-    const hasBegun = this.table.hasBegun(worker);
+    this.#unbegun = this.table.hasBegun(worker) ? 0 : this.#unbegun + 1;
     this.#threads.delete(thread);
     this.table.buried(worker, -errno.ECANCELED);
     this.#waker.wake();
     if (this.table.hasWorker || !this.table.hasQueued) return;
-    if (hasBegun) this.#tryMake();
-    else this.#endQueued(); // the next one would not either
+    if (this.#unbegun <= WORKER_INIT_LIMIT) this.#tryMake();
+    else this.#endQueued(); // the next one would not begin either
   }
 
   /**

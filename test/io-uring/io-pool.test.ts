@@ -226,6 +226,53 @@ describe("a pool of real io workers", () => {
     }
   });
 
+  test("one that is killed before it has begun takes nothing along: there is another", async () => {
+    open();
+    queue.enqueue(work.make("a"));
+    await all(1);
+    const first = pool.tasks[0]?.thread;
+    for (const name of ["b", "c"]) queue.enqueue(work.make(name)); // nobody was woken
+    await first?.terminate(new Error("killed"));
+    while (pool.tasks[0] === undefined || pool.tasks[0].thread === first) await sleep(0);
+    await pool.tasks[0].thread?.terminate(new Error("killed"));
+    await all(3);
+    expect(work.results.slice(1).sort()).toEqual([
+      ["b", 0],
+      ["c", 0],
+    ]);
+  });
+
+  test("workers of which none begins are not made for ever", async () => {
+    open();
+    queue.enqueue(work.make("a"));
+    await all(1);
+    const seen = new Set<unknown>();
+    queue.enqueue(work.make("b"));
+    while (work.results.length < 2) {
+      const thread = pool.tasks[0]?.thread;
+      if (thread && !seen.has(thread)) await thread.terminate(new Error("killed"));
+      seen.add(thread);
+      queue.reap();
+      await sleep(0);
+    }
+    expect(work.results[1]).toEqual(["b", -errno.ECANCELED]);
+  });
+
+  test("a limit that holds for a moment costs no work", async () => {
+    open();
+    queue.enqueue(work.make("a"));
+    await all(1);
+    task.signal.rlimits.NPROC = { cur: 1, max: 9 };
+    await pool.tasks[0]?.thread?.terminate(new Error("killed"));
+    while (pool.tasks.length > 0) await sleep(0);
+    queue.enqueue(work.make("b"));
+    setTimeout(() => {
+      task.signal.rlimits.NPROC = { cur: 2, max: 9 };
+    }, 2);
+    await all(2);
+    expect(work.results[1]).toEqual(["b", 0]);
+  });
+
   test("the process ends: what comes then is cancelled, and nobody waits", async () => {
     open();
     queue.enqueue(work.make("before"));
