@@ -12,6 +12,7 @@ import {
   IO_RINGS_CQ_HEAD,
   IO_RINGS_CQ_TAIL,
   IO_RINGS_SQ_FLAGS,
+  IORING_SQ_CQ_OVERFLOW,
   IORING_SQ_NEED_WAKEUP,
   IOU_RINGS,
 } from "../spec/io-uring.js";
@@ -119,8 +120,11 @@ export class SqPollRing implements AsyncDisposable {
 
   /** Whether the thread sleeps. Look after `application.submit()`. */
   get needsWakeup(): boolean {
-    const flags = Atomics.load(this.#words, this.#rings + (IO_RINGS_SQ_FLAGS >>> 2)); // Q5
-    return (flags & IORING_SQ_NEED_WAKEUP) !== 0;
+    return (this.#flags & IORING_SQ_NEED_WAKEUP) !== 0; // Q5
+  }
+
+  get #flags(): number {
+    return Atomics.load(this.#words, this.#rings + (IO_RINGS_SQ_FLAGS >>> 2));
   }
 
   /** Wakes the thread. Linux: IORING_ENTER_SQ_WAKEUP. */
@@ -130,7 +134,7 @@ export class SqPollRing implements AsyncDisposable {
 
   /**
    * Resolves when the application has at least `min` CQEs to take (cut to the CQ's entries), or the
-   * thread has ended. Linux: IORING_ENTER_GETEVENTS.
+   * thread has ended. Wakes that for CQEs that found no room. Linux: IORING_ENTER_GETEVENTS.
    */
   async getEvents(min: number): Promise<void> {
     const wanted = Math.min(min, this.layout.cqEntries);
@@ -139,6 +143,7 @@ export class SqPollRing implements AsyncDisposable {
       const seen = Atomics.load(this.#words, tail);
       const head = Atomics.load(this.#words, this.#rings + (IO_RINGS_CQ_HEAD >>> 2));
       if ((seen - head) >>> 0 >= wanted) return;
+      if ((this.#flags & IORING_SQ_CQ_OVERFLOW) !== 0) this.wakeup(); // there is room now
       const wait = Atomics.waitAsync(this.#words, tail, seen, WAIT_MS);
       if (wait.async) await wait.value;
     }
