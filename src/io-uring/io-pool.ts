@@ -55,6 +55,7 @@ export class IoPool {
   readonly #options: IoPoolOptions;
   readonly #threads = new Map<WorkerThread, Task>();
   readonly #waker: Waker;
+  readonly #atExec = () => void this.close();
   /** Workers in a row that ended before they had begun. */
   #unbegun = 0;
   /** A worker could not be made, and is tried for again in a moment. */
@@ -68,6 +69,7 @@ export class IoPool {
     this.#waker = submitterWaker(options.submitter, options.wakeFd);
     this.table.workersMax = options.workersMax;
     this.#make();
+    options.task.signal.atExec.add(this.#atExec);
     void this.#serve();
   }
 
@@ -154,11 +156,13 @@ export class IoPool {
 
   /**
    * Ends what is queued with -ECANCELED, waits for what is being done (each worker 5 s at most,
-   * then it is terminated, which waits for its system call) and ends all workers. Nothing is
+   * then it is terminated, which waits for its system call) and ends all workers. So does a new
+   * program of the process. Nothing is
    * written to the memory any more when it resolves. Never rejects. Idempotent. Linux:
    * io_wq_put_and_exit().
    */
   close(): Promise<void> {
+    this.#options.task.signal.atExec.delete(this.#atExec);
     this.#closed ??= this.#close();
     return this.#closed;
   }

@@ -40,6 +40,8 @@ export class IoUring implements AsyncDisposable {
   /** The io workers of the task, which its other rings use, too. */
   readonly wq: IoWq<RequestWork>;
   readonly #ctx: RingCtx;
+  readonly #task: Task;
+  readonly #atExec = () => void this.close();
   #closed: Promise<void> | undefined;
 
   /**
@@ -61,6 +63,8 @@ export class IoUring implements AsyncDisposable {
     const { layout, wq } = this;
     const files = new TaskFiles(task);
     this.#ctx = new RingCtx({ memory: shared, ring, layout, files, wq, mayOpen: options.mayOpen });
+    this.#task = task;
+    task.signal.atExec.add(this.#atExec);
   }
 
   /** See RingCtx.enter. Linux: io_uring_enter(2), to_submit. */
@@ -83,9 +87,10 @@ export class IoUring implements AsyncDisposable {
 
   /**
    * Closes the ring, see RingCtx.close, and gives its memory back. The workers stay, see
-   * `exitIoWq`. Idempotent. Linux: io_uring_release().
+   * `exitIoWq`. A new program closes it, too. Idempotent. Linux: io_uring_release().
    */
   close(): Promise<void> {
+    this.#task.signal.atExec.delete(this.#atExec);
     this.#closed ??= this.#ctx.close().then(() => this.layout.release());
     return this.#closed;
   }

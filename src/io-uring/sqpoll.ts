@@ -58,6 +58,8 @@ export class SqPollRing implements AsyncDisposable {
   readonly #pool: IoPool;
   readonly #waker: Waker;
   readonly #files: readonly HostFile[];
+  readonly #owner: Task;
+  readonly #atExec = () => void this.close();
   #isOver = false;
   #closed: Promise<void> | undefined;
 
@@ -100,6 +102,8 @@ export class SqPollRing implements AsyncDisposable {
     }
     this.#waker = new Waker(this.task.words);
     for (const file of this.#files) file.count++;
+    this.#owner = owner;
+    owner.signal.atExec.add(this.#atExec);
     wakeUpNewTask(this.task);
     void this.#thread.exited.then(() => {
       this.#isOver = true;
@@ -151,9 +155,10 @@ export class SqPollRing implements AsyncDisposable {
 
   /**
    * Ends the thread: what waits is cancelled, what is being done ends, without CQEs. Then ends its
-   * workers, and gives the memory back. Idempotent. Linux: io_uring_release().
+   * workers, and gives the memory back. A new program does so, too. Idempotent. Linux: io_uring_release().
    */
   close(): Promise<void> {
+    this.#owner.signal.atExec.delete(this.#atExec);
     this.#closed ??= this.#close();
     return this.#closed;
   }

@@ -48,6 +48,9 @@ export class TableQueue implements WorkQueue {
     this.#count++;
     this.#table.put(slot, job, hostFd, work.hash ?? -1);
     this.#unkicked++;
+    if (!this.#table.isClosed || !this.#table.takeBack(slot)) return;
+    this.#forget(slot); // closed meanwhile: whoever did that may not have seen it
+    work.complete(-errno.ECANCELED);
   }
 
   /** Wakes workers for what was put; asks for one where there is none. */

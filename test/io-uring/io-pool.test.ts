@@ -135,6 +135,18 @@ describe("a table without threads", () => {
     }
   });
 
+  test("work that comes while the table is closed is ended, too", () => {
+    class Closing extends WorkTable {
+      override put(slot: number, job: Job, hostFd: number, hash: number): void {
+        this.close();
+        this.endQueued(-errno.ECANCELED);
+        super.put(slot, job, hostFd, hash);
+      }
+    }
+    new TableQueue(new Closing(), () => now).enqueue(work.make("late"));
+    expect(work.results).toEqual([["late", -errno.ECANCELED]]);
+  });
+
   test("cancelled before a worker has it: done at once; else it is running, or not there", () => {
     const worker = table.admit();
     const [first, second] = [work.make("first"), work.make("second")];
