@@ -18,6 +18,8 @@ import { WorkTable } from "./work-table.js";
 
 /** How long a worker that ends may take. */
 const STOP_GRACE_MS = 5000;
+/** When so many workers in a row have ended before they began, what is queued ends. */
+const UNBEGUN_MAX = 16;
 
 /** Whose workers they are, and whom they work for. */
 export interface IoPoolOptions {
@@ -150,7 +152,7 @@ export class IoPool {
     this.table.buried(worker, -errno.ECANCELED);
     this.#waker.wake();
     if (this.table.hasWorker || !this.table.hasQueued) return;
-    if (this.#unbegun <= WORKER_INIT_LIMIT) this.#tryMake();
+    if (this.#unbegun < UNBEGUN_MAX) this.#tryMake();
     else this.#endQueued(); // the next one would not begin either
   }
 

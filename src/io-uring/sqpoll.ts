@@ -155,7 +155,8 @@ export class SqPollRing implements AsyncDisposable {
 
   /**
    * Ends the thread: what waits is cancelled, what is being done ends, without CQEs. Then ends its
-   * workers, and gives the memory back. A new program does so, too. Idempotent. Linux: io_uring_release().
+   * workers, and gives the memory back. A new program does so, too. Idempotent. Linux:
+   * io_uring_release().
    */
   close(): Promise<void> {
     this.#owner.signal.atExec.delete(this.#atExec);

@@ -127,7 +127,7 @@ export class WorkTable {
     return this.#someWorker((state) => state === WORKER_IDLE || state === WORKER_STARTING);
   }
 
-  /** Workers that are there or being made, counted by their own words, and the most there may be. */
+  /** Workers that are there or being made, counted by their own words, and the most that may. */
   get workers(): { count: number; max: number } {
     let count = 0;
     for (let worker = 0; worker < TABLE_WORKERS_MAX; worker++) {
