@@ -19,7 +19,7 @@ import { WorkTable } from "./work-table.js";
 /** How long a worker that ends may take. */
 const STOP_GRACE_MS = 5000;
 /** When so many workers in a row have ended before they began, what is queued ends. */
-const UNBEGUN_MAX = 16;
+const UNBEGUN_MAX = 32;
 
 /** Whose workers they are, and whom they work for. */
 export interface IoPoolOptions {
