@@ -6,13 +6,20 @@ import { type ThreadFn, WorkerThread } from "../kernel/thread.js";
 import { Waker, WORD_FLAGS } from "../kernel/wait.js";
 import { errno } from "../spec/errno.js";
 import { VHOST_TASK_FLAGS_STOP } from "../spec/sched.js";
-import { WORKER_IDLE_TIMEOUT_MS } from "./io-wq.js";
+import {
+  shouldRetry,
+  WORKER_IDLE_TIMEOUT_MS,
+  WORKER_INIT_LIMIT,
+  WORKER_RETRY_MS,
+} from "./io-wq.js";
 import { submitterWaker } from "./submitter-waker.js";
 import type { TableWorkerArg } from "./table-worker-thread.js";
 import { TABLE_WORKERS_MAX, WorkTable } from "./work-table.js";
 
 /** How long a worker that ends may take. */
 const STOP_GRACE_MS = 5000;
+/** When so many workers in a row have ended before they began, what is queued ends. */
+const UNBEGUN_MAX = 32;
 
 /** Whose workers they are, and whom they work for. */
 export interface IoPoolOptions {
@@ -50,6 +57,11 @@ export class IoPool {
   readonly #options: IoPoolOptions;
   readonly #threads = new Map<WorkerThread, Task>();
   readonly #waker: Waker;
+  readonly #atExec = () => void this.close();
+  /** Workers in a row that ended before they had begun. */
+  #unbegun = 0;
+  /** A worker could not be made, and is tried for again in a moment. */
+  #isRetrying = false;
   #closed: Promise<void> | undefined;
 
   /** Makes the first worker. Throws what copyProcess throws: then there is none. */
@@ -59,6 +71,7 @@ export class IoPool {
     this.#waker = submitterWaker(options.submitter, options.wakeFd);
     this.table.workersMax = options.workersMax;
     this.#make();
+    options.task.signal.atExec.add(this.#atExec);
     void this.#serve();
   }
 
@@ -75,14 +88,27 @@ export class IoPool {
     }
   }
 
-  /** Linux: io_should_retry_thread() tries again; here the submitter asks again. */
-  #tryMake(): void {
+  /** Where there is one, the submitter asks again. Linux: io_should_retry_thread(). */
+  #tryMake(retries = 0): void {
     if (this.#closed !== undefined) return;
     try {
       this.#make();
-    } catch {
-      if (this.table.workers.count <= 0) this.#endQueued();
+    } catch (error) {
+      if (this.table.hasWorker) return;
+      if (shouldRetry(error) && retries < WORKER_INIT_LIMIT) this.#retry(retries + 1);
+      else this.#endQueued();
     }
+  }
+
+  /** One attempt at a time. */
+  #retry(retries: number): void {
+    if (this.#isRetrying) return;
+    this.#isRetrying = true;
+    const retry = () => {
+      this.#isRetrying = false;
+      this.#tryMake(retries);
+    };
+    setTimeout(retry, retries * WORKER_RETRY_MS).unref();
   }
 
   #endQueued(): void {
@@ -123,22 +149,24 @@ export class IoPool {
 
   /** However it ended. Where it was the last and work waits, there is another, or no more work. */
   #exited(worker: number, thread: WorkerThread): void {
-    const hasBegun = this.table.hasBegun(worker);
+    this.#unbegun = this.table.hasBegun(worker) ? 0 : this.#unbegun + 1;
     this.#threads.delete(thread);
     this.table.buried(worker, -errno.ECANCELED);
     this.#waker.wake();
-    if (this.table.workers.count > 0 || !this.table.hasQueued) return;
-    if (hasBegun) this.#tryMake();
-    else this.#endQueued(); // the next one would not either
+    if (this.table.hasWorker || !this.table.hasQueued) return;
+    if (this.#unbegun < UNBEGUN_MAX) this.#tryMake();
+    else this.#endQueued(); // the next one would not begin either
   }
 
   /**
    * Ends what is queued with -ECANCELED, waits for what is being done (each worker 5 s at most,
-   * then it is terminated, which waits for its system call) and ends all workers. Nothing is
+   * then it is terminated, which waits for its system call) and ends all workers. So does a new
+   * program of the process. Nothing is
    * written to the memory any more when it resolves. Never rejects. Idempotent. Linux:
    * io_wq_put_and_exit().
    */
   close(): Promise<void> {
+    this.#options.task.signal.atExec.delete(this.#atExec);
     this.#closed ??= this.#close();
     return this.#closed;
   }

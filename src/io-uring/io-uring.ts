@@ -30,6 +30,8 @@ export class IoUring extends UserRing implements AsyncDisposable {
   /** The io workers of the task, which its other rings use, too. */
   readonly wq: IoWq<RequestWork>;
   readonly #ctx: RingCtx;
+  readonly #task: Task;
+  readonly #atExec = () => void this.close();
   #closed: Promise<void> | undefined;
 
   /**
@@ -48,6 +50,8 @@ export class IoUring extends UserRing implements AsyncDisposable {
     this.wq = ioWqOf(model, task, layout.sqEntries);
     const { wq } = this;
     this.#ctx = new RingCtx({ memory, ring, layout, files: new TaskFiles(task), wq, mayOpen });
+    this.#task = task;
+    task.signal.atExec.add(this.#atExec);
   }
 
   /**
@@ -80,10 +84,11 @@ export class IoUring extends UserRing implements AsyncDisposable {
 
   /**
    * Closes the ring, see RingCtx.close, and gives its memory back. The workers stay, see
-   * `exitIoWq`. Idempotent. Linux: io_uring_release().
+   * `exitIoWq`. A new program closes it, too. Idempotent. Linux: io_uring_release().
    */
   close(): Promise<void> {
     this.isClosed = true;
+    this.#task.signal.atExec.delete(this.#atExec);
     this.#closed ??= this.#ctx.close().then(() => this.layout.release());
     return this.#closed;
   }

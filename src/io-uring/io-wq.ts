@@ -8,7 +8,7 @@ import type { Clock, IoThread, IoWork } from "./io-work.js";
 
 /** A worker that had nothing to do for so long ends, but for the last. Linux: 5 * HZ. */
 export const WORKER_IDLE_TIMEOUT_MS = 5000;
-/** Times that a worker is tried for again after EAGAIN. */
+/** Times that a worker is tried for again when `shouldRetry` says so. */
 export const WORKER_INIT_LIMIT = 3;
 /** The first of them comes so much later, the second twice as much, and so on. */
 export const WORKER_RETRY_MS = 5;
@@ -169,11 +169,10 @@ export class IoWq<W extends IoWork = IoWork> {
     return true;
   }
 
-  /** Linux: io_should_retry_thread(), io_workqueue_create(). */
+  /** Linux: io_workqueue_create(). */
   #failed(worker: IoWorker<W>, error: unknown): boolean {
     const { acct } = worker;
-    const isEagain = error instanceof VhostError && error.code === "EAGAIN";
-    if (isEagain && worker.retries++ < WORKER_INIT_LIMIT) {
+    if (shouldRetry(error) && worker.retries++ < WORKER_INIT_LIMIT) {
       const ms = worker.retries * WORKER_RETRY_MS;
       worker.cancelTimer = this.#options.clock.after(ms, () => this.#retry(worker));
       return true;
@@ -294,3 +293,10 @@ export class IoWq<W extends IoWork = IoWork> {
     return cancelled.size;
   }
 }
+
+/**
+ * Whether a worker that could not be made may be had a little later: a limit was reached, or a
+ * signal is to be handled first. Linux: io_should_retry_thread().
+ */
+export const shouldRetry = (error: unknown): boolean =>
+  error instanceof VhostError && (error.code === "EAGAIN" || error.code === "ERESTARTNOINTR");

@@ -89,10 +89,16 @@ export class RingCtx {
     return this.#held;
   }
 
+  /** CQEs that found no room in the CQ. */
+  get waiting(): number {
+    return this.#cq.waiting;
+  }
+
   /**
    * Takes what was submitted, and begins it. Each SQE gets its CQE; one that is refused does not
    * stop the ones behind it (Linux: IORING_SETUP_SUBMIT_ALL). @returns how many were taken; -EBUSY:
-   * twice the CQ's entries are being done or wait for room in the CQ. Throws EBADF when closed.
+   * twice the CQ's entries are being done or wait for room in the CQ (a chain is taken whole all
+   * the same). Throws EBADF when closed.
    * Linux: io_uring_enter(2), to_submit.
    */
   enter(): number {
@@ -152,13 +158,16 @@ export class RingCtx {
     this.#wq.cancel(({ ring }) => ring === this);
   }
 
-  /** Takes up to `room` SQEs. A chain ends with them. */
+  /**
+   * Takes up to `room` SQEs, and the rest of the chain that the last of them is in, which no
+   * application can submit at once beyond the SQ's entries. A chain ends with what was submitted.
+   */
   #submit(room: number): number {
     const table = this.#memory.view.getUint32(this.#ring.iou + IOU_TABLE, true);
     let chain: Request[] = [];
     let submitted = 0;
-    while (submitted < room) {
-      const max = Math.min(room - submitted, IOU_BURST_MAX);
+    while (submitted < room || (chain.length > 0 && chain.length < this.#layout.sqEntries)) {
+      const max = submitted < room ? Math.min(room - submitted, IOU_BURST_MAX) : 1;
       const taken = this.#ring.takeSqes(max);
       for (let i = 0; i < taken; i++) {
         const request = readRequest(this.#memory, table + i * SQE_RECORD_BYTES);

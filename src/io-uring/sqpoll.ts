@@ -10,6 +10,7 @@ import {
   IO_RINGS_CQ_HEAD,
   IO_RINGS_CQ_TAIL,
   IO_RINGS_SQ_FLAGS,
+  IORING_SQ_CQ_OVERFLOW,
   IORING_SQ_NEED_WAKEUP,
   IOU_RINGS,
 } from "../spec/io-uring.js";
@@ -49,6 +50,8 @@ export class SqPollRing extends UserRing implements AsyncDisposable {
   readonly #pool: IoPool;
   readonly #waker: Waker;
   readonly #files: readonly HostFile[];
+  readonly #owner: Task;
+  readonly #atExec = () => void this.close();
   #isOver = false;
   #closed: Promise<void> | undefined;
 
@@ -86,6 +89,8 @@ export class SqPollRing extends UserRing implements AsyncDisposable {
     }
     this.#waker = new Waker(this.task.words);
     for (const file of this.#files) file.count++;
+    this.#owner = task;
+    task.signal.atExec.add(this.#atExec);
     wakeUpNewTask(this.task);
     void this.#thread.exited.then(() => {
       this.#isOver = true;
@@ -106,8 +111,11 @@ export class SqPollRing extends UserRing implements AsyncDisposable {
 
   /** Whether the thread sleeps. Look after `application.submit()`. */
   get needsWakeup(): boolean {
-    const flags = Atomics.load(this.#words, this.#rings + (IO_RINGS_SQ_FLAGS >>> 2)); // Q5
-    return (flags & IORING_SQ_NEED_WAKEUP) !== 0;
+    return (this.#flags & IORING_SQ_NEED_WAKEUP) !== 0; // Q5
+  }
+
+  get #flags(): number {
+    return Atomics.load(this.#words, this.#rings + (IO_RINGS_SQ_FLAGS >>> 2));
   }
 
   /**
@@ -128,7 +136,8 @@ export class SqPollRing extends UserRing implements AsyncDisposable {
 
   /**
    * Resolves when the application has at least `min` CQEs to take (cut to the CQ's entries), or the
-   * thread has ended. Rejects with EINVAL. Linux: IORING_ENTER_GETEVENTS.
+   * thread has ended. Wakes that for CQEs that found no room. Rejects with EINVAL. Linux:
+   * IORING_ENTER_GETEVENTS.
    */
   async getEvents(min: number): Promise<void> {
     const wanted = this.wantedOf(min);
@@ -137,6 +146,7 @@ export class SqPollRing extends UserRing implements AsyncDisposable {
       const seen = Atomics.load(this.#words, tail);
       const head = Atomics.load(this.#words, this.#rings + (IO_RINGS_CQ_HEAD >>> 2));
       if ((seen - head) >>> 0 >= wanted) return;
+      if ((this.#flags & IORING_SQ_CQ_OVERFLOW) !== 0) this.wakeup(); // there is room now
       const wait = Atomics.waitAsync(this.#words, tail, seen, WAIT_MS);
       if (wait.async) await wait.value;
     }
@@ -144,10 +154,12 @@ export class SqPollRing extends UserRing implements AsyncDisposable {
 
   /**
    * Ends the thread: what waits is cancelled, what is being done ends, without CQEs. Then ends its
-   * workers, and gives the memory back. Idempotent. Linux: io_uring_release().
+   * workers, and gives the memory back. A new program does so, too. Idempotent. Linux:
+   * io_uring_release().
    */
   close(): Promise<void> {
     this.isClosed = true;
+    this.#owner.signal.atExec.delete(this.#atExec);
     this.#closed ??= this.#close();
     return this.#closed;
   }

@@ -48,6 +48,9 @@ export class TableQueue implements WorkQueue {
     this.#count++;
     this.#table.put(slot, job, hostFd, work.hash ?? -1);
     this.#unkicked++;
+    if (!this.#table.isClosed || !this.#table.takeBack(slot)) return;
+    this.#forget(slot); // closed meanwhile: whoever did that may not have seen it
+    work.complete(-errno.ECANCELED);
   }
 
   /** Wakes workers for what was put; asks for one where there is none. */
@@ -55,7 +58,7 @@ export class TableQueue implements WorkQueue {
     if (this.#unkicked === 0) return;
     this.#table.kick(this.#unkicked);
     this.#unkicked = 0;
-    if (this.#table.workers.count <= 0) this.#table.ask();
+    if (!this.#table.hasWorker) this.#table.ask();
   }
 
   /** Whether results may wait for `reap`. */
@@ -101,17 +104,20 @@ export class TableQueue implements WorkQueue {
    * milliseconds it should be called again; Infinity: when something was done or put.
    */
   tend(): number {
+    if (this.#count === 0) return this.#notStuck();
     const { count, max } = this.#table.workers;
-    if (this.#count === 0 || count >= max || this.#table.hasIdle || !this.#isWaiting) {
-      this.#stuckSince = -1;
-      return Number.POSITIVE_INFINITY;
-    }
+    if (count >= max || this.#table.hasIdle || !this.#isWaiting) return this.#notStuck();
     const now = this.#now();
     if (this.#stuckSince < 0) this.#stuckSince = now;
     if (count > 0 && now - this.#stuckSince < BLOCKED_MS) return BLOCKED_MS;
     this.#stuckSince = now;
     this.#table.ask();
     return BLOCKED_MS;
+  }
+
+  #notStuck(): number {
+    this.#stuckSince = -1;
+    return Number.POSITIVE_INFINITY;
   }
 
   get #isWaiting(): boolean {

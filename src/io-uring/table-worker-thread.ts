@@ -54,9 +54,7 @@ export function tableWorker(arg: TableWorkerArg, current: CurrentTask): void {
     current.scheduleBy(() => {
       isLate = !table.sleep(worker, seen, idleMs);
     });
-    if (!isLate || !table.leave(worker)) continue;
-    if (!work()) break;
-    table.stay(worker);
+    if (isLate && table.leave(worker) && !work()) break;
   }
   current.setState(TASK_RUNNING);
 }

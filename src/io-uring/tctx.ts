@@ -16,26 +16,35 @@ const HOST_CLOCK: Clock = {
   },
 };
 
-const queues = new WeakMap<Task, IoWq<RequestWork>>();
+/** Linux: io_uring_task. */
+interface Tctx {
+  readonly wq: IoWq<RequestWork>;
+  /** What a new program calls. */
+  readonly atExec: () => void;
+}
+
+const contexts = new WeakMap<Task, Tctx>();
 
 /**
  * The io-wq of `task`, made with its first ring and for all its rings: as many bounded workers as
- * that one has SQ entries, 4 a CPU at most; each a thread of its own. Linux: io_uring_task,
- * __io_uring_add_tctx_node().
+ * that one has SQ entries, 4 a CPU at most; each a thread of its own, on the memory that the task
+ * has now. It ends when the process executes another program. Linux: __io_uring_add_tctx_node(),
+ * io_uring_task_cancel().
  */
 export function ioWqOf(kernel: Kernel, task: Task, sqEntries: number): IoWq<RequestWork> {
-  let wq = queues.get(task);
-  if (wq === undefined) {
-    const { memory } = task.mm as Mm;
-    wq = new IoWq<RequestWork>({
-      kernel,
-      task,
-      clock: HOST_CLOCK,
-      bounded: Math.min(sqEntries, 4 * availableParallelism()),
-      makeThread: (worker, done) => new IoWorkerThread(worker, memory, done),
-    });
-    queues.set(task, wq);
-  }
+  const context = contexts.get(task);
+  if (context !== undefined) return context.wq;
+  const { memory } = task.mm as Mm;
+  const wq = new IoWq<RequestWork>({
+    kernel,
+    task,
+    clock: HOST_CLOCK,
+    bounded: Math.min(sqEntries, 4 * availableParallelism()),
+    makeThread: (worker, done) => new IoWorkerThread(worker, memory, done),
+  });
+  const atExec = () => void exitIoWq(task);
+  contexts.set(task, { wq, atExec });
+  task.signal.atExec.add(atExec);
   return wq;
 }
 
@@ -45,7 +54,9 @@ export function ioWqOf(kernel: Kernel, task: Task, sqEntries: number): IoWq<Requ
  */
 export async function exitIoWq(owner: TaskOwner): Promise<void> {
   const task = taskOf(owner);
-  const wq = queues.get(task);
-  queues.delete(task);
-  await wq?.exit();
+  const context = contexts.get(task);
+  if (context === undefined) return;
+  contexts.delete(task);
+  task.signal.atExec.delete(context.atExec);
+  await context.wq.exit();
 }

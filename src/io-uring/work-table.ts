@@ -1,5 +1,6 @@
 import { IO_WQ_HASH_BUCKETS } from "./io-work.js";
-import type { Job, Range } from "./ops.js";
+import type { Job } from "./ops.js";
+import { WORK_BODY_WORDS, WorkBodies } from "./work-body.js";
 
 /** Io workers that one table serves, at most. */
 export const TABLE_WORKERS_MAX = 32;
@@ -15,12 +16,10 @@ const DONE_SEQ = 1;
 const ASK_SEQ = 2;
 /** The question that was answered last. The maker's. */
 const ASK_ANSWERED = 3;
-/** Workers that are there or being made. The maker's, and of a worker that goes. */
-const WORKERS = 4;
 /** Most workers. The maker's. */
-const WORKERS_MAX = 5;
+const WORKERS_MAX = 4;
 /** Not 0: no work is taken any more. The maker's. */
-const IS_CLOSED = 6;
+const IS_CLOSED = 5;
 /** Who does work of a hash: 0, or a worker's number and 1. */
 const HASHES = 16;
 /** What each worker does: WORKER_… */
@@ -28,22 +27,6 @@ const STATES_OF_WORKERS = HASHES + IO_WQ_HASH_BUCKETS;
 /** What becomes of each slot: SLOT_…, or SLOT_DOING and the number of who does it. */
 const STATES = STATES_OF_WORKERS + TABLE_WORKERS_MAX;
 const BODIES = STATES + TABLE_SLOTS;
-
-// A slot's body.
-const KIND = 0;
-const HOST_FD = 1;
-const HASH = 2;
-const RESULT = 3;
-/** Two words each: a number in 64 bits of floating point. NaN: the file's own position. */
-const POSITION = 4;
-const LENGTH = 6;
-const FLAGS = 8;
-const MODE = 9;
-/** How many ranges follow, or bytes of a path. */
-const COUNT = 10;
-const RANGES = 12;
-const RANGES_MAX = 1024;
-const BODY_WORDS = RANGES + 2 * RANGES_MAX;
 
 const SLOT_FREE = 0;
 const SLOT_QUEUED = 1;
@@ -54,9 +37,7 @@ const WORKER_NONE = 0;
 const WORKER_STARTING = 1;
 const WORKER_IDLE = 2;
 const WORKER_BUSY = 3;
-const WORKER_GONE = 4;
-
-const KINDS: readonly Job["kind"][] = ["none", "read", "write", "sync", "open", "fallocate"];
+const WORKER_LEAVING = 4;
 
 /**
  * Work for io workers, in memory that all its threads share and no guest can reach: slots that one
@@ -71,22 +52,20 @@ const KINDS: readonly Job["kind"][] = ["none", "read", "write", "sync", "open", 
 export class WorkTable {
   readonly buffer: SharedArrayBuffer;
   readonly #words: Int32Array<SharedArrayBuffer>;
-  readonly #floats: Float64Array<SharedArrayBuffer>;
-  readonly #bytes: Uint8Array<SharedArrayBuffer>;
+  readonly #bodies: WorkBodies;
 
   /** `buffer`: one that another thread made; without it, a new table. */
-  constructor(buffer = new SharedArrayBuffer((BODIES + TABLE_SLOTS * BODY_WORDS) * 4)) {
+  constructor(buffer = new SharedArrayBuffer((BODIES + TABLE_SLOTS * WORK_BODY_WORDS) * 4)) {
     this.buffer = buffer;
     this.#words = new Int32Array(buffer);
-    this.#floats = new Float64Array(buffer);
-    this.#bytes = new Uint8Array(buffer);
+    this.#bodies = new WorkBodies(buffer, BODIES);
   }
 
   // ── the submitter ─────────────────────────────────────────────────────────────────────────────
 
   /** Fills a free slot; workers see it after `kick`. */
   put(slot: number, job: Job, hostFd: number, hash: number): void {
-    this.#write(bodyOf(slot), job, hostFd, hash);
+    this.#bodies.write(slot, job, hostFd, hash);
     this.#store(STATES + slot, SLOT_QUEUED); // W1
   }
 
@@ -104,7 +83,7 @@ export class WorkTable {
   /** The result of a slot that is done, which then is free; `undefined`: it is not. */
   reap(slot: number): number | undefined {
     if (this.#load(STATES + slot) !== SLOT_DONE) return undefined;
-    const result = this.#words[bodyOf(slot) + RESULT];
+    const result = this.#bodies.result(slot);
     this.#store(STATES + slot, SLOT_FREE);
     return result;
   }
@@ -126,16 +105,28 @@ export class WorkTable {
 
   /** Whether a worker has nothing to do, or is on its way. */
   get hasIdle(): boolean {
-    for (let worker = 0; worker < TABLE_WORKERS_MAX; worker++) {
-      const state = this.#load(STATES_OF_WORKERS + worker);
-      if (state === WORKER_IDLE || state === WORKER_STARTING) return true;
-    }
-    return false;
+    return this.#someWorker((state) => state === WORKER_IDLE || state === WORKER_STARTING);
   }
 
-  /** Workers that are there or being made, and the most that may be. */
+  /** Workers that are there or being made, counted by their own words, and the most that may. */
   get workers(): { count: number; max: number } {
-    return { count: this.#load(WORKERS), max: this.#load(WORKERS_MAX) };
+    let count = 0;
+    for (let worker = 0; worker < TABLE_WORKERS_MAX; worker++) {
+      if (this.#load(STATES_OF_WORKERS + worker) !== WORKER_NONE) count++;
+    }
+    return { count, max: this.#load(WORKERS_MAX) };
+  }
+
+  /** Whether there is a worker, or one is being made. */
+  get hasWorker(): boolean {
+    return this.#someWorker((state) => state !== WORKER_NONE);
+  }
+
+  #someWorker(is: (state: number) => boolean): boolean {
+    for (let worker = 0; worker < TABLE_WORKERS_MAX; worker++) {
+      if (is(this.#load(STATES_OF_WORKERS + worker))) return true;
+    }
+    return false;
   }
 
   /** Asks the maker for a worker, or, where none can be made, for the end of what is queued. */
@@ -156,22 +147,28 @@ export class WorkTable {
     return this.#load(WORK_SEQ);
   }
 
-  /** Says that `worker` looks for work, and finds some: a slot that only it has now, or -1. */
+  /**
+   * `worker` looks for work: a slot that only it has now, or -1. One that leaves goes on leaving
+   * when it finds none, and stays when it does.
+   */
   take(worker: number, after: number): number {
-    this.#store(STATES_OF_WORKERS + worker, WORKER_BUSY);
+    const state = STATES_OF_WORKERS + worker;
+    if (this.#load(state) !== WORKER_LEAVING) this.#store(state, WORKER_BUSY);
     for (let i = 1; i <= TABLE_SLOTS; i++) {
       const slot = (after + i) % TABLE_SLOTS;
-      if (this.#load(STATES + slot) === SLOT_QUEUED && this.#claim(worker, slot)) return slot;
+      if (this.#load(STATES + slot) !== SLOT_QUEUED || !this.#claim(worker, slot)) continue;
+      this.#store(state, WORKER_BUSY);
+      return slot;
     }
     return -1;
   }
 
   /** First the hash, then the slot: of two pieces of work with one hash, one is done at a time. */
   #claim(worker: number, slot: number): boolean {
-    const hash = this.#words[bodyOf(slot) + HASH] as number;
+    const hash = this.#bodies.hash(slot);
     if (hash >= 0 && !this.#swap(HASHES + hash, 0, worker + 1)) return false;
     if (this.#swap(STATES + slot, SLOT_QUEUED, SLOT_DOING + worker)) {
-      if (hash === this.#words[bodyOf(slot) + HASH]) return true;
+      if (hash === this.#bodies.hash(slot)) return true;
       this.#store(STATES + slot, SLOT_QUEUED); // other work came into the slot meanwhile
     }
     if (hash >= 0) this.#swap(HASHES + hash, worker + 1, 0);
@@ -180,8 +177,7 @@ export class WorkTable {
 
   /** What is to be done, and to which file. W1. */
   job(slot: number): { job: Job; hostFd: number } {
-    const body = bodyOf(slot);
-    return { job: this.#read(body), hostFd: this.#words[body + HOST_FD] as number };
+    return this.#bodies.read(slot);
   }
 
   /**
@@ -189,9 +185,8 @@ export class WorkTable {
    * may come upon other work first. Linux: io_wq_hash_wake().
    */
   finish(worker: number, slot: number, result: number): void {
-    const body = bodyOf(slot);
-    const hash = this.#words[body + HASH] as number;
-    this.#words[body + RESULT] = result;
+    const hash = this.#bodies.hash(slot);
+    this.#bodies.setResult(slot, result);
     this.#store(STATES + slot, SLOT_DONE); // W2
     if (hash >= 0 && this.#swap(HASHES + hash, worker + 1, 0) && this.hasQueued) this.kick(1);
     this.#bumpDone();
@@ -209,18 +204,16 @@ export class WorkTable {
     if (this.hasQueued) this.kick(1);
   }
 
-  /** `worker` goes, unless it is the last. It looks for work once more: see `stay`. */
+  /**
+   * `worker` is to go, unless it is the last. It looks for work once more, see `take`, and ends if
+   * there is none: it counts until it is buried. Of two that would go at once, one stays at least.
+   */
   leave(worker: number): boolean {
-    const count = this.#load(WORKERS);
-    if (count <= 1 || !this.#swap(WORKERS, count, count - 1)) return false;
-    this.#store(STATES_OF_WORKERS + worker, WORKER_GONE);
-    return true;
-  }
-
-  /** It found some: it stays. */
-  stay(worker: number): void {
-    Atomics.add(this.#words, WORKERS, 1);
-    this.#store(STATES_OF_WORKERS + worker, WORKER_BUSY);
+    const state = STATES_OF_WORKERS + worker;
+    this.#store(state, WORKER_LEAVING); // before the look at the others
+    if (this.#someWorker((its) => its !== WORKER_NONE && its !== WORKER_LEAVING)) return true;
+    this.#store(state, WORKER_BUSY);
+    return false;
   }
 
   // ── the maker ─────────────────────────────────────────────────────────────────────────────────
@@ -234,9 +227,7 @@ export class WorkTable {
     const { count, max } = this.workers;
     if (count >= max) return -1;
     for (let worker = 0; worker < TABLE_WORKERS_MAX; worker++) {
-      if (!this.#swap(STATES_OF_WORKERS + worker, WORKER_NONE, WORKER_STARTING)) continue;
-      Atomics.add(this.#words, WORKERS, 1);
-      return worker;
+      if (this.#swap(STATES_OF_WORKERS + worker, WORKER_NONE, WORKER_STARTING)) return worker;
     }
     return -1;
   }
@@ -248,8 +239,6 @@ export class WorkTable {
 
   /** A worker has ended, or was not made: what it was at ends with `result`. */
   buried(worker: number, result: number): void {
-    const hasLeft = this.#load(STATES_OF_WORKERS + worker) === WORKER_GONE;
-    if (!hasLeft) Atomics.sub(this.#words, WORKERS, 1);
     for (let slot = 0; slot < TABLE_SLOTS; slot++) {
       if (this.#load(STATES + slot) === SLOT_DOING + worker) this.#end(slot, result);
     }
@@ -268,7 +257,7 @@ export class WorkTable {
   }
 
   #end(slot: number, result: number): void {
-    this.#words[bodyOf(slot) + RESULT] = result;
+    this.#bodies.setResult(slot, result);
     this.#store(STATES + slot, SLOT_DONE); // W2
   }
 
@@ -314,82 +303,4 @@ export class WorkTable {
   #swap(word: number, from: number, to: number): boolean {
     return Atomics.compareExchange(this.#words, word, from, to) === from;
   }
-
-  #write(body: number, job: Job, hostFd: number, hash: number): void {
-    this.#words[body + KIND] = KINDS.indexOf(job.kind);
-    this.#words[body + HOST_FD] = hostFd;
-    this.#words[body + HASH] = hash;
-    switch (job.kind) {
-      case "read":
-      case "write":
-        this.#floats[(body + POSITION) >> 1] = job.position ?? Number.NaN;
-        this.#writeRanges(body, job.ranges);
-        return;
-      case "sync":
-        this.#words[body + FLAGS] = Number(job.isDataOnly);
-        return;
-      case "fallocate":
-        this.#floats[(body + POSITION) >> 1] = job.position;
-        this.#floats[(body + LENGTH) >> 1] = job.bytes;
-        this.#words[body + MODE] = job.mode;
-        return;
-      case "open":
-        this.#words[body + FLAGS] = job.flags;
-        this.#words[body + MODE] = job.mode;
-        this.#writePath(body, job.path);
-    }
-  }
-
-  #writeRanges(body: number, ranges: readonly Range[]): void {
-    this.#words[body + COUNT] = ranges.length;
-    let at = body + RANGES;
-    for (const { address, bytes } of ranges) {
-      this.#words[at++] = address;
-      this.#words[at++] = bytes;
-    }
-  }
-
-  #writePath(body: number, path: string): void {
-    const bytes = new TextEncoder().encode(path);
-    this.#words[body + COUNT] = bytes.length;
-    this.#bytes.set(bytes, (body + RANGES) * 4);
-  }
-
-  #read(body: number): Job {
-    const kind = KINDS[this.#words[body + KIND] as number] ?? "none";
-    const flags = this.#words[body + FLAGS] as number;
-    const mode = this.#words[body + MODE] as number;
-    const position = this.#floats[(body + POSITION) >> 1] as number;
-    switch (kind) {
-      case "read":
-      case "write": {
-        const own = Number.isNaN(position);
-        return { kind, ranges: this.#readRanges(body), position: own ? null : position };
-      }
-      case "sync":
-        return { kind, isDataOnly: flags !== 0 };
-      case "fallocate":
-        return { kind, mode, position, bytes: this.#floats[(body + LENGTH) >> 1] as number };
-      case "open": {
-        const start = (body + RANGES) * 4;
-        const bytes = this.#bytes.slice(start, start + (this.#words[body + COUNT] as number));
-        return { kind, path: new TextDecoder().decode(bytes), flags, mode };
-      }
-      default:
-        return { kind: "none" };
-    }
-  }
-
-  #readRanges(body: number): Range[] {
-    const ranges: Range[] = [];
-    const end = body + RANGES + 2 * (this.#words[body + COUNT] as number);
-    for (let at = body + RANGES; at < end; at += 2) {
-      const address = (this.#words[at] as number) >>> 0;
-      ranges.push({ address, bytes: (this.#words[at + 1] as number) >>> 0 });
-    }
-    return ranges;
-  }
 }
-
-/** Where a slot's body begins: at an even word. */
-const bodyOf = (slot: number) => BODIES + slot * BODY_WORDS;

@@ -14,16 +14,17 @@ export interface ExecOptions {
 
 /**
  * A new program in a new address space: the process's other threads end (its vhost workers too, in
- * an epoch where they end with it), files marked so are closed, signal handlers are the default
- * again (what was ignored still is), and its end will be told by SIGCHLD. The task must lead its
- * process. ENOMEM: no room for the mm, or its cgroup's memory.max; nothing was done. Linux:
- * begin_new_exec(), de_thread(), exec_mmap().
+ * an epoch where they end with it), what asked for it is called (its io_uring rings end), files
+ * marked so are closed, signal handlers are the default again (what was ignored still is), and its
+ * end will be told by SIGCHLD. The task must lead its process. ENOMEM: no room for the mm, or its
+ * cgroup's memory.max; nothing was done. Linux: begin_new_exec(), de_thread(), exec_mmap().
  */
 export function beginNewExec(kernel: Kernel, task: Task, options: ExecOptions): void {
   const mm = new Mm(options.memoryBytes, task.cgroup);
   for (const thread of [...task.signal.threads]) {
     if (thread !== task && endsWithGroup(kernel, thread)) doExit(kernel, thread, 0);
   }
+  callAtExec(task);
   task.files = unshareFiles(task.files);
   mmput(task.mm);
   task.mm = mm;
@@ -34,4 +35,10 @@ export function beginNewExec(kernel: Kernel, task: Task, options: ExecOptions): 
   task.flags &= ~PF_FORKNOEXEC;
   task.exitSignal = SIGCHLD;
   closeOnExec(task.files);
+}
+
+function callAtExec({ signal }: Task): void {
+  const all = [...signal.atExec];
+  signal.atExec.clear();
+  for (const call of all) call();
 }

@@ -27,6 +27,7 @@ export function copySignal(current: Task, flags: number): SignalStruct {
 export function newSignal(rlimits: Rlimits): SignalStruct {
   return {
     threads: new Set(),
+    atExec: new Set(),
     rlimits,
     pgrp: 0,
     session: 0,

@@ -35,6 +35,11 @@ export interface SignalStruct {
   readonly cpuTimeUs: number;
   /** Microseconds that the threads had run that are released. */
   releasedCpuTimeUs: number;
+  /**
+   * What is called, once, when the process executes another program, before it leaves its memory.
+   * None may throw. Linux calls io_uring_task_cancel() by its name.
+   */
+  readonly atExec: Set<() => void>;
   /** How the whole process was ended, as `exitCode` of a task; `undefined`: it was not. */
   groupExitCode?: number | undefined;
 }

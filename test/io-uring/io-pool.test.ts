@@ -117,10 +117,36 @@ describe("a table without threads", () => {
     const [a, b] = [table.admit(), table.admit()];
     expect(table.leave(a)).toBe(true);
     expect(table.leave(b)).toBe(false);
-    table.stay(a);
+    queue.enqueue(work.make("late"));
+    expect(table.take(a, 127)).toBe(0);
     expect(table.leave(b)).toBe(true);
     table.buried(b, -errno.ECANCELED);
     expect(table.workers.count).toBe(1);
+    expect(table.leave(a)).toBe(false);
+  });
+
+  test("one that leaves and finds nothing counts once, until it is buried", () => {
+    const [a, b] = [table.admit(), table.admit()];
+    for (let round = 0; round < 3; round++) {
+      expect(table.leave(b)).toBe(true);
+      expect(table.take(b, 127)).toBe(-1);
+      expect([table.workers.count, table.leave(a)]).toEqual([2, false]);
+      table.buried(b, -errno.ECANCELED);
+      expect(table.workers.count).toBe(1);
+      expect(table.admit()).toBe(b);
+    }
+  });
+
+  test("work that comes while the table is closed is ended, too", () => {
+    class Closing extends WorkTable {
+      override put(slot: number, job: Job, hostFd: number, hash: number): void {
+        this.close();
+        this.endQueued(-errno.ECANCELED);
+        super.put(slot, job, hostFd, hash);
+      }
+    }
+    new TableQueue(new Closing(), () => now).enqueue(work.make("late"));
+    expect(work.results).toEqual([["late", -errno.ECANCELED]]);
   });
 
   test("a worker that is held passes on what it was woken for, and brings no other", () => {
@@ -231,6 +257,65 @@ describe("a pool of real io workers", () => {
     expect([work.results.length, pool.tasks.length]).toEqual([1, 1]);
     kernel.kill(task.pid, SIGNALS.SIGCONT);
     await all(11);
+  });
+
+  test("however many have ended, there are never more than may be", async () => {
+    open(20);
+    for (let round = 0; round < 3; round++) {
+      while (pool.tasks.length < 3) {
+        pool.table.ask();
+        await sleep(1);
+      }
+      while (pool.tasks.length > 1) await sleep(1);
+      expect(pool.table.workers).toEqual({ count: 1, max: 3 });
+    }
+  });
+
+  test("one that is killed before it has begun takes nothing along: there is another", async () => {
+    open();
+    queue.enqueue(work.make("a"));
+    await all(1);
+    const first = pool.tasks[0]?.thread;
+    for (const name of ["b", "c"]) queue.enqueue(work.make(name)); // nobody was woken
+    await first?.terminate(new Error("killed"));
+    while (pool.tasks[0] === undefined || pool.tasks[0].thread === first) await sleep(0);
+    await pool.tasks[0].thread?.terminate(new Error("killed"));
+    await all(3);
+    expect(work.results.slice(1).sort()).toEqual([
+      ["b", 0],
+      ["c", 0],
+    ]);
+  });
+
+  test("workers of which none begins are not made for ever", async () => {
+    open();
+    queue.enqueue(work.make("a"));
+    await all(1);
+    const seen = new Set<unknown>();
+    queue.enqueue(work.make("b"));
+    while (work.results.length < 2) {
+      const thread = pool.tasks[0]?.thread;
+      if (thread && !seen.has(thread)) await thread.terminate(new Error("killed"));
+      seen.add(thread);
+      queue.reap();
+      await sleep(0);
+    }
+    expect(work.results[1]).toEqual(["b", -errno.ECANCELED]);
+  });
+
+  test("a limit that holds for a moment costs no work", async () => {
+    open();
+    queue.enqueue(work.make("a"));
+    await all(1);
+    task.signal.rlimits.NPROC = { cur: 1, max: 9 };
+    await pool.tasks[0]?.thread?.terminate(new Error("killed"));
+    while (pool.tasks.length > 0) await sleep(0);
+    queue.enqueue(work.make("b"));
+    setTimeout(() => {
+      task.signal.rlimits.NPROC = { cur: 2, max: 9 };
+    }, 2);
+    await all(2);
+    expect(work.results[1]).toEqual(["b", 0]);
   });
 
   test("the process ends: what comes then is cancelled, and nobody waits", async () => {

@@ -11,6 +11,7 @@ import { IoWqFixture, settle } from "../helpers/io-wq-fixture.js";
 const SEED = Number(process.env.FC_SEED ?? Date.now() % 0x8000_0000);
 console.log(`io-wq: FC_SEED=${SEED}`);
 
+const SIGUSR1 = 10;
 const names = (prefix: string, count: number) =>
   Array.from({ length: count }, (_, i) => `${prefix}${i}`);
 const cancelled = (...list: string[]) => list.map((name) => [name, -errno.ECANCELED]);
@@ -158,6 +159,20 @@ describe("no worker can be made", () => {
     fixture.clock.pass(50);
     expect(fixture.results).toEqual(cancelled("a", "b"));
     expect([fixture.wq.workers.bounded, fixture.nproc]).toEqual([0, 1]);
+  });
+
+  test("a signal that is to be handled first: tried for again, as at a limit", () => {
+    const fixture = new IoWqFixture();
+    const { owner, kernel } = fixture;
+    owner.sighand.actions.set(SIGUSR1, () => {});
+    owner.inKernel = true;
+    kernel.kill(owner.pid, SIGUSR1);
+    fixture.enqueue("a");
+    fixture.clock.pass(5);
+    expect([fixture.results, fixture.began]).toEqual([[], []]);
+    owner.inKernel = false; // it takes the signal
+    fixture.clock.pass(10);
+    expect([...fixture.doing.keys()]).toEqual(["a"]);
   });
 
   test("an attempt that succeeds does all of it", () => {

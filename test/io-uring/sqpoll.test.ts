@@ -13,11 +13,15 @@ import { errno } from "#dist/spec/errno.js";
 import {
   CQE_RES,
   CQE_USER_DATA,
+  IO_RINGS_SQ_FLAGS,
   IO_URING_CQE_BYTES,
   IORING_OP_CLOSE,
   IORING_OP_NOP,
   IORING_OP_READ,
   IORING_OP_WRITE,
+  IORING_SQ_CQ_OVERFLOW,
+  IORING_SQ_NEED_WAKEUP,
+  IOU_RINGS,
   IOU_TABLE,
   SQE_ADDR,
   SQE_FD,
@@ -39,11 +43,13 @@ class Owner implements AsyncDisposable {
   readonly fd: number;
   readonly ring: SqPollRing;
 
-  constructor(kind: "wasm" | "ts", sqThreadIdle = 20, spawn: SpawnOptions = {}) {
+  constructor(kind: "wasm" | "ts", sqThreadIdle = 20, spawn: SpawnOptions = {}, cqEntries = 16) {
     this.task = this.kernel.spawn({ uid: 1000, memoryBytes: 1 << 20, ...spawn });
     this.shared = SharedMemory.of((this.task.mm as NonNullable<Task["mm"]>).memory);
     this.fd = openHostFile(this.task, this.path, "r+");
-    this.ring = new SqPollRing(this.kernel, this.task, { entries: 8, kind, sqThreadIdle });
+    const entries = Math.min(8, cqEntries);
+    const options = { entries, cqEntries, kind, sqThreadIdle };
+    this.ring = new SqPollRing(this.kernel, this.task, options);
   }
 
   prepare(op: number, userData: number, addr = 0, len = 0): void {
@@ -58,9 +64,15 @@ class Owner implements AsyncDisposable {
 
   /** Submits, wakes the thread if it sleeps, and takes `count` CQEs. */
   async submit(count: number): Promise<[userData: number, res: number][]> {
-    const { ring, shared } = this;
+    const { ring } = this;
     ring.application.submit();
     if (ring.needsWakeup) ring.wakeup();
+    return this.take(count);
+  }
+
+  /** Takes `count` CQEs, when they are there. */
+  async take(count: number): Promise<[userData: number, res: number][]> {
+    const { ring, shared } = this;
     await ring.getEvents(count);
     const got = ring.application.peekCqes(128);
     const table = shared.view.getUint32(ring.layout.application + IOU_TABLE, true);
@@ -121,6 +133,22 @@ describe.each(["wasm", "ts"] as const)("SQPOLL, %s rings", (kind) => {
       [2, -errno.EOPNOTSUPP],
     ]);
   });
+});
+
+test("CQEs that found no room come when there is some, though the thread sleeps", async () => {
+  await using owner = new Owner("wasm", 1, {}, 4);
+  const { ring, shared } = owner;
+  const rings = shared.view.getUint32(ring.layout.kernel + IOU_RINGS, true);
+  const flags = () => shared.view.getUint32(rings + IO_RINGS_SQ_FLAGS, true);
+  for (const first of [0, 4]) {
+    for (let i = 0; i < 4; i++) owner.prepare(IORING_OP_NOP, first + i);
+    ring.application.submit();
+    if (ring.needsWakeup) ring.wakeup();
+    await ring.getEvents(4);
+  }
+  while (flags() !== (IORING_SQ_CQ_OVERFLOW | IORING_SQ_NEED_WAKEUP)) await sleep(1);
+  expect(await owner.take(4)).toHaveLength(4);
+  expect((await owner.take(4)).map(([userData]) => userData)).toEqual([4, 5, 6, 7]);
 });
 
 test("its thread is an io thread of the process; limits count, and all comes back", async () => {
