@@ -154,8 +154,12 @@ export class IoPool {
     this.table.buried(worker, -errno.ECANCELED);
     this.#waker.wake();
     if (this.table.hasWorker || !this.table.hasQueued) return;
-    if (this.#unbegun < UNBEGUN_MAX) this.#tryMake();
-    else this.#endQueued(); // the next one would not begin either
+    if (this.#unbegun < UNBEGUN_MAX) {
+      this.#tryMake();
+      return;
+    }
+    this.#unbegun = 0;
+    this.#endQueued(); // the next one would not begin either
   }
 
   /**
