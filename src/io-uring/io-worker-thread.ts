@@ -21,7 +21,7 @@ export function ioWorker({ memory, port }: IoWorkerArg, current: CurrentTask): v
     }
     current.setState(TASK_RUNNING);
     const { job, hostFd } = received.message as JobMessage;
-    port.postMessage(runJob(memory, job, hostFd));
+    port.postMessage(runJob({ job, hostFd, memory, current }));
   }
   current.setState(TASK_RUNNING);
   port.close();

@@ -9,6 +9,7 @@ import {
   writeSync,
   writevSync,
 } from "node:fs";
+import type { CurrentTask } from "../kernel/task-thread.js";
 import { fallocate } from "../linux/punch-hole.js";
 import { errno } from "../spec/errno.js";
 import { FALLOC_FL_KEEP_SIZE, FALLOC_FL_ZERO_RANGE } from "../spec/io-uring.js";
@@ -17,17 +18,25 @@ import type { Job } from "./ops.js";
 /** One write of zeroes; longer ranges take several. */
 const ZEROES = new Uint8Array(1 << 18);
 
+/** A job, and what it is done with. */
+export interface RunJob {
+  readonly job: Job;
+  readonly hostFd: number;
+  readonly memory: WebAssembly.Memory;
+  readonly current: CurrentTask;
+}
+
 /** Does a job on `memory`. Blocks. @returns the result, or the negative number of its error. */
-export function runJob(memory: WebAssembly.Memory, job: Job, hostFd: number): number {
+export function runJob(run: RunJob): number {
   try {
-    return doJob(memory, job, hostFd);
+    return doJob(run);
   } catch (error) {
     const number = (error as NodeJS.ErrnoException).errno;
     return typeof number === "number" && number < 0 ? number : -errno.EIO;
   }
 }
 
-function doJob(memory: WebAssembly.Memory, job: Job, hostFd: number): number {
+function doJob({ memory, job, hostFd, current }: RunJob): number {
   switch (job.kind) {
     case "read":
     case "write":
@@ -39,7 +48,7 @@ function doJob(memory: WebAssembly.Memory, job: Job, hostFd: number): number {
       // A FIFO must not keep us: a thread asleep in open(2) can't be ended.
       return openSync(job.path, job.flags | (constants.O_NONBLOCK ?? 0), job.mode);
     case "fallocate":
-      return doFallocate(job, hostFd);
+      return doFallocate(job, hostFd, current);
     default:
       return 0;
   }
@@ -63,8 +72,9 @@ function readOrWrite(memory: WebAssembly.Memory, job: Rw, hostFd: number): numbe
 type Fallocate = Extract<Job, { kind: "fallocate" }>;
 
 /** Where the system or the file system has none, zeroes are written; the rest is refused. */
-function doFallocate({ mode, position, bytes }: Fallocate, hostFd: number): number {
-  const result = fallocate(hostFd, mode, position, bytes);
+function doFallocate(job: Fallocate, hostFd: number, current: CurrentTask): number {
+  const { mode, position, bytes } = job;
+  const result = current.uncut(() => fallocate(hostFd, mode, position, bytes));
   if (result !== -errno.EOPNOTSUPP || (mode & FALLOC_FL_ZERO_RANGE) === 0) return result;
   const isKept = (mode & FALLOC_FL_KEEP_SIZE) !== 0;
   const end = isKept ? Math.min(bytes, fstatSync(hostFd).size - position) : bytes;

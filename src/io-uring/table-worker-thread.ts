@@ -36,7 +36,7 @@ export function tableWorker(arg: TableWorkerArg, current: CurrentTask): void {
     slot = found;
     current.setState(TASK_RUNNING);
     const { job, hostFd } = table.job(slot);
-    table.finish(worker, slot, runJob(memory, job, hostFd));
+    table.finish(worker, slot, runJob({ job, hostFd, memory, current }));
     waker.wake(); // S1: the result is there
     return true;
   };

@@ -1,3 +1,4 @@
+import { VhostError } from "../spec/errno.js";
 import {
   __TASK_STOPPED,
   TASK_INTERRUPTIBLE,
@@ -10,8 +11,11 @@ import {
   TASK_FLAG_FROZEN,
   TASK_FLAG_RESCHED,
   TASK_FLAG_STOPPED,
+  UNCUT_BUSY,
+  UNCUT_ENDING,
   WORD_FLAGS,
   WORD_STATE,
+  WORD_UNCUT,
   WORD_WAKE,
 } from "./wait.js";
 
@@ -102,6 +106,23 @@ export class CurrentTask {
    */
   mayRun(): boolean {
     return this.#flags === 0 && (this.#cpu === undefined || this.#cpu.tick());
+  }
+
+  /**
+   * Does what must not be cut short, with `terminate` waiting for it: calls of native code, which
+   * would abort the whole program. Throws EINTR when the thread is being ended already. Linux:
+   * TASK_UNINTERRUPTIBLE.
+   */
+  uncut<T>(work: () => T): T {
+    if (Atomics.or(this.#words, WORD_UNCUT, UNCUT_BUSY) & UNCUT_ENDING) {
+      throw new VhostError("EINTR", "the thread is being ended");
+    }
+    try {
+      return work();
+    } finally {
+      Atomics.and(this.#words, WORD_UNCUT, ~UNCUT_BUSY);
+      Atomics.notify(this.#words, WORD_UNCUT);
+    }
   }
 
   /**

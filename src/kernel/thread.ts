@@ -1,5 +1,6 @@
 import { type MessagePort, type ResourceLimits, Worker } from "node:worker_threads";
 import { VhostError } from "../spec/errno.js";
+import { UNCUT_BUSY, UNCUT_ENDING, WORD_UNCUT } from "./wait.js";
 
 /** A function that runs in another thread, by name: functions themselves do not cross threads. */
 export interface ThreadFn {
@@ -67,6 +68,9 @@ export interface ThreadData {
   readonly keepsFiles: boolean;
 }
 
+/** So long, at most, the end of a thread waits for what must not be cut short. */
+const UNCUT_MS_MAX = 5000;
+
 /** The half that both kinds share: an end that comes once. */
 abstract class EndsOnce {
   readonly exited: Promise<ThreadExit>;
@@ -128,6 +132,7 @@ export class WorkerThread extends EndsOnce implements Thread {
       return;
     }
     this.#error ??= reason;
+    await untilUncut(new Int32Array(this.#options.words));
     await this.#worker.terminate();
     await this.exited;
   }
@@ -167,6 +172,13 @@ function makeWorker(options: WorkerThreadOptions): Worker {
     transferList: [...transfer],
     resourceLimits: { ...SMALL_YOUNG_GENERATION, ...resourceLimits },
   });
+}
+
+/** Resolves when the thread is in nothing that must not be cut short, and begins nothing more. */
+async function untilUncut(words: Int32Array<SharedArrayBuffer>): Promise<void> {
+  if ((Atomics.or(words, WORD_UNCUT, UNCUT_ENDING) & UNCUT_BUSY) === 0) return;
+  const wait = Atomics.waitAsync(words, WORD_UNCUT, UNCUT_BUSY | UNCUT_ENDING, UNCUT_MS_MAX);
+  if (wait.async) await wait.value;
 }
 
 /** Longest time of a Node timer, 24 days; a longer one would fire at once. */

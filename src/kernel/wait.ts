@@ -13,8 +13,15 @@ export const WORD_FLAGS = 2;
 export const WORD_CGROUP = 3;
 /** Index, among the words of 64 bits, of its CPU time in microseconds; only added to. */
 export const LONG_CPU_US = 2;
+/** Index of the word of UNCUT_… bits; see `CurrentTask.uncut`. */
+export const WORD_UNCUT = 6;
 /** Bytes of a task's shared words. They are kernel memory: never inside the owner's mm. */
-export const TASK_WORDS_BYTES = 24;
+export const TASK_WORDS_BYTES = 32;
+
+/** In WORD_UNCUT: the thread must not be ended now. The thread's. */
+export const UNCUT_BUSY = 1 << 0;
+/** In WORD_UNCUT: it is to be ended as soon as it may. The kernel's thread's. */
+export const UNCUT_ENDING = 1 << 1;
 
 /** In WORD_FLAGS: stopped by a signal, or by its tracer. Linux: JOBCTL_STOP_PENDING. */
 export const TASK_FLAG_STOPPED = 1 << 1;

@@ -272,10 +272,14 @@ export class VhostWorker implements WorkerControl {
   }
 }
 
-async function makeNotifier({ notifier }: WorkerSetup, doorbell: Doorbell): Promise<Notifier> {
+async function makeNotifier(
+  { notifier }: WorkerSetup,
+  doorbell: Doorbell,
+  task: CurrentTask,
+): Promise<Notifier> {
   if (!notifier) return new DoorbellNotifier(doorbell);
   const { createNotifier } = (await import(notifier.module)) as NotifierModule;
-  return createNotifier(notifier.options);
+  return task.uncut(() => createNotifier(notifier.options)); // it may load native code
 }
 
 /**
@@ -287,7 +291,7 @@ export async function vhostWorker(
   task: CurrentTask,
 ): Promise<void> {
   const doorbell = new Doorbell(setup.doorbell);
-  const notifier = await makeNotifier(setup, doorbell);
+  const notifier = await makeNotifier(setup, doorbell, task);
   const now = () => performance.now();
   const worker = new VhostWorker(setup, notifier, { now });
   const loop = new WorkerLoop(worker, setup.pollMicroseconds / 1000, now);

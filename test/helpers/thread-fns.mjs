@@ -126,3 +126,15 @@ export function consumer({ jobs, total, timeoutMs }, current) {
   }
   return 0;
 }
+
+/** Is in the middle of what must not be cut for a while, and says when it has done it. */
+export function uncuts({ words }, current) {
+  const shared = new Int32Array(words);
+  current.uncut(() => {
+    Atomics.store(shared, 0, 1);
+    Atomics.notify(shared, 0);
+    Atomics.wait(shared, 1, 0, 100);
+    Atomics.store(shared, 1, 1);
+  });
+  for (;;) Atomics.wait(shared, 2, 0);
+}

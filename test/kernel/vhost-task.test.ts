@@ -54,6 +54,16 @@ function expectGone(kernel: Kernel, owner: Task, vtsk: VhostTask): void {
 }
 
 describe("a worker in a thread of its own", () => {
+  test("that is killed ends after what must not be cut short", async () => {
+    const { kernel, owner } = boot();
+    const words = new SharedArrayBuffer(12);
+    const vtsk = start(kernel, owner, "uncuts", { words });
+    reaches(words, 0, 1);
+    kernel.exitTask(vtsk.task, 9);
+    await vtsk.exited;
+    expect(new Int32Array(words)[1]).toBe(1);
+  });
+
   test("sleeps, wakes, stops", async () => {
     const { kernel, owner } = boot();
     const rounds = new SharedArrayBuffer(8);
