@@ -8,11 +8,11 @@ import { getSignal } from "./send-signal.js";
 import { mustLive, type Task } from "./task.js";
 
 /**
- * Has `current` trace `task`, which halts until `ptraceDetach`. EPERM: a kernel thread, a thread of
- * the tracer's own process, one that is traced, another user's without CAP_SYS_PTRACE. ESRCH: it
- * has exited. Linux: ptrace_attach().
+ * Has `current` trace `task`, which halts until `ptraceDetach`, unless it is seized. EPERM: a
+ * kernel thread, a thread of the tracer's own process, one that is traced, another user's without
+ * CAP_SYS_PTRACE. ESRCH: it has exited. Linux: ptrace_attach().
  */
-export function ptraceAttach(current: Task, task: Task): void {
+export function ptraceAttach(current: Task, task: Task, isSeized = false): void {
   mustLive(task);
   const { euid } = current.cred;
   const isUsers = [task.cred.uid, task.cred.euid, task.cred.suid].every((id) => id === euid);
@@ -23,7 +23,7 @@ export function ptraceAttach(current: Task, task: Task): void {
   }
   task.tracer = current;
   current.tracees.add(task);
-  task.tracedStop = SIGNALS.SIGSTOP;
+  if (!isSeized) task.tracedStop = SIGNALS.SIGSTOP;
   updateHalt(task);
 }
 

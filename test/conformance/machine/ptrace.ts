@@ -1,8 +1,8 @@
-// Tracing: who may, and the stops that a tracer asks for itself.
+// Tracing: the stops that a tracer asks for itself; who may is the kernel's to say.
 
 import type { Kernel } from "#dist/kernel/kernel.js";
+import { ptraceAttach, ptraceDetach } from "#dist/kernel/ptrace.js";
 import type { Task } from "#dist/kernel/task.js";
-import { PF_KTHREAD } from "#dist/spec/sched.js";
 import { SIGNALS } from "#dist/spec/signal.js";
 import { SyscallError } from "./errors.js";
 
@@ -14,24 +14,12 @@ export type PtraceRequest =
   | "PTRACE_CONT"
   | "PTRACE_DETACH";
 
-const CAP_SYS_PTRACE = 19;
-
-/** EPERM: a kernel thread, one of its own, one traced already, another user's. */
-function mayTrace({ cred, signal }: Task, task: Task): void {
-  const isUsers = [task.cred.uid, task.cred.euid, task.cred.suid].every((id) => id === cred.euid);
-  const isForbidden = task.flags & PF_KTHREAD || task.signal === signal || task.tracer !== null;
-  if (isForbidden || !(isUsers || cred.caps.has(CAP_SYS_PTRACE))) throw new SyscallError("EPERM");
-}
-
 /** ptrace(request, tid). ESRCH: no such task, or not one that `tracer` traces. */
 export function ptrace(kernel: Kernel, tracer: Task, request: PtraceRequest, tid: number): void {
   const task = kernel.task(tid);
   if (task === undefined || task.exitState !== 0) throw new SyscallError("ESRCH");
   if (request === "PTRACE_ATTACH" || request === "PTRACE_SEIZE") {
-    mayTrace(tracer, task);
-    task.tracer = tracer;
-    tracer.tracees.add(task);
-    if (request === "PTRACE_ATTACH") task.tracedStop = SIGNALS.SIGSTOP;
+    ptraceAttach(tracer, task, request === "PTRACE_SEIZE");
     return;
   }
   if (task.tracer !== tracer) throw new SyscallError("ESRCH");
@@ -40,8 +28,6 @@ export function ptrace(kernel: Kernel, tracer: Task, request: PtraceRequest, tid
     return;
   }
   if (task.tracedStop === 0) throw new SyscallError("ESRCH");
-  task.tracedStop = 0;
-  if (request !== "PTRACE_DETACH") return;
-  task.tracer = null;
-  tracer.tracees.delete(task);
+  if (request === "PTRACE_DETACH") ptraceDetach(kernel, tracer, task);
+  else task.tracedStop = 0;
 }
