@@ -60,8 +60,9 @@ export class CompletionQueue {
     this.#waiting.push({ userData, res });
   }
 
-  /** Posts what there is room for. */
-  flush(): void {
+  /** Posts what there is room for. Whether there was any. */
+  flush(): boolean {
+    const before = this.#waiting.length;
     for (let isRoom = true; isRoom && this.#waiting.length > 0; ) {
       const burst = this.#waiting.slice(0, IOU_BURST_MAX);
       this.#write(burst);
@@ -70,9 +71,11 @@ export class CompletionQueue {
       isRoom = posted === burst.length;
     }
     const isOverflown = this.#waiting.length > 0;
-    if (isOverflown === this.#isOverflown) return;
-    this.#isOverflown = isOverflown;
-    this.#showFlags();
+    if (isOverflown !== this.#isOverflown) {
+      this.#isOverflown = isOverflown;
+      this.#showFlags();
+    }
+    return this.#waiting.length < before;
   }
 
   /** Whether IORING_SQ_NEED_WAKEUP is shown. */

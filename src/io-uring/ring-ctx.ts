@@ -89,11 +89,6 @@ export class RingCtx {
     return this.#held;
   }
 
-  /** CQEs that found no room in the CQ. */
-  get waiting(): number {
-    return this.#cq.waiting;
-  }
-
   /**
    * Takes what was submitted, and begins it. Each SQE gets its CQE; one that is refused does not
    * stop the ones behind it (Linux: IORING_SETUP_SUBMIT_ALL). @returns how many were taken; -EBUSY:
@@ -113,9 +108,7 @@ export class RingCtx {
 
   /** Posts CQEs that wait for room in the CQ, if there is some now. Whether any was posted. */
   flush(): boolean {
-    const { waiting } = this.#cq;
-    this.#cq.flush();
-    return this.#cq.waiting < waiting;
+    return this.#cq.flush();
   }
 
   /**
@@ -203,14 +196,14 @@ export class RingCtx {
       this.#issue(next);
     }
     this.#isRunning = false;
-    this.#flush();
+    this.#postAndTell();
   }
 
   #nextRequest(): Request | undefined {
     return this.#ready.shift() ?? this.#chains.begin();
   }
 
-  #flush(): void {
+  #postAndTell(): void {
     if (this.#isClosed) {
       if (this.#held === 0) this.#onEmpty();
       return;

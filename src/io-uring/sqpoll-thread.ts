@@ -86,11 +86,11 @@ class SqThread {
   /** Takes what was submitted, completes what is done. Whether there was anything. */
   look(): boolean {
     const wasDone = this.#queue.reap();
-    const { waiting } = this.#ctx;
+    const wasPosted = this.#ctx.flush();
     const taken = this.#ctx.enter();
     this.#queue.kick();
     this.#queue.tend();
-    if (!wasDone && taken <= 0 && this.#ctx.waiting >= waiting) return false;
+    if (!wasDone && !wasPosted && taken <= 0) return false;
     Atomics.notify(this.#words, this.#tail); // after the CQEs: who waits for them looks again
     return true;
   }
