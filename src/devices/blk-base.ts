@@ -11,10 +11,13 @@ import {
   VIRTIO_BLK_SECTOR_BYTES,
   VIRTIO_BLK_SEGMENT_BYTES,
   VIRTIO_BLK_T_DISCARD,
+  VIRTIO_BLK_T_GET_ID,
+  VIRTIO_BLK_T_IN,
   VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP,
 } from "../spec/virtio-blk.js";
 import { VIRTIO_ID_BLOCK } from "../spec/virtio-config.js";
-import type { ChainSide } from "../vhost/chain.js";
+import type { Chain, ChainSide } from "../vhost/chain.js";
+import type { Virtqueue } from "../vhost/virtqueue.js";
 import {
   BLK_DISCARD_SECTORS_MAX,
   BLK_SEGMENT_BYTES_MAX,
@@ -112,6 +115,31 @@ export abstract class BlkBase {
   reset(): void {
     this.#accepted = undefined;
     this.isWriteback = true;
+  }
+
+  /**
+   * The answer to a request that is not looked at: its header or its status does not fit, or there
+   * is so much to write to that zeroing it would be work without a bound. `undefined`: it is.
+   */
+  protected answerUnfit({ readable, writable }: Chain, vq: Virtqueue): number | undefined {
+    const statusAt = writable.bytes - 1;
+    if (statusAt < 0 || readable.bytes < VIRTIO_BLK_HEADER_BYTES) return vq.badRequest();
+    if (statusAt <= this.bytesMax) return undefined;
+    writable.writeLastByte(VIRTIO_BLK_S_IOERR);
+    return 0;
+  }
+
+  /**
+   * Writes the status; returns the bytes written. A length vouches for every byte before it
+   * (2.7.8.2 The Virtqueue Used Ring), and the status is the last one: so what no data was read to
+   * is zeroed.
+   */
+  protected finish(writable: ChainSide, type: number, status: number): number {
+    const statusAt = writable.bytes - 1;
+    const isFilled = type === VIRTIO_BLK_T_IN || type === VIRTIO_BLK_T_GET_ID;
+    if (status !== VIRTIO_BLK_S_OK || !isFilled) writable.fill(0, statusAt, 0);
+    writable.writeLastByte(status);
+    return statusAt + 1;
   }
 
   protected getId(writable: ChainSide, length: number): number {

@@ -51,23 +51,14 @@ export class BlkDevice extends BlkBase implements VirtioDevice {
    * written. virtio 1.3, 5.2.6 Device Operation.
    */
   #request(chain: Chain, vq: Virtqueue): number {
+    const answer = this.answerUnfit(chain, vq);
+    if (answer !== undefined) return answer;
     const { readable, writable } = chain;
-    const statusAt = writable.bytes - 1;
-    if (statusAt < 0 || readable.bytes < VIRTIO_BLK_HEADER_BYTES) return vq.badRequest();
-    if (statusAt > this.bytesMax) {
-      writable.writeLastByte(VIRTIO_BLK_S_IOERR);
-      return 0; // zeroing so much would be work without a bound: see below
-    }
     const type = readable.u32(0);
     this.#errno = 0;
-    const status = this.#perform(type, readable, writable, statusAt);
+    const status = this.#perform(type, readable, writable, writable.bytes - 1);
     if (this.#errno !== 0) vq.failed(this.#errno);
-    // A length vouches for every byte before it (2.7.8.2 The Virtqueue Used Ring), and the status
-    // is the last one: so what no data was read to is zeroed.
-    const isFilled = type === VIRTIO_BLK_T_IN || type === VIRTIO_BLK_T_GET_ID;
-    if (status !== VIRTIO_BLK_S_OK || !isFilled) writable.fill(0, statusAt, 0);
-    writable.writeLastByte(status);
-    return statusAt + 1;
+    return this.finish(writable, type, status);
   }
 
   /** Does what the header asks for, with `length` writable bytes; returns the status. */

@@ -30,7 +30,7 @@ import { BlkBase, type BlkShape } from "./blk-base.js";
 import { type BlkStep, type BlkUringIo, STEP_PIECES_MAX } from "./blk-uring-io.js";
 
 /**
- * With so many requests under way no queue is looked at: a driver may make more available than its
+ * So many requests are under way at most, of all queues: a driver may make more available than its
  * rings have room for (policy linux does not count them), and each takes memory.
  */
 const JOBS_MAX = 1024;
@@ -67,7 +67,7 @@ export class BlkUringDevice extends BlkBase implements VirtioDevice {
   /** Jobs whose next step found no room. */
   #waiting: BlkJob[] = [];
   readonly #answered = new Set<Virtqueue>();
-  /** Queues that were not looked at, for there was too much to do. */
+  /** Queues that are to be looked at again when there is less to do. */
   readonly #left = new Set<Virtqueue>();
   /** Queues that are to stop, by number; `undefined`: all. They take nothing new. */
   readonly #settling = new Set<number | undefined>();
@@ -92,11 +92,9 @@ export class BlkUringDevice extends BlkBase implements VirtioDevice {
 
   handleKick(vq: Virtqueue): void {
     if (this.#settling.has(undefined) || this.#settling.has(vq.index)) return;
-    if (this.#jobs.size >= JOBS_MAX) {
-      this.#left.add(vq);
-      return;
-    }
-    vq.drain((chain) => this.#request(chain, vq));
+    const room = JOBS_MAX - this.#jobs.size;
+    if (room > 0) vq.drain((chain) => this.#request(chain, vq), room);
+    if (this.#jobs.size >= JOBS_MAX) this.#left.add(vq);
     this.#io.submit();
   }
 
@@ -149,20 +147,17 @@ export class BlkUringDevice extends BlkBase implements VirtioDevice {
 
   /** One request: begins it and holds the chain, or answers at once. virtio 1.3, 5.2.6. */
   #request(chain: Chain, vq: Virtqueue): number {
+    const answer = this.answerUnfit(chain, vq);
+    if (answer !== undefined) return answer;
     const { readable, writable } = chain;
     const statusAt = writable.bytes - 1;
-    if (statusAt < 0 || readable.bytes < VIRTIO_BLK_HEADER_BYTES) return vq.badRequest();
-    if (statusAt > this.bytesMax) {
-      writable.writeLastByte(VIRTIO_BLK_S_IOERR);
-      return 0; // zeroing so much would be work without a bound
-    }
     const type = readable.u32(0);
     const sector = readable.u32(8) + readable.u32(12) * 2 ** 32;
     if (type === VIRTIO_BLK_T_GET_ID) {
-      return finish(writable, type, this.getId(writable, statusAt));
+      return this.finish(writable, type, this.getId(writable, statusAt));
     }
     const steps = this.#plan(type, sector, readable, writable);
-    if (typeof steps === "number") return finish(writable, type, steps);
+    if (typeof steps === "number") return this.finish(writable, type, steps);
     const offset = sector * VIRTIO_BLK_SECTOR_BYTES;
     const expected = Math.min(statusAt, this.#shape.sizeBytes - offset);
     const held = vq.hold(chain);
@@ -276,21 +271,9 @@ export class BlkUringDevice extends BlkBase implements VirtioDevice {
     if (type === VIRTIO_BLK_T_IN && status === VIRTIO_BLK_S_OK) {
       writable.fill(expected, writable.bytes - 1 - expected, 0);
     }
-    vq.answer(chain, finish(writable, type, status));
+    vq.answer(chain, this.finish(writable, type, status));
     this.#answered.add(vq);
   }
-}
-
-/**
- * Writes the status, and zeroes before it where no data was read to: a length vouches for every
- * byte (2.7.8.2 The Virtqueue Used Ring). @returns the bytes written.
- */
-function finish(writable: ChainSide, type: number, status: number): number {
-  const statusAt = writable.bytes - 1;
-  const isFilled = type === VIRTIO_BLK_T_IN || type === VIRTIO_BLK_T_GET_ID;
-  if (status !== VIRTIO_BLK_S_OK || !isFilled) writable.fill(0, statusAt, 0);
-  writable.writeLastByte(status);
-  return statusAt + 1;
 }
 
 /** Steps that move a part of a chain from or to the file. */
