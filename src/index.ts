@@ -46,6 +46,7 @@ export class Kernel {
 }
 
 export { type BlkIo, type BlkOptions, blk } from "./devices/blk.js";
+export { type Net, type NetOptions, net } from "./devices/net.js";
 export { type Vsock, type VsockOptions, vsock } from "./devices/vsock.js";
 export type { Abortable } from "./driver/abort.js";
 export type { BlkDriver, DiskOffset } from "./driver/blk.js";
@@ -66,6 +67,7 @@ export type {
 } from "./driver/hostile/hostile-shape.js";
 export { HOSTILE_SHAPES } from "./driver/hostile/hostile-shapes.js";
 export type { HostileStage } from "./driver/hostile/hostile-stage.js";
+export type { NetDriver, NetDriverCounts } from "./driver/net.js";
 export type { ProbeOptions } from "./driver/probe.js";
 export type { VsockDriver } from "./driver/vsock.js";
 export { openHostFile } from "./io-uring/host-file.js";
