@@ -47,6 +47,14 @@ export class Kernel {
 
 export { type BlkIo, type BlkOptions, blk } from "./devices/blk.js";
 export { type Net, type NetOptions, net } from "./devices/net.js";
+export {
+  Switch,
+  type SwitchAddress,
+  type SwitchOptions,
+  type SwitchPort,
+  type SwitchPortCounts,
+  type SwitchPortOptions,
+} from "./devices/net-switch.js";
 export { type Vsock, type VsockOptions, vsock } from "./devices/vsock.js";
 export type { Abortable } from "./driver/abort.js";
 export type { BlkDriver, DiskOffset } from "./driver/blk.js";

@@ -56,6 +56,7 @@ export class NetDevice implements VirtioDevice {
   readonly #tap: NetTap | undefined;
   readonly #queues: (Virtqueue | undefined)[] = [];
   readonly #merge: NetMerge;
+  readonly #shown: Uint8Array;
   #isMergeable = false;
   /** TX has packets, and the port no room for them. */
   #isStalled = false;
@@ -67,6 +68,7 @@ export class NetDevice implements VirtioDevice {
     this.#port = port;
     this.#tap = tap;
     this.#merge = new NetMerge();
+    this.#shown = new Uint8Array(tap ? NET_PACKET_BYTES_MAX : 0);
   }
 
   readConfig(): Uint8Array {
@@ -95,6 +97,11 @@ export class NetDevice implements VirtioDevice {
     if (isRx && rx) this.#merge.settle(rx, how);
     if (index === undefined) this.#queues.length = 0;
     else this.#queues[index] = undefined;
+  }
+
+  close(): void {
+    this.#port.close();
+    this.#tap?.close();
   }
 
   handleKick(vq: Virtqueue): void {
@@ -134,12 +141,20 @@ export class NetDevice implements VirtioDevice {
   }
 
   /** Takes one packet. virtio 1.3, 5.1.6.2 Packet Transmission. */
-  #take({ readable, writable }: Chain, vq: Virtqueue): number {
+  #take(chain: Chain, vq: Virtqueue): number {
+    const { readable, writable } = chain;
     const { bytes } = readable;
     const isPacket = bytes >= PACKET_BYTES_MIN && bytes <= NET_PACKET_BYTES_MAX;
     if (!isPacket || writable.count > 0) return vq.badRequest();
+    if (this.#tap) this.#show(chain);
     this.#port.send(readable, bytes);
     return 0;
+  }
+
+  /** What the tap sees is read by itself: a guest that changes it meanwhile fools the tap alone. */
+  #show({ readable }: Chain): void {
+    const length = readable.read(0, this.#shown, 0, readable.bytes);
+    this.#tap?.packet(this.#shown, 0, length);
   }
 
   /** Packets to the guest: as many as there are, and buffers for them. */
@@ -184,7 +199,7 @@ export class NetDevice implements VirtioDevice {
 
   /** The packet that waits for buffers does not get them: it is dropped, they go back. */
   #giveUp(vq: Virtqueue): void {
-    this.#merge.settle(vq, "finish");
     if (this.#port.peek()) this.#port.drop(false);
+    this.#merge.settle(vq, "finish");
   }
 }

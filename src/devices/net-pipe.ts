@@ -12,6 +12,8 @@ const SKIP = 0xffff_ffff;
 
 /** The largest packet, its header included. */
 export const NET_PACKET_BYTES_MAX = VIRTIO_NET_HDR_BYTES + ETH_HLEN + VLAN_HLEN + ETH_MAX_MTU;
+/** The least bytes of a pipe: the largest packet finds room in an empty one, wherever that is. */
+export const NET_PIPE_BYTES_MIN = 1 << 18;
 
 function recordBytes(packetBytes: number): number {
   return (PREFIX_BYTES + packetBytes + 7) & ~7;
@@ -40,7 +42,7 @@ export class NetPipe {
   #writeAt = 0;
   #nextWritten = 0;
 
-  /** `sizeBytes`: a power of two, four largest packets or more. `start`: offset in `buffer`. */
+  /** `sizeBytes`: a power of two, NET_PIPE_BYTES_MIN at least. `start`: offset in `buffer`. */
   constructor(buffer: SharedArrayBuffer, sizeBytes: number, start = 0) {
     this.#sizeBytes = sizeBytes;
     this.#words = new Uint32Array(buffer, start, START / 4);

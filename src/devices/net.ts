@@ -13,7 +13,10 @@ import { NetDevice, type NetDeviceOptions } from "./net-device.js";
 import { NetHost } from "./net-host.js";
 import { type NetLinkBuffers, NetLinkPort } from "./net-link.js";
 import { formatMac, parseMac } from "./net-mac.js";
+import { NetPcap, type NetPcapOptions } from "./net-pcap.js";
 import { NET_PACKET_BYTES_MAX } from "./net-pipe.js";
+import { SwitchPort } from "./net-switch.js";
+import { NetSwitchPort, type NetSwitchPortOptions } from "./net-switch-port.js";
 
 /** A network device: its packets go to a function, or to a switch. */
 export interface NetOptions {
@@ -25,15 +28,25 @@ export interface NetOptions {
   queueSize?: number;
   /**
    * Gets each frame that the guest sends, in the opening thread: a view that is good during the
-   * call.
+   * call. What it does not take in time stays in the guest's ring.
    */
   onPacket?: (frame: Uint8Array) => void;
+  /** In the place of `onPacket`: the port of a switch, `lan.port()`. */
+  switch?: SwitchPort;
+  /**
+   * A file, made anew when the device is first opened, for all of its packets, both ways: Wireshark
+   * reads it.
+   */
+  pcap?: string;
 }
 
-const OPTIONS = ["mac", "mtu", "queueSize", "onPacket"];
+const OPTIONS = ["mac", "mtu", "queueSize", "onPacket", "switch", "pcap"];
 
-interface NetSettings extends NetDeviceOptions {
+/** What is different at each opening. */
+interface NetWire {
+  pcap: NetPcapOptions | undefined;
   link?: NetLinkBuffers;
+  port?: NetSwitchPortOptions;
 }
 
 /**
@@ -43,15 +56,22 @@ interface NetSettings extends NetDeviceOptions {
 export class Net implements DeviceSpec<"net"> {
   readonly kind = "net";
   readonly module = import.meta.url;
-  readonly options: NetSettings;
+  readonly options: NetDeviceOptions;
   readonly #onPacket: (frame: Uint8Array) => void;
+  readonly #port: SwitchPort | undefined;
+  readonly #pcapPath: string | undefined;
+  /** It was opened before: a capture goes on. */
+  #isKnown = false;
   #host: NetHost | undefined;
 
   /** See `net`. */
   constructor(options: NetOptions) {
-    const { mtu = ETH_DATA_LEN, queueSize = 256, onPacket = () => {} } = options;
-    this.options = { mac: parseMac(options.mac), mtu, queueSize };
+    const { mtu = ETH_DATA_LEN, queueSize = 256, onPacket = () => {}, pcap } = options;
+    const mac = parseMac(options.mac);
+    this.options = { mac, mtu, queueSize };
+    this.#pcapPath = pcap;
     this.#onPacket = onPacket;
+    this.#port = options.switch;
   }
 
   /** The guest's address. */
@@ -59,17 +79,30 @@ export class Net implements DeviceSpec<"net"> {
     return formatMac(this.options.mac);
   }
 
-  /** For who opens it: it is one guest's at a time. */
+  /** For who opens it: it is one guest's at a time, and so is a port. */
   claims(): Claim[] {
-    return [{ key: `net:${this.mac}`, label: `the station ${this.mac}`, mode: "exclusive" }];
+    const { mac } = this;
+    const claims: Claim[] = [{ key: `net:${mac}`, label: `the station ${mac}`, mode: "exclusive" }];
+    if (!this.#port) return claims;
+    const { lan, index } = this.#port;
+    const label = `port ${index} of the switch`;
+    return [...claims, { key: `${lan.name}:${index}`, label, mode: "exclusive" }];
   }
 
   /** For who opens it. */
   prepare(deviceHost: DeviceHost): DeviceParts {
+    const path = this.#pcapPath;
+    const pcap = path === undefined ? undefined : { path, appends: this.#isKnown };
+    this.#isKnown = true;
+    const wire = this.#port?.lan.connect(this.#port.index, deviceHost);
+    if (wire) {
+      const options = { ...this.options, pcap, port: wire.options };
+      return { options, close: async () => wire.close() };
+    }
     const host = new NetHost(deviceHost, this.#onPacket);
     this.#host = host;
     return {
-      options: { ...this.options, link: host.buffers },
+      options: { ...this.options, pcap, link: host.buffers },
       close: async () => {
         this.#host = undefined;
         host.close();
@@ -79,7 +112,8 @@ export class Net implements DeviceSpec<"net"> {
 
   /**
    * Sends a frame, of 14 bytes at least, to the guest; it is copied. False: too many wait for the
-   * guest already. Throws EINVAL for what is no frame, ENODEV when the device is not open.
+   * guest already. Throws EINVAL for what is no frame, ENODEV when the device is not open, or is
+   * at a switch.
    */
   send(frame: Uint8Array): boolean {
     const most = NET_PACKET_BYTES_MAX - VIRTIO_NET_HDR_BYTES;
@@ -92,8 +126,9 @@ export class Net implements DeviceSpec<"net"> {
 }
 
 /**
- * A network device: `const nic = net({ onPacket: (frame) => … })`, `await process.open(nic)`, then
- * `nic.send(frame)`. Throws EINVAL for options that make none.
+ * A network device, at a switch: `net({ switch: lan.port() })`; or at a function: `const nic =
+ * net({ onPacket: (frame) => … })`, `await process.open(nic)`, then `nic.send(frame)`. Throws
+ * EINVAL for options that make none.
  */
 export function net(options: NetOptions = {}): Net {
   checkNames("a network device", options, OPTIONS);
@@ -106,11 +141,26 @@ export function net(options: NetOptions = {}): Net {
   if (onPacket !== undefined && typeof onPacket !== "function") {
     throw new VhostError("EINVAL", "onPacket is a function");
   }
+  checkWire(options);
   return new Net(options);
+}
+
+function checkWire({ onPacket, pcap, switch: port }: NetOptions): void {
+  if (port !== undefined && !(port instanceof SwitchPort)) {
+    throw new VhostError("EINVAL", "switch is the port of one: lan.port()");
+  }
+  if (port && onPacket) {
+    throw new VhostError("EINVAL", "a device is at a switch or at onPacket, not at both");
+  }
+  if (pcap !== undefined && (typeof pcap !== "string" || pcap === "")) {
+    throw new VhostError("EINVAL", "pcap is the path of a file", { pcap });
+  }
 }
 
 /** Makes the device, in the worker's thread. For `DeviceModule`. */
 export function createDevice(options: unknown): VirtioDevice {
-  const { link, ...settings } = options as NetSettings & { link: NetLinkBuffers };
-  return new NetDevice(settings, new NetLinkPort(link));
+  const { link, port, pcap, ...settings } = options as NetDeviceOptions & NetWire;
+  const tap = pcap && new NetPcap(pcap);
+  const wire = port ? new NetSwitchPort(port) : new NetLinkPort(link as NetLinkBuffers);
+  return new NetDevice(settings, wire, tap);
 }

@@ -43,6 +43,10 @@ export const ETH_HLEN = 14;
 export const ETH_ALEN = 6;
 /** Bytes of the tag that names a VLAN. Linux: VLAN_HLEN. */
 export const VLAN_HLEN = 4;
+/** The type that such a tag begins with. Linux: ETH_P_8021Q. */
+export const ETH_P_8021Q = 0x8100;
+/** The last VLAN of all; 0 and 4095 are none. IEEE 802.1Q. */
+export const VLAN_VID_MAX = 4094;
 /** Payload of a packet unless told. Linux: ETH_DATA_LEN. */
 export const ETH_DATA_LEN = 1500;
 /** The most payload. Linux: ETH_MAX_MTU. */
