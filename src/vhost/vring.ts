@@ -92,9 +92,14 @@ export class Vring {
     this.addresses = addresses;
   }
 
-  /** Where the queue goes on when it starts: what `DeviceRing.start` takes. */
+  /**
+   * Where the queue goes on when it starts: what `DeviceRing.start` takes. Some front-ends (DPDK's
+   * virtio_user) say one position of a packed ring, and leave the upper half 0: it is both.
+   */
   base(features: bigint): number {
-    return this.#base ?? (isPacked(features) ? PACKED_BASE : 0);
+    const base = this.#base ?? (isPacked(features) ? PACKED_BASE : 0);
+    const isHalf = isPacked(features) && base <= 0xffff && this.inflightRegion === undefined;
+    return isHalf ? base * 0x10001 : base;
   }
 
   /** Sets it: u16, or for a packed ring two positions. Throws EINVAL. */
