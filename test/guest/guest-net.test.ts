@@ -6,6 +6,7 @@ import { describeGuests } from "./lab.js";
 import { lastCounts, startSwitch } from "./net-switch.js";
 
 const LIMIT = { timeout: 250_000 };
+const MACS = ["52:54:00:00:00:01", "52:54:00:00:00:02"];
 /** A transfer's size: 64 blocks of 64 KiB. */
 const BLOCKS = 64;
 
@@ -53,7 +54,7 @@ describeGuests("two real guests on a switch", (lab) => {
           ...["-chardev", `socket,id=net,path=${sockets[index]}`],
           ...["-netdev", "vhost-user,id=lan,chardev=net"],
           "-device",
-          `virtio-net-pci,netdev=lan,mac=52:54:00:00:00:0${index + 1},disable-legacy=on${properties}`,
+          `virtio-net-pci,netdev=lan,mac=${MACS[index]},disable-legacy=on${properties}`,
         ],
         script,
         limitMs: 200_000,
@@ -62,7 +63,7 @@ describeGuests("two real guests on a switch", (lab) => {
     if (!first || !second) throw new Error("two guests");
     try {
       await Promise.all([first.finish(), second.finish()]);
-      expect(first.value("mac")).toBe("52:54:00:00:00:01");
+      expect(first.value("mac")).toBe(MACS[0]);
       expect(first.value("pings")).toMatch(/5 packets received, 0% packet loss/);
       expect(first.value("long")).toMatch(/3 packets received, 0% packet loss/);
       expect(second.value("got")).toBe(first.value("sent"));
