@@ -46,6 +46,7 @@ export class Kernel {
 }
 
 export { type BlkIo, type BlkOptions, blk } from "./devices/blk.js";
+export { type RngOptions, rng } from "./devices/rng.js";
 export { type Vsock, type VsockOptions, vsock } from "./devices/vsock.js";
 export type { Abortable } from "./driver/abort.js";
 export type { BlkDriver, DiskOffset } from "./driver/blk.js";
@@ -67,6 +68,7 @@ export type {
 export { HOSTILE_SHAPES } from "./driver/hostile/hostile-shapes.js";
 export type { HostileStage } from "./driver/hostile/hostile-stage.js";
 export type { ProbeOptions } from "./driver/probe.js";
+export type { RngDriver } from "./driver/rng.js";
 export type { VsockDriver } from "./driver/vsock.js";
 export { openHostFile } from "./io-uring/host-file.js";
 export { IoUring, type IoUringOptions } from "./io-uring/io-uring.js";

@@ -1,6 +1,7 @@
 import { BlkDriver } from "./blk.js";
 import { CustomDriver } from "./custom.js";
 import type { ProbeOptions } from "./probe.js";
+import { RngDriver } from "./rng.js";
 import type { Transport } from "./transport.js";
 import { VsockDriver } from "./vsock.js";
 
@@ -8,6 +9,7 @@ import { VsockDriver } from "./vsock.js";
 export interface Drivers {
   blk: BlkDriver;
   custom: CustomDriver;
+  rng: RngDriver;
   vsock: VsockDriver;
 }
 
@@ -16,6 +18,7 @@ const probes: {
 } = {
   blk: BlkDriver.probe,
   custom: CustomDriver.probe,
+  rng: RngDriver.probe,
   vsock: VsockDriver.probe,
 };
 
