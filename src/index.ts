@@ -46,10 +46,19 @@ export class Kernel {
 }
 
 export { type BlkIo, type BlkOptions, blk } from "./devices/blk.js";
+export {
+  type Console,
+  type ConsoleOptions,
+  type ConsolePortOptions,
+  console,
+} from "./devices/console.js";
+export type { ConsoleStream } from "./devices/console-stream.js";
 export { type RngOptions, rng } from "./devices/rng.js";
 export { type Vsock, type VsockOptions, vsock } from "./devices/vsock.js";
 export type { Abortable } from "./driver/abort.js";
 export type { BlkDriver, DiskOffset } from "./driver/blk.js";
+export type { ConsoleDriver } from "./driver/console.js";
+export type { ConsoleDriverPort } from "./driver/console-port.js";
 export type { CustomDriver } from "./driver/custom.js";
 export type { DmaBuffer } from "./driver/dma.js";
 export type {

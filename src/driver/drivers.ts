@@ -1,4 +1,5 @@
 import { BlkDriver } from "./blk.js";
+import { ConsoleDriver } from "./console.js";
 import { CustomDriver } from "./custom.js";
 import type { ProbeOptions } from "./probe.js";
 import { RngDriver } from "./rng.js";
@@ -8,6 +9,7 @@ import { VsockDriver } from "./vsock.js";
 /** The driver for each kind of device. */
 export interface Drivers {
   blk: BlkDriver;
+  console: ConsoleDriver;
   custom: CustomDriver;
   rng: RngDriver;
   vsock: VsockDriver;
@@ -17,6 +19,7 @@ const probes: {
   [Kind in keyof Drivers]: (t: Transport, o: ProbeOptions) => Promise<Drivers[Kind]>;
 } = {
   blk: BlkDriver.probe,
+  console: ConsoleDriver.probe,
   custom: CustomDriver.probe,
   rng: RngDriver.probe,
   vsock: VsockDriver.probe,
