@@ -52,6 +52,7 @@ export {
   type ConsolePortOptions,
   console,
 } from "./devices/console.js";
+export type { ConsoleListener } from "./devices/console-listener.js";
 export type { ConsoleStream } from "./devices/console-stream.js";
 export { type RngOptions, rng } from "./devices/rng.js";
 export { type Vsock, type VsockOptions, vsock } from "./devices/vsock.js";
