@@ -1,11 +1,12 @@
 // `serve --config`: a machine's devices in one process; what is wrong is said by line and field.
 
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
 import { FrontEnd } from "#dist/bench/front-end.js";
+import { ROOT } from "../helpers/source.js";
 import { describeVhostUser, eventually, useDisk } from "../helpers/vhost-user.js";
 import { Program } from "../helpers/vhost-user-child.js";
 
@@ -75,6 +76,15 @@ describeVhostUser("a whole machine", () => {
     expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
     const left = [...DEVICES, join(folder, "tty.sock"), join(folder, "agent.sock")];
     expect(left.filter((path) => existsSync(path))).toEqual([]);
+  });
+
+  test("the README's machine is one", async () => {
+    const readme = readFileSync(join(ROOT, "README.md"), "utf8");
+    const [, machine = ""] = /<!-- machine: .*-->\n```json\n([^`]*)```/.exec(readme) ?? [];
+    await using program = serve(machine);
+    await eventually(() => program.lines.length === 4, "4 listen");
+    program.child.kill("SIGTERM");
+    expect((await program.outcome()).code).toBe(0);
   });
 
   test("one that can't be served: said, and none is", async () => {
