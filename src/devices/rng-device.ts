@@ -52,12 +52,18 @@ export class RngDevice implements VirtioDevice {
       vq.drain((chain) => fill(chain, RNG_REQUEST_BYTES_MAX, vq));
       return;
     }
+    let isGood = true;
     const give = (chain: Chain) => {
+      isGood = true;
       const given = fill(chain, Math.min(RNG_REQUEST_BYTES_MAX, Math.floor(bucket.tokens)), vq);
       bucket.take(given);
       return given;
     };
-    for (let i = 0; i < REQUESTS_A_TURN && vq.hasChains && this.#mayGive; i++) vq.drain(give, 1);
+    // Also when no chain is seen: a queue that was refused is looked at again by this.
+    for (let i = 0; i < REQUESTS_A_TURN && isGood && this.#mayGive; i++) {
+      isGood = false;
+      vq.drain(give, 1);
+    }
     this.#waiting = vq;
   }
 
