@@ -92,8 +92,8 @@ export class BlkUringDevice extends BlkBase implements VirtioDevice {
 
   handleKick(vq: Virtqueue): void {
     if (this.#settling.has(undefined) || this.#settling.has(vq.index)) return;
-    const room = JOBS_MAX - this.#jobs.size;
-    if (room > 0) vq.drain((chain) => this.#request(chain, vq), room);
+    const room = () => JOBS_MAX - this.#jobs.size;
+    if (room() > 0) vq.drain((chain) => this.#request(chain, vq), room);
     if (this.#jobs.size >= JOBS_MAX) this.#left.add(vq);
     this.#io.submit();
   }

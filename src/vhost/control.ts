@@ -40,6 +40,8 @@ export interface WorkerControl {
    * Stops all queues; gives the next entry of each that was started. Linux: VHOST_GET_VRING_BASE.
    */
   stop(): Promise<RingPosition[]>;
+  /** Has taken every kick that came before, and given each queue that was due then a turn. */
+  flush(): Promise<void>;
   /** Stops one queue for good; its driver is not called any more. virtio 1.3, 2.6.1. */
   stopQueue(index: number): Promise<void>;
   /** Starts one queue beside those that run, under the features of `start`. */
@@ -72,6 +74,7 @@ const METHODS: readonly (keyof WorkerControl)[] = [
   "attach",
   "start",
   "stop",
+  "flush",
   "stopQueue",
   "startQueue",
   "reset",

@@ -4,20 +4,14 @@ import { GuestMemory, type MemoryRegion } from "../memory/guest-memory.js";
 import { SharedMemory } from "../memory/shared-memory.js";
 import type { Policy } from "../ring/state-block.js";
 import { VhostError } from "../spec/errno.js";
-import { featureMask } from "../spec/features.js";
-import { VIRTIO_F_IN_ORDER, VIRTIO_F_NOTIFICATION_DATA } from "../spec/virtio-config.js";
 import { asVhostError, type VringNotify } from "./control.js";
 import type { DeviceHost, DeviceInfo, DeviceSpec } from "./device.js";
 import { Holdings } from "./holdings.js";
-import { checkPolicy, RING_FEATURES } from "./policy.js";
+import { checkPolicy, offeredFeatures, withPolicy } from "./policy.js";
 import { RingSet } from "./ring-set.js";
 import { Turns } from "./turns.js";
 import type { DirtyLogRange, Vring, VringAddresses } from "./vring.js";
 import { WorkerHandle, type WorkerOptions } from "./worker-handle.js";
-
-/** What only the doorbell can carry: an eventfd says that it was kicked, and no more. */
-const KICK_DATA = featureMask(VIRTIO_F_NOTIFICATION_DATA);
-const IN_ORDER = featureMask(VIRTIO_F_IN_ORDER);
 
 /** How a device is run. */
 export interface DevOptions extends WorkerOptions {
@@ -53,8 +47,8 @@ export class VhostDev {
 
   constructor(kernel: Kernel, options: DevOptions = {}) {
     this.#kernel = kernel;
-    this.#options = options;
     this.#policy = checkPolicy(options.policy);
+    this.#options = withPolicy(options, this.#policy);
   }
 
   /**
@@ -134,9 +128,7 @@ export class VhostDev {
 
   /** Features on offer. Linux: VHOST_GET_FEATURES. */
   get offeredFeatures(): bigint {
-    const features = this.info.features | RING_FEATURES[this.#policy];
-    const kicks = this.#options.notifier ? features & ~KICK_DATA : features;
-    return this.info.answersLater ? kicks & ~IN_ORDER : kicks;
+    return offeredFeatures(this.info, this.#policy, this.#options.notifier !== undefined);
   }
 
   /** Accepts `features`. Throws EOPNOTSUPP for a bit not offered, EBUSY while started. */
@@ -257,9 +249,12 @@ export class VhostDev {
     this.#stoppedVring(index).setBase(base, this.#features);
   }
 
-  /** The next entry to pop, as of the last stop. Throws ENOBUFS. Linux: VHOST_GET_VRING_BASE. */
+  /**
+   * The next entry to pop: as of now while the queue runs, else of its stop. Throws ENOBUFS. Linux:
+   * VHOST_GET_VRING_BASE.
+   */
   getVringBase(index: number): number {
-    return this.#rings.at(index).base(this.#features);
+    return this.#rings.at(index).position(this.#features);
   }
 
   /** Whether the queue, as of the last stop, still waits for its first kick. Throws ENOBUFS. */
@@ -336,6 +331,14 @@ export class VhostDev {
       }
       this.#rings.release();
     });
+  }
+
+  /**
+   * Resolves when the worker has taken the kicks that came before, and each queue that was due had
+   * its turn, or a rest of it. Linux: vhost_dev_flush().
+   */
+  async flush(): Promise<void> {
+    await this.#alive.worker.control.flush();
   }
 
   /** Back to before the driver came: queues, features, memory table forgotten; counts stay. */

@@ -20,8 +20,8 @@ export interface Notifier {
   kickData?(queue: number): number;
   /** Entries of `queue` were used. */
   call(queue: number): void;
-  /** `queue` met an error. */
-  error(queue: number): void;
+  /** `queue` met so many errors. */
+  error(queue: number, count: number): void;
   /**
    * Sleeps until a kick, until the task is woken (see `CurrentTask.schedule`), or for `timeoutMs`.
    */

@@ -92,6 +92,11 @@ export class Vring {
     this.addresses = addresses;
   }
 
+  /** Where it is: the worker, while it runs, may be past that already. */
+  position(features: bigint): number {
+    return this.#tables?.position ?? this.base(features);
+  }
+
   /** Where the queue goes on when it starts: what `DeviceRing.start` takes. */
   base(features: bigint): number {
     return this.#base ?? (isPacked(features) ? PACKED_BASE : 0);

@@ -27,7 +27,10 @@ export interface WorkerOptions {
   ring?: RingKind;
   /** A real thread, or none: then the caller works by `runPending`. Default "thread". */
   run?: "thread" | "inline";
-  /** Microseconds it goes on looking at the rings before it sleeps. Default 50. */
+  /**
+   * Microseconds it goes on looking at the rings before it sleeps. Default 50; with policy linux 0,
+   * as VHOST_SET_VRING_BUSYLOOP_TIMEOUT's: rings are then looked at when kicked, not else.
+   */
   pollMicroseconds?: number;
   /**
    * Whether the worker is made from the owner, as its user worker, or is a kernel thread. Default:

@@ -135,10 +135,11 @@ export class VhostWorker implements WorkerControl {
     ring.start(position); // one that it can't have is counted, and the ring stays empty
     const queue = new Virtqueue(index, ring, this.#setup.memory, {
       call: (called) => this.#notifier.call(called),
-      error: (failed) => this.#notifier.error(failed),
+      error: (failed, errors) => this.#notifier.error(failed, errors),
       count: (requests, bytes) => this.#counters.add(index, requests, bytes),
       fail: (errno) => this.#counters.fail(index, errno),
       now: this.#now,
+      polls: this.#setup.pollMicroseconds > 0,
     });
     this.#queues.push(queue);
     this.#workList.push(queue);
@@ -158,6 +159,11 @@ export class VhostWorker implements WorkerControl {
     this.#awaitingKick.clear();
     this.#setStarted([]);
     return positions;
+  }
+
+  async flush(): Promise<void> {
+    this.#takeKicks(true);
+    this.runWorkList();
   }
 
   async reset(): Promise<void> {
