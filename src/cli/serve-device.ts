@@ -12,6 +12,8 @@ const POLL_MICROSECONDS_MAX = 1_000_000;
 export interface ServeDeviceOptions {
   socket: string;
   pollUs: number;
+  /** Where there may be more than one. */
+  workers?: number;
   asOwner?: true;
   trustMemory?: true;
   policy: Policy;
@@ -54,6 +56,7 @@ export async function serveDevice(
     device,
     signal: stop.signal,
     pollMicroseconds: options.pollUs,
+    workers: options.workers ?? 1,
     asOwner: options.asOwner ?? false,
     policy: options.policy,
     memory: options.trustMemory ? "any" : "sealed",

@@ -18,6 +18,7 @@ interface ServeBlkOptions extends ServeDeviceOptions {
   null?: number;
   readOnly?: true;
   queues: number;
+  workers: number;
   id: string;
   io: BlkIo;
 }
@@ -47,6 +48,12 @@ function blkCommand(): Command {
       "request queues: a VM wants one for each vCPU",
       parseCount(1, DOORBELL_QUEUES_MAX),
       QUEUES_DEFAULT,
+    )
+    .option(
+      "--workers <n>",
+      "threads that have the queues in turn",
+      parseCount(1, DOORBELL_QUEUES_MAX),
+      1,
     )
     .option("--id <text>", "the disk's serial, up to 20 bytes", "vhost-wasm")
     .addOption(
@@ -98,6 +105,9 @@ function checkTogether(options: ServeBlkOptions, command: Command): void {
   }
   if (options.asOwner && options.image === undefined) {
     command.error("error: --as-owner is about the file of --image");
+  }
+  if (options.workers > options.queues) {
+    command.error("error: --workers is at most --queues");
   }
   if (options.io === "uring" && options.image === undefined) {
     command.error("error: --io uring is for the file of --image");

@@ -44,7 +44,7 @@ export interface QueueHooks {
   /** A clock, in milliseconds. */
   now(): number;
   /** Whether the worker looks at the rings for a time without being kicked. */
-  readonly polls: boolean;
+  polls(): boolean;
 }
 
 /** The device's half of a queue, as a device sees it. Worker thread. Linux: vhost_virtqueue. */
@@ -333,7 +333,7 @@ export class Virtqueue {
    * wants is work.
    */
   hasWork(): boolean {
-    if (this.#isLinux && !this.#isWanted && !this.#hooks.polls) return false;
+    if (this.#isLinux && !this.#isWanted && !this.#hooks.polls()) return false;
     return this.#ring.availLen() !== this.#leftCount && !this.isRefused;
   }
 

@@ -54,6 +54,8 @@ export class Vring {
   addresses: VringAddresses | undefined;
   /** How it notifies, where eventfds do that. */
   notify: VringNotify = {};
+  /** See `VhostDev.setVringBusyloopTimeout`. */
+  busyloopMicroseconds: number | undefined;
   /** Linear address of its region of an in-flight area, if there is one. */
   inflightRegion: number | undefined;
   /** Guest address at which writes to the device area are marked, while there is a dirty log. */
@@ -90,11 +92,6 @@ export class Vring {
   setUp({ num, ...addresses }: VringAddresses & { num: number }, features: bigint): void {
     this.setNum(num, features);
     this.addresses = addresses;
-  }
-
-  /** Where it is: the worker, while it runs, may be past that already. */
-  position(features: bigint): number {
-    return this.#tables?.position ?? this.base(features);
   }
 
   /** Where the queue goes on when it starts: what `DeviceRing.start` takes. */
@@ -179,6 +176,14 @@ export class Vring {
     return { vq, position: recovery?.position ?? this.base(features) };
   }
 
+  /**
+   * Where it stands, by its state block: its worker may be past that already. `undefined`: it is
+   * not laid out.
+   */
+  get position(): number | undefined {
+    return this.#tables?.position;
+  }
+
   /** How often each error happened, by name, since the queue was made. */
   errorCounts(): Record<string, number> {
     return sumErrors(this.#pastErrors, this.#tables?.errorCounts() ?? {});
@@ -190,6 +195,7 @@ export class Vring {
     this.#base = undefined;
     this.addresses = undefined;
     this.notify = {};
+    this.busyloopMicroseconds = undefined;
     this.inflightRegion = undefined;
     this.logAddress = undefined;
   }
