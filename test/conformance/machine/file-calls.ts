@@ -7,13 +7,6 @@ import { CGROUP_MOUNT } from "./cgroupfs.js";
 import { ScriptError, SyscallError } from "./errors.js";
 import type { Machine } from "./machine.js";
 import { isPipeEnd, Pipe, type PipeEnd } from "./pipe.js";
-import { type DeviceKind, VhostDevice } from "./vhost-device.js";
-
-const DEVICES: Record<string, DeviceKind> = {
-  "/dev/vhost-vsock": "vsock",
-  "/dev/vhost-net": "net",
-  "/dev/vhost-scsi": "scsi",
-};
 
 /** The O_ flags that mean something here. */
 const OPEN_FLAGS = [
@@ -63,8 +56,8 @@ export abstract class FileCalls {
 
   #opened(path: string, words: ReadonlySet<string>): OpenFile {
     if (words.has("O_PATH")) return this.#file(OPATH);
-    const kind = Object.hasOwn(DEVICES, path) ? DEVICES[path] : undefined;
-    if (kind !== undefined) return this.#device(kind);
+    const device = this.machine.openDevice(path);
+    if (device !== undefined) return device;
     const fifo = this.machine.fifos.get(path);
     if (fifo === undefined) return this.#file(path);
     const reads = !words.has("O_WRONLY");
@@ -80,15 +73,6 @@ export abstract class FileCalls {
     const file = new OpenFile(release);
     this.machine.opened.set(file, opened);
     return file;
-  }
-
-  #device(kind: DeviceKind): OpenFile {
-    const device = new VhostDevice(this.kernel, kind, this.machine.sleepsIn);
-    this.machine.devices.add(device);
-    return this.#file(device, () => {
-      device.release();
-      this.machine.devices.delete(device);
-    });
   }
 
   /** Makes a FIFO. EEXIST. */
