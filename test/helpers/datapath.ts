@@ -36,7 +36,8 @@ export function readDatapath(): DatapathRecord[] {
   return readFileSync(file, "utf8")
     .trim()
     .split("\n")
-    .map((line) => JSON.parse(line) as DatapathRecord);
+    .map((line) => JSON.parse(line) as DatapathRecord)
+    .filter(({ id }) => Object.hasOwn(SCENARIOS, id));
 }
 
 const HEADER_BYTES = 44;

@@ -138,6 +138,21 @@ export abstract class Descriptors extends UringCalls {
     this.kick(ring);
   }
 
+  /** poll(2) of a vhost device: POLL… bits. */
+  poll(fd: number): number {
+    return this.call(() => this.vhost(fd).poll());
+  }
+
+  /** mmap(2) of a vhost device. */
+  mapFile(fd: number): string {
+    return this.try(() => this.vhost(fd).mmap());
+  }
+
+  /** lseek(2) of a vhost device: where it is. */
+  lseek(fd: number): number {
+    return this.call(() => this.vhost(fd).lseek());
+  }
+
   /** The device behind a descriptor. */
   protected vhost(fd: number): VhostFile {
     const file = this.file(fd);

@@ -3,6 +3,7 @@
 import { fdClose, fdInstall, OpenFile } from "#dist/kernel/files.js";
 import type { Kernel } from "#dist/kernel/kernel.js";
 import type { Task } from "#dist/kernel/task.js";
+import { VhostFile } from "#dist/vhost/ioctl/file.js";
 import { CGROUP_MOUNT } from "./cgroupfs.js";
 import { ScriptError, SyscallError } from "./errors.js";
 import type { Machine } from "./machine.js";
@@ -50,6 +51,7 @@ export abstract class FileCalls {
     return this.call(() => {
       const fd = this.install(this.#opened(path, words));
       if (words.has("O_CLOEXEC")) this.files.closeOnExec.add(fd);
+      if (words.has("O_NONBLOCK")) this.machine.nonblocking.add(this.file(fd));
       return fd;
     });
   }
@@ -115,27 +117,33 @@ export abstract class FileCalls {
 
   /** Reads up to `length` bytes: how many. Throws EBADF. Whatever waits is a ScriptError. */
   readBytes(fd: number, length = 1): number {
-    return this.#transfer(fd, "reads", (pipe) => pipe.read(length), 0);
+    const device = (file: VhostFile) => file.read(length, this.machine.nonblocking.has(file));
+    return this.#transfer(fd, "reads", (pipe) => pipe.read(length), device, 0);
   }
 
-  /** Writes `length` bytes: how many. Throws EBADF, EPIPE. */
-  writeBytes(fd: number, length = 1): number {
+  /** Writes `length` bytes, or these: how many. Throws EBADF, EPIPE. */
+  writeBytes(fd: number, what: number | Uint8Array<ArrayBuffer> = 1): number {
+    const bytes = typeof what === "number" ? new Uint8Array(what) : what;
+    const { length } = bytes;
     const write = (pipe: Pipe) => {
       if (pipe.readers === 0) throw new SyscallError("EPIPE");
       return pipe.write(length);
     };
-    return this.#transfer(fd, "writes", write, length);
+    return this.#transfer(fd, "writes", write, (file) => file.write(bytes), length);
   }
 
   #transfer(
     fd: number,
     how: "reads" | "writes",
     move: (pipe: Pipe) => number | undefined,
+    device: (file: VhostFile) => number,
     elsewhere: number,
   ): number {
     return this.call(() => {
-      const opened = this.machine.opened.get(this.file(fd));
+      const file = this.file(fd);
+      const opened = this.machine.opened.get(file);
       if (opened === OPATH) throw new SyscallError("EBADF");
+      if (file instanceof VhostFile) return device(file);
       if (!isPipeEnd(opened)) return elsewhere;
       if (!opened[how]) throw new SyscallError("EBADF");
       const count = move(opened.pipe);

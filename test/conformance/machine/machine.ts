@@ -52,6 +52,8 @@ export class Machine {
   #mapped = 0;
   /** What an open file is, where it is more than a number. */
   readonly opened = new WeakMap<OpenFile, unknown>();
+  /** Open files that do not let a call wait. */
+  readonly nonblocking = new WeakSet<OpenFile>();
   /** The workers that io_uring has for a thread. */
   readonly ioWqs = new Map<Task, IoWq>();
   readonly rings = new Set<IoUring>();

@@ -33,6 +33,12 @@ export class ProgramEventFd {
     this.file.write(1n);
   }
 
+  /** write(2): how many bytes were taken. */
+  write(value: bigint): number {
+    this.file.write(value);
+    return 8;
+  }
+
   /** What was added since the last read; 0 where a read would have to wait. */
   read(): number {
     let value = 0;
