@@ -46,6 +46,7 @@ export class Kernel {
 }
 
 export { type BlkIo, type BlkOptions, blk } from "./devices/blk.js";
+export { openVhost, type VhostOpened } from "./devices/vhost-files.js";
 export { type Vsock, type VsockOptions, vsock } from "./devices/vsock.js";
 export type { Abortable } from "./driver/abort.js";
 export type { BlkDriver, DiskOffset } from "./driver/blk.js";
@@ -77,6 +78,7 @@ export type { UserBuffer } from "./io-uring/user-buffer.js";
 export type { Cqe, Sqe } from "./io-uring/user-ring.js";
 export type { Cgroup } from "./kernel/cgroup.js";
 export type { CpuMax, CpuStat } from "./kernel/cpu-bandwidth.js";
+export { EventFd } from "./kernel/eventfd.js";
 export type { PsOptions, PsRow, PsState } from "./kernel/ps.js";
 export type { SpawnOptions } from "./kernel/spawn.js";
 export { type DriverOptions, OpenDevice, type OpenOptions, Process } from "./loopback.js";
@@ -111,6 +113,9 @@ export {
   type DeviceSpec,
   type VirtioDevice,
 } from "./vhost/device.js";
+export type { VhostFile } from "./vhost/ioctl/file.js";
+export { type IoctlValues, ioctl, vhostIoctl } from "./vhost/ioctl/front.js";
+export { NetBackendFile } from "./vhost/ioctl/net-requests.js";
 export { HELD, type Virtqueue } from "./vhost/virtqueue.js";
 export type { VhostUserEvent, VhostUserListener } from "./vhost-user/events.js";
 export { type ServeOptions, serveVhostUser, VhostUserServer } from "./vhost-user/server.js";

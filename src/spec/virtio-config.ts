@@ -18,6 +18,8 @@ export const VIRTIO_F_INDIRECT_DESC = 28;
 export const VIRTIO_F_EVENT_IDX = 29;
 /** virtio 1.3, 6 Reserved Feature Bits: the device follows this specification. */
 export const VIRTIO_F_VERSION_1 = 32;
+/** virtio 1.3, 6 Reserved Feature Bits: addresses are translated for the device by an IOMMU. */
+export const VIRTIO_F_ACCESS_PLATFORM = 33;
 /** virtio 1.3, 6 Reserved Feature Bits: packed virtqueues. */
 export const VIRTIO_F_RING_PACKED = 34;
 /** virtio 1.3, 6 Reserved Feature Bits: buffers come back in the order they were given in. */
