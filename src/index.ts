@@ -46,6 +46,15 @@ export class Kernel {
 }
 
 export { type BlkIo, type BlkOptions, blk } from "./devices/blk.js";
+export { type Net, type NetOptions, net } from "./devices/net.js";
+export {
+  Switch,
+  type SwitchAddress,
+  type SwitchOptions,
+  type SwitchPort,
+  type SwitchPortCounts,
+  type SwitchPortOptions,
+} from "./devices/net-switch.js";
 export { openVhost, type VhostOpened } from "./devices/vhost-files.js";
 export { type Vsock, type VsockOptions, vsock } from "./devices/vsock.js";
 export type { Abortable } from "./driver/abort.js";
@@ -67,6 +76,7 @@ export type {
 } from "./driver/hostile/hostile-shape.js";
 export { HOSTILE_SHAPES } from "./driver/hostile/hostile-shapes.js";
 export type { HostileStage } from "./driver/hostile/hostile-stage.js";
+export type { NetDriver, NetDriverCounts } from "./driver/net.js";
 export type { ProbeOptions } from "./driver/probe.js";
 export type { VsockDriver } from "./driver/vsock.js";
 export { openHostFile } from "./io-uring/host-file.js";

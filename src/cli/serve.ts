@@ -4,6 +4,7 @@ import { VIRTIO_BLK_SECTOR_BYTES } from "../spec/virtio-blk.js";
 import type { DeviceSpec } from "../vhost/device.js";
 import { DOORBELL_QUEUES_MAX } from "../vhost/notify.js";
 import { type ServeDeviceOptions, serveDevice, withServeOptions } from "./serve-device.js";
+import { netCommand } from "./serve-net.js";
 import { vsockCommand } from "./serve-vsock.js";
 import { parseCount, parseSize } from "./size.js";
 
@@ -29,6 +30,7 @@ export function serveCommand(): Command {
     "Serve a device to virtual machines over vhost-user (Linux, with the package koffi).",
   );
   command.addCommand(blkCommand().copyInheritedSettings(command));
+  command.addCommand(netCommand().copyInheritedSettings(command));
   command.addCommand(vsockCommand().copyInheritedSettings(command));
   return command;
 }

@@ -1,5 +1,6 @@
 import { BlkDriver } from "./blk.js";
 import { CustomDriver } from "./custom.js";
+import { NetDriver } from "./net.js";
 import type { ProbeOptions } from "./probe.js";
 import type { Transport } from "./transport.js";
 import { VsockDriver } from "./vsock.js";
@@ -8,6 +9,7 @@ import { VsockDriver } from "./vsock.js";
 export interface Drivers {
   blk: BlkDriver;
   custom: CustomDriver;
+  net: NetDriver;
   vsock: VsockDriver;
 }
 
@@ -16,6 +18,7 @@ const probes: {
 } = {
   blk: BlkDriver.probe,
   custom: CustomDriver.probe,
+  net: NetDriver.probe,
   vsock: VsockDriver.probe,
 };
 

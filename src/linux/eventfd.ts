@@ -3,6 +3,7 @@ import { errno } from "../spec/errno.js";
 import { check, libc } from "./libc.js";
 
 const EFD_CLOEXEC = 0o2000000;
+const O_CLOEXEC = 0o2000000;
 const EFD_NONBLOCK = 0o4000;
 const F_SETFL = 4;
 const O_RDWR = 2;
@@ -21,6 +22,11 @@ const iovec = new BigUint64Array(new ArrayBuffer(16));
 /** A new eventfd at 0, which never blocks. Throws EMFILE, ENFILE. Linux: eventfd(2). */
 export function makeEventfd(): number {
   return check(libc().eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), "no eventfd could be made");
+}
+
+/** Makes descriptor `to`, which stays ours, mean the eventfd `from`. Linux: dup3(2). */
+export function pointEventfd(to: number, from: number): void {
+  check(libc().dup3(from, to, O_CLOEXEC), "an eventfd could not be shared");
 }
 
 /**
