@@ -5,6 +5,7 @@ import type { DeviceSpec } from "../vhost/device.js";
 import { DOORBELL_QUEUES_MAX } from "../vhost/notify.js";
 import { type ServeDeviceOptions, serveDevice, withServeOptions } from "./serve-device.js";
 import { netCommand } from "./serve-net.js";
+import { rngCommand } from "./serve-rng.js";
 import { vsockCommand } from "./serve-vsock.js";
 import { parseCount, parseSize } from "./size.js";
 
@@ -31,6 +32,7 @@ export function serveCommand(): Command {
   );
   command.addCommand(blkCommand().copyInheritedSettings(command));
   command.addCommand(netCommand().copyInheritedSettings(command));
+  command.addCommand(rngCommand().copyInheritedSettings(command));
   command.addCommand(vsockCommand().copyInheritedSettings(command));
   return command;
 }

@@ -157,13 +157,9 @@ export class NetDevice implements VirtioDevice {
   #receive(vq: Virtqueue): void {
     const port = this.#port;
     for (let left = VHOST_WEIGHT_REQUESTS_MAX; left > 0 && vq.hasChains; left -= BURST) {
-      let packets = port.count(BURST); // each takes a buffer at least: none is popped in vain
+      const packets = port.count(BURST); // each takes a buffer at least: none is popped in vain
       if (packets === 0) break;
-      const put = (chain: Chain) => {
-        packets--;
-        return this.#put(chain, vq);
-      };
-      vq.drain(put, () => packets);
+      vq.drain((chain) => this.#put(chain, vq), packets);
       const isStuck = this.#merge.endBurst(vq);
       if (isStuck) this.#giveUp(vq);
     }

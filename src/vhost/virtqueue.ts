@@ -21,7 +21,11 @@ const BURST_MS_MAX = 0.5;
 /** What a handler given to `drain` returns for a chain that it holds, to answer it later. */
 export const HELD = -1;
 
-const NO_LIMIT = () => Number.POSITIVE_INFINITY;
+type Room = number | (() => number);
+
+/** How many more the device takes, having taken so many. */
+const leftOf = (room: Room, taken: number): number =>
+  typeof room === "number" ? room - taken : room();
 
 const BAD_ANSWER =
   "a handler given to drain() must return, at once, how many bytes it wrote: a whole number";
@@ -93,11 +97,11 @@ export class Virtqueue {
    * comes back after the other queues. A burst is finished once begun, so it is short where chains
    * take long. One in which something was wrong is the last of its turn, and the next is of one
    * chain: a chain that is malformed may cost more than a good one, and the other queues do not
-   * wait for a ring that is full of them. `room`: how many more the device takes, asked before each
-   * burst; the rest stays in the ring, see `revisit`.
+   * wait for a ring that is full of them. `room`: how many the device takes, or a function
+   * that says, before each burst, how many more; the rest stays in the ring, see `revisit`.
    * Policy linux: the driver is called once, at the end, and neither time nor errors end a turn.
    */
-  drain(handle: (chain: Chain) => number, room: () => number = NO_LIMIT): void {
+  drain(handle: (chain: Chain) => number, room: Room = Number.POSITIVE_INFINITY): void {
     if (!this.#isLinux) {
       this.#isUnfinished = this.#drain(handle, room);
       return;
@@ -107,20 +111,22 @@ export class Virtqueue {
   }
 
   /** True when it stopped at a limit. */
-  #drain(handle: (chain: Chain) => number, room: () => number): boolean {
+  #drain(handle: (chain: Chain) => number, room: Room): boolean {
     const { now } = this.#hooks;
     let requests = 0;
     let bytes = 0;
     let end = 0;
-    let left = room();
+    let taken = 0;
+    let left = leftOf(room, taken);
     while (requests < VHOST_WEIGHT_REQUESTS_MAX && bytes < VHOST_WEIGHT_BYTES_MAX) {
       const asked = Math.min(this.#burstCount, left);
       const got = this.#ring.getDescs(asked);
       const isTimed = got > UNTIMED_CHAINS_MAX || asked < DRAIN_BURST_MAX;
       const began = isTimed ? now() : 0;
       const moved = this.#handle(got, handle);
+      taken += Math.max(0, got);
+      left = leftOf(room, taken);
       this.signal();
-      left = room();
       const isDone = left === 0 || this.#ring.availLen() === 0 || this.isRefused;
       if (isDone && began === 0) return false;
       const ended = now();
@@ -138,12 +144,12 @@ export class Virtqueue {
   }
 
   /** As `#drain`. Linux: handle_kick() of its devices, vhost_exceeds_weight(). */
-  #drainAsLinux(handle: (chain: Chain) => number, room: () => number): boolean {
+  #drainAsLinux(handle: (chain: Chain) => number, room: Room): boolean {
     const ring = this.#ring;
     let requests = 0;
     let bytes = 0;
     while (requests < VHOST_WEIGHT_REQUESTS_MAX && bytes < VHOST_WEIGHT_BYTES_MAX) {
-      const left = room();
+      const left = leftOf(room, requests);
       if (left === 0) return false;
       const got = ring.getDescs(Math.min(DRAIN_BURST_MAX, left));
       if (got < 0) return false; // kicks stay disabled

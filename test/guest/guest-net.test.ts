@@ -85,7 +85,10 @@ describeGuests("two real guests on a switch", (lab) => {
           ...["-chardev", `socket,id=net,path=${sockets[index]}`],
           ...["-netdev", "vhost-user,id=lan,chardev=net"],
           "-device",
-          `virtio-net-pci,netdev=lan,mac=52:54:00:00:00:0${index + 1},disable-legacy=on${properties}`,
+          [
+            `virtio-net-pci,netdev=lan,mac=52:54:00:00:00:0${index + 1}`,
+            `disable-legacy=on${properties}`,
+          ].join(),
         ],
         script,
         limitMs: 200_000,
