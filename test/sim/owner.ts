@@ -181,6 +181,20 @@ export class Owner {
     });
   }
 
+  /** Takes a queue from the worker as it is, and has one go on with it that knows nothing of it. */
+  move(): void {
+    if (this.started.length === 0 || this.isBusy) return;
+    const at = this.#world.random.below(this.started.length);
+    this.#post("move a queue", async (worker) => {
+      const ring = this.started[at];
+      if (!ring) return; // a worker that was killed has left none
+      const { index, vq, saved: position } = ring;
+      this.task.settle();
+      const awaitsKick = await worker.takeQueue(index);
+      await worker.startQueue({ index, vq, position, awaitsKick, goesOn: !awaitsKick });
+    });
+  }
+
   /** Resets the device. `done`: no queue runs any more. */
   reset(done: () => void): void {
     const run = async (worker: VhostWorker) => {
