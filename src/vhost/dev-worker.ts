@@ -21,6 +21,7 @@ export class DevWorker {
   isFreed = false;
   #holdings = new Holdings();
   #info: DeviceInfo | undefined;
+  #stop: Promise<void> | undefined;
 
   constructor(id: number, handle: WorkerHandle) {
     this.id = id;
@@ -62,10 +63,16 @@ export class DevWorker {
   }
 
   /**
-   * Ends it, and gives back what was prepared for its instance. Rejects with what the device's
-   * close threw, without a thread; it is ended all the same.
+   * Ends it, and gives back what was prepared for its instance: nothing of that goes on then.
+   * Rejects with what the device's close threw, without a thread; it is ended all the same.
+   * Idempotent.
    */
-  async stop(): Promise<void> {
+  stop(): Promise<void> {
+    this.#stop ??= this.#end();
+    return this.#stop;
+  }
+
+  async #end(): Promise<void> {
     try {
       await this.handle.stop();
     } finally {

@@ -171,8 +171,8 @@ export class DevWorkers {
   async free(id: number): Promise<void> {
     const worker = this.#at(id);
     const queues = this.#queuesOf(worker);
-    const isNeeded = queues.length > 0 || this.#workers.size === 1 || !this.#backing;
-    if (isNeeded && (id === 0 || this.#backing)) {
+    const hasAll = !this.#backing && id === 0; // as soon as there are any
+    if (hasAll || queues.length > 0) {
       throw new VhostError("EBUSY", `queues are attached to worker ${id}`, { id, queues });
     }
     if (worker.handle.death) {
@@ -200,8 +200,11 @@ export class DevWorkers {
       if (last.handle.death) throw standsStill(index, last.handle.death);
       await this.#ready(next);
       const awaitsKick = await last.control.takeQueue(index);
-      this.#ofQueues[index] = next; // kicks go there from here on: it looks when it starts
-      await next.control.startQueue({ ...ring, awaitsKick, goesOn: !awaitsKick });
+      const { death } = next.handle; // meanwhile
+      const worker = death ? last : next;
+      this.#ofQueues[index] = worker; // kicks go there from here on: it looks when it starts
+      await worker.control.startQueue({ ...ring, awaitsKick, goesOn: !awaitsKick });
+      if (death) throw death;
     } else this.#ofQueues[index] = next;
   }
 
@@ -241,6 +244,12 @@ export class DevWorkers {
     return [...this.#workers.values()].filter(({ isReady }) => isReady);
   }
 
+  /** Nothing goes on any more of what workers were at that died. */
+  async #settled(): Promise<void> {
+    const dead = [...this.#workers.values()].filter(({ id, handle }) => id !== 0 && handle.death);
+    await Promise.allSettled(dead.map((worker) => worker.stop()));
+  }
+
   /** Asks all workers; of a further one that dies meanwhile, there is no answer. */
   async #all<T>(ask: (control: WorkerControl) => Promise<T>): Promise<T[]> {
     const answers = this.#live.map(async ({ control, handle, id }) => {
@@ -258,6 +267,7 @@ export class DevWorkers {
   async stopQueues(): Promise<RingPosition[]> {
     if (this.#death) throw this.#death;
     const positions = await this.#all((control) => control.stop());
+    await this.#settled();
     this.#features = undefined;
     return positions.flat();
   }
@@ -267,12 +277,16 @@ export class DevWorkers {
     if (this.#death) throw this.#death;
     this.#features = undefined;
     await this.#all((control) => control.reset());
+    await this.#settled();
   }
 
-  /** What can be asked of a queue's worker; `undefined`: it is dead. */
+  /** What can be asked of a queue's worker; `undefined`: it is dead, and nothing of it goes on. */
   async controlOf(index: number): Promise<WorkerControl | undefined> {
     const worker = this.#ofQueues[index] as DevWorker;
-    if (worker.handle.death) return undefined;
+    if (worker.handle.death) {
+      await this.#settled();
+      return undefined;
+    }
     await this.#ready(worker);
     return worker.control;
   }

@@ -194,11 +194,12 @@ function later({ ms = 5, many = 8, queues = 1 }) {
 /**
  * Echoes numbered requests, in any number of workers. `words` (Int32, shared): for each queue the
  * number that comes next, and how many came out of turn; behind them, how often each number came.
- * With `many`, it holds so many before it answers them, the youngest first.
+ * With `many`, it holds so many before it answers them, the youngest first; or for a millisecond.
  */
 function numbered({ words, queues, many = 0 }) {
   const shared = new Int32Array(words);
   let held = [];
+  let due = 0;
   const serve = (index, { readable, writable }) => {
     const bytes = new Uint8Array(readable.bytes);
     readable.read(0, bytes);
@@ -215,6 +216,7 @@ function numbered({ words, queues, many = 0 }) {
     held = [];
   };
   const hold = (vq) => (chain) => {
+    due = performance.now() + 1;
     held.push({ vq, chain: vq.hold(chain), used: serve(vq.index, chain) });
     return HELD;
   };
@@ -224,7 +226,7 @@ function numbered({ words, queues, many = 0 }) {
     handleKick: (vq) => vq.drain(hold(vq)),
     poll() {
       if (held.length === 0) return false;
-      if (held.length < many) return true; // it does not sleep
+      if (held.length < many && performance.now() < due) return true; // it does not sleep
       answer();
       return true;
     },

@@ -24,7 +24,12 @@ const COUNT_MIN = 50;
 const COUNT_MAX = 20_000;
 /** Blocks of the disk that a queue's lanes write to: none is written twice at a time. */
 const BLOCKS = 4 * DEPTH;
-const FORMATS = [{}, { packed: true }, { packed: true, inOrder: true }] as const;
+const FORMATS = [
+  {},
+  { packed: true },
+  { packed: true, inOrder: true },
+  { policy: "linux" as const },
+] as const;
 const makeFile = tempFiles();
 
 const runner =
@@ -93,14 +98,16 @@ describe.each(MODES)("$run, $ring ring", (mode) => {
     ...FORMATS.filter((format) => !("inOrder" in format)).map((format) => ({ many: 5, ...format })),
   ];
 
-  test.each(formats)("each request once and in turn: %o", async ({ many, ...format }) => {
+  test.each(formats)("each request once and in turn: %o", async ({ many, ...rest }) => {
+    const { policy, ...format } = { policy: "strict" as const, ...rest };
     const words = new Int32Array(new SharedArrayBuffer((2 + COUNT_MAX) * QUEUES * 4));
     const threads = threadCount();
     const process = new Kernel().spawn({ memoryBytes: 4 << 20 });
     const spec = custom("numbered", { words: words.buffer, queues: QUEUES, many });
-    const device = await process.open(spec, { ...mode, workers: WORKERS });
+    const device = await process.open(spec, { ...mode, policy, workers: WORKERS });
     const run = runner(mode, device);
-    const driver = await device.driver({ notificationData: true, queueSize: 8, ...format });
+    const notificationData = policy === "strict";
+    const driver = await device.driver({ notificationData, queueSize: 8, ...format });
     const mover = new Mover(device, new Random(SEED));
     const loaded = load(mover, async (queue, number) => {
       expect(await driver.request(queue, word(number), 4)).toEqual(word(number));
@@ -124,10 +131,11 @@ describe.each(MODES)("$run, $ring ring", (mode) => {
 describe.each(IO_MODES)("a disk, $run, $ring ring, io $io", ({ io, ...mode }) => {
   const formats = FORMATS.filter((format) => io === "inline" || !("inOrder" in format));
 
-  test.each(formats)("what is written is read back: %o", async (format) => {
+  test.each(formats)("what is written is read back: %o", async (rest) => {
+    const { policy, ...format } = { policy: "strict" as const, ...rest };
     const process = new Kernel().spawn({ memoryBytes: 16 << 20 });
     const spec = blk({ file: makeFile(QUEUES * BLOCKS * 4096), queues: QUEUES, io });
-    const disk = await process.open(spec, { ...mode, workers: WORKERS });
+    const disk = await process.open(spec, { ...mode, policy, workers: WORKERS });
     const run = runner(mode, disk);
     const drive = await disk.driver({ queueSize: 16, ...format });
     const mover = new Mover(disk, new Random(SEED));
