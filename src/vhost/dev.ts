@@ -13,6 +13,7 @@ import { checkPolicy, RING_FEATURES } from "./policy.js";
 import { RingSet } from "./ring-set.js";
 import { Turns } from "./turns.js";
 import type { DirtyLogRange, Vring, VringAddresses } from "./vring.js";
+import { mustBeOffered } from "./vring-settings.js";
 import { WorkerHandle, type WorkerOptions } from "./worker-handle.js";
 
 /** What only the doorbell can carry: an eventfd says that it was kicked, and no more. */
@@ -142,10 +143,7 @@ export class VhostDev {
   /** Accepts `features`. Throws EOPNOTSUPP for a bit not offered, EBUSY while started. */
   setFeatures(features: bigint): void {
     this.#mustBeStopped();
-    const foreign = features & ~this.offeredFeatures;
-    if (foreign !== 0n) {
-      throw new VhostError("EOPNOTSUPP", `features 0x${foreign.toString(16)} were not offered`);
-    }
+    mustBeOffered(features, this.offeredFeatures);
     this.#features = features;
   }
 
