@@ -188,9 +188,9 @@ export class Vq extends VringSettings {
     return this.#live?.chain;
   }
 
-  /** Linux: vhost_add_used(). */
-  addUsed(head: number, bytes: number): void {
-    this.#live?.addUsed(head, bytes);
+  /** The chain that was popped last goes back, `bytes` written. Linux: vhost_add_used(). */
+  addUsed(bytes: number): void {
+    this.#live?.addUsed(bytes);
   }
 
   /** Calls the driver if it asked. Linux: vhost_signal(). */
