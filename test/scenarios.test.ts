@@ -60,7 +60,7 @@ test("devices agree with the recorded kernel: every ioctl", async () => {
   expect(score?.agree).toBe(19);
 });
 
-test("devices agree with the recorded kernel: rings in memory, wherever there is a device", async () => {
+test("devices agree with the recorded kernel: rings in memory, where there is a device", async () => {
   const [score] = await runScenarios(readScenarios(DATAPATH), SCRIPTS);
   expect(score?.differences).toEqual([]);
   expect(score?.agree).toBe(47);

@@ -33,7 +33,7 @@ export interface Scene {
 /** The steps of one scenario. */
 export type Script = (scene: Scene) => Seen | Inexpressible | Promise<Seen>;
 
-/** Bytes of a process's memory in scenarios of the data path: buffers are as large as they may be. */
+/** Bytes of a process's memory in scenarios of the data path: buffers may be large. */
 const DATAPATH_BYTES = 4 << 20;
 
 /** A fresh scene, for a scenario of an area. */

@@ -111,7 +111,7 @@ describe("the dirty log", () => {
   });
 });
 
-test("a ring that is moved where nothing is mapped has an error at each kick, until it is back", () => {
+test("a ring that is moved where nothing is mapped errs at each kick, until it is back", () => {
   const { rig } = boot();
   const place = (desc: number) =>
     rig.must("VHOST_SET_VRING_ADDR", { index: 1, ring: rig.tx, desc_user_addr: BigInt(desc) });
