@@ -56,6 +56,10 @@ describe("README.md", () => {
     expect(await runBlock("uring")).toBe("1n hello from a file\n");
   });
 
+  test("its ioctls answer, and refuse", async () => {
+    expect(await runBlock("ioctl")).toBe("{ index: 1, num: 7 }\nENOBUFS\n");
+  });
+
   test("its tenant keeps to its limits", async () => {
     expect(await runBlock("limits")).toBe("ENOMEM\nT\ntrue true\n");
   });

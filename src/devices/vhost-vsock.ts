@@ -129,7 +129,7 @@ export class VhostVsock implements VhostHandlers {
       this.packets++;
       bytes += VIRTIO_VSOCK_HEADER_BYTES + packet.payload.length;
       if (this.#state.cid !== undefined) this.#deliver(packet);
-      vq.addUsed(head, 0);
+      vq.addUsed(0);
       hasAdded = true;
     } while (!this.#exceedsWeight(vq, ++count, bytes));
     if (hasAdded) vq.signal();
@@ -203,7 +203,7 @@ export class VhostVsock implements VhostHandlers {
         this.#sending = undefined; // the packet is gone, and so is the buffer
         break;
       }
-      vq.addUsed(head, written);
+      vq.addUsed(written);
       hasAdded = true;
       bytes += written - VIRTIO_VSOCK_HEADER_BYTES;
       if (packet.sent === packet.payload.length) this.#sent();

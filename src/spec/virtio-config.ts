@@ -12,6 +12,8 @@ export const VIRTIO_CONFIG_S_FEATURES_OK = 8;
 /** virtio 1.3, 2.1 Device Status Field: the driver has given up. */
 export const VIRTIO_CONFIG_S_FAILED = 128;
 
+/** virtio 1.3, 6.3 Legacy Interface: the driver is called when all it made available is taken. */
+export const VIRTIO_F_NOTIFY_ON_EMPTY = 24;
 /** virtio 1.3, 6 Reserved Feature Bits: a descriptor may refer to a table of descriptors. */
 export const VIRTIO_F_INDIRECT_DESC = 28;
 /** virtio 1.3, 6 Reserved Feature Bits: used_event and avail_event are in use. */

@@ -11,6 +11,7 @@ import { checkPolicy, offeredFeatures, withPolicy } from "./policy.js";
 import { RingSet } from "./ring-set.js";
 import { Turns } from "./turns.js";
 import type { DirtyLogRange, Vring, VringAddresses } from "./vring.js";
+import { mustBeOffered } from "./vring-settings.js";
 import { type WorkerCallParts, WorkerCalls } from "./worker-calls.js";
 import type { WorkerHandle, WorkerOptions } from "./worker-handle.js";
 
@@ -137,10 +138,7 @@ export class VhostDev extends WorkerCalls {
   /** Accepts `features`. Throws EOPNOTSUPP for a bit not offered, EBUSY while started. */
   setFeatures(features: bigint): void {
     this.#mustBeStopped();
-    const foreign = features & ~this.offeredFeatures;
-    if (foreign !== 0n) {
-      throw new VhostError("EOPNOTSUPP", `features 0x${foreign.toString(16)} were not offered`);
-    }
+    mustBeOffered(features, this.offeredFeatures);
     this.#features = features;
   }
 

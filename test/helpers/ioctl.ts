@@ -117,7 +117,7 @@ export class IoctlLab {
         num: vq.num,
         areas: vq.areas,
         log: vq.log,
-        base: vq.base,
+        base: vq.lastAvail,
         busyloopTimeout: vq.busyloopTimeout,
         isActive: vq.isActive,
         backend: numberOf(vq.backend as object | null),

@@ -13,7 +13,7 @@ import {
   VHOST_SET_OWNER,
   VHOST_VSOCK_FEATURES,
 } from "../../spec/vhost.js";
-import { foreignFeatures } from "../vring-rules.js";
+import { mustBeOffered } from "../vring-settings.js";
 import { eventfdOf, type Handler, type IoctlCall, putU64, s32Of, u64Of } from "./call.js";
 import { readMemoryTable } from "./memory-table.js";
 import type { VhostKind } from "./state.js";
@@ -24,12 +24,6 @@ const FEATURES: Record<VhostKind, bigint> = {
   net: VHOST_NET_FEATURES,
   scsi: VHOST_SCSI_FEATURES,
 };
-
-function mustBeOffered(features: bigint, offered: bigint): void {
-  const foreign = foreignFeatures(features, offered);
-  if (foreign === 0n) return;
-  throw new VhostError("EOPNOTSUPP", `features 0x${foreign.toString(16)} were not offered`);
-}
 
 /** Anyone's. Linux: VHOST_GET_FEATURES. */
 export const getFeatures: Handler = (call) => putU64(call, FEATURES[call.dev.kind]);

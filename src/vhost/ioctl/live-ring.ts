@@ -9,6 +9,7 @@ import {
   REGION_GUEST,
   REGION_LINEAR,
   REGION_SIZE,
+  VQ_AVAIL_SEEN,
   VQ_DESC,
   VQ_DEVICE,
   VQ_DRIVER,
@@ -24,6 +25,7 @@ import {
   VQ_REGION_COUNT,
 } from "../../spec/ring-state.js";
 import { VHOST_F_LOG_ALL, VHOST_MEMORY_MAX_NREGIONS } from "../../spec/vhost.js";
+import { VIRTIO_F_NOTIFY_ON_EMPTY } from "../../spec/virtio-config.js";
 import { Chain } from "../chain.js";
 import type { UserMemory } from "../user-access.js";
 import { areaBytes, type VqAreas, type VqLog } from "./access.js";
@@ -68,6 +70,7 @@ export class LiveRing {
   readonly #regions: number;
   #isMapped = false;
   #isUsedMapped = false;
+  #isNotifyOnEmpty = false;
 
   /**
    * Begins at `position`; the device area must be mapped. Throws ENOMEM: the owner's memory has no
@@ -103,6 +106,7 @@ export class LiveRing {
     this.#setRegions(setup.regions);
     this.#setAreas(setup.areas);
     this.#setLog(setup);
+    this.#isNotifyOnEmpty = hasFeature(setup.features, VIRTIO_F_NOTIFY_ON_EMPTY);
   }
 
   #setRegions(regions: readonly UserRegion[]): void {
@@ -187,16 +191,18 @@ export class LiveRing {
   }
 
   /** Puts it in the used ring, which the driver may see at once. Linux: vhost_add_used(). */
-  addUsed(head: number, bytes: number): void {
+  addUsed(bytes: number): void {
     if (!this.#isUsedMapped) return;
     this.#tables.setUsedBytes(0, bytes);
-    this.#ring.addUsed(head, bytes);
+    this.#ring.addUsedN(1);
     this.#ring.publish();
   }
 
   /** Whether the driver is to be called. Linux: vhost_notify(). */
   callNeeded(): boolean {
-    return this.#isMapped && this.#ring.callNeeded();
+    if (!this.#isMapped) return false;
+    const isEmpty = this.#tables.word(VQ_AVAIL_SEEN) === this.position;
+    return (this.#isNotifyOnEmpty && isEmpty) || this.#ring.callNeeded();
   }
 
   /** Gives its memory back. */

@@ -3,6 +3,7 @@ import { VhostError } from "../../spec/errno.js";
 import { hasFeature } from "../../spec/features.js";
 import { VHOST_F_LOG_ALL } from "../../spec/vhost.js";
 import type { Chain } from "../chain.js";
+import { VringSettings } from "../vring-settings.js";
 import { type VqAreas, type VqLog, vqAccessOk, vqLogAccessOk } from "./access.js";
 import { BROKEN, type LiveMemory, LiveRing } from "./live-ring.js";
 import type { UserRegion } from "./memory-table.js";
@@ -19,12 +20,13 @@ export interface VqShared {
 /** Which of a ring's eventfds. */
 export type VqEvent = "kick" | "call" | "err";
 
+/** The size that a ring has until it is set. */
+const NUM_AT_FIRST = 1;
 const NO_AREAS: VqAreas = { desc: 0n, avail: 0n, used: 0n };
 const NO_LOG: VqLog = { base: 0n, used: undefined };
 
 /** A ring as its owner has set it up, and as a device works on it. Linux: vhost_virtqueue. */
-export class Vq {
-  num = 1;
+export class Vq extends VringSettings {
   areas = NO_AREAS;
   log = NO_LOG;
   /** Microseconds. */
@@ -37,12 +39,12 @@ export class Vq {
   readonly #shared: VqShared;
   readonly #events: Record<VqEvent, EventFd | null> = { kick: null, call: null, err: null };
   readonly #kicked: () => void;
-  #base = 0;
   #isNotifyDisabled = false;
   #live: LiveRing | undefined;
 
   /** `handleKick` is the device's; `queue` has the ring's worker do it. */
   constructor(shared: VqShared, handleKick: () => void, queue: (vq: Vq) => void) {
+    super(NUM_AT_FIRST);
     this.#shared = shared;
     this.poll = vhostWork(handleKick);
     this.#kicked = () => queue(this);
@@ -59,13 +61,8 @@ export class Vq {
   }
 
   /** The next entry to pop. Linux: last_avail_idx. */
-  get base(): number {
-    return this.#live?.position ?? this.#base;
-  }
-
-  /** Only while it is idle. */
-  set base(base: number) {
-    this.#base = base;
+  get lastAvail(): number {
+    return this.#live?.position ?? this.base(this.#shared.features);
   }
 
   /** One of its eventfds. */
@@ -115,7 +112,12 @@ export class Vq {
   start(backend: unknown): void {
     const { user } = this.#shared.live;
     if (!user.isMapped(this.areas.used, 4n)) throw new VhostError("EFAULT", "no used ring there");
-    this.#live = new LiveRing(this.#shared.live, this.#setup, this.#base, this.#isNotifyDisabled);
+    this.#live = new LiveRing(
+      this.#shared.live,
+      this.#setup,
+      this.lastAvail,
+      this.#isNotifyDisabled,
+    );
     this.backend = backend;
   }
 
@@ -135,7 +137,7 @@ export class Vq {
     const live = this.#live;
     this.backend = null;
     if (!live) return;
-    this.#base = live.position;
+    this.setBase(live.position, this.#shared.features);
     this.#isNotifyDisabled = live.isNotifyDisabled;
     this.#live = undefined;
     live.release();
@@ -145,8 +147,8 @@ export class Vq {
   reset(): void {
     this.stop();
     for (const which of ["kick", "call", "err"] as const) this.setEvent(which, null);
-    Object.assign(this, { num: 1, areas: NO_AREAS, log: NO_LOG, busyloopTimeout: 0 });
-    this.#base = 0;
+    this.forget(NUM_AT_FIRST);
+    Object.assign(this, { areas: NO_AREAS, log: NO_LOG, busyloopTimeout: 0 });
     this.#isNotifyDisabled = false;
   }
 
@@ -186,9 +188,9 @@ export class Vq {
     return this.#live?.chain;
   }
 
-  /** Linux: vhost_add_used(). */
-  addUsed(head: number, bytes: number): void {
-    this.#live?.addUsed(head, bytes);
+  /** The chain that was popped last goes back, `bytes` written. Linux: vhost_add_used(). */
+  addUsed(bytes: number): void {
+    this.#live?.addUsed(bytes);
   }
 
   /** Calls the driver if it asked. Linux: vhost_signal(). */

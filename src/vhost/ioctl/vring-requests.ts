@@ -1,5 +1,4 @@
 import { VhostError } from "../../spec/errno.js";
-import { hasFeature } from "../../spec/features.js";
 import {
   VHOST_GET_VRING_BASE,
   VHOST_GET_VRING_BUSYLOOP_TIMEOUT,
@@ -15,9 +14,7 @@ import {
   VHOST_VRING_FILE,
   VHOST_VRING_STATE,
 } from "../../spec/vhost.js";
-import { VIRTIO_F_RING_PACKED } from "../../spec/virtio-config.js";
 import { VIRTQ_AVAIL_ALIGN, VIRTQ_USED_ALIGN } from "../../spec/virtio-ring.js";
-import { isVringBase, isVringNum } from "../vring-rules.js";
 import { areaBytes, logAccessOk } from "./access.js";
 import { eventfdOf, type IoctlCall, structOf } from "./call.js";
 import type { Vq, VqEvent } from "./vq.js";
@@ -31,16 +28,13 @@ const invalid = (message: string, facts: Record<string, unknown>) =>
 function setNum(call: IoctlCall, vq: Vq): undefined {
   vq.mustBeIdle(); // before the size is looked at
   const { num } = structOf<"num">(call, VHOST_VRING_STATE);
-  if (!isVringNum(num, false)) throw invalid("a size is a power of two up to 32768", { num });
-  vq.num = num;
+  vq.setNum(num, call.dev.features);
 }
 
 function setBase(call: IoctlCall, vq: Vq): undefined {
   vq.mustBeIdle();
   const { num } = structOf<"num">(call, VHOST_VRING_STATE);
-  const isPacked = hasFeature(call.dev.features, VIRTIO_F_RING_PACKED);
-  if (!isVringBase(num, isPacked)) throw invalid("a base is a u16", { num });
-  vq.base = num;
+  vq.setBase(num, call.dev.features);
 }
 
 /** A ring that runs may be moved. Linux: vhost_vring_set_addr(). */
@@ -96,7 +90,7 @@ const answer =
 const HANDLERS = new Map<number, VringHandler>([
   [VHOST_SET_VRING_NUM, setNum],
   [VHOST_SET_VRING_BASE, setBase],
-  [VHOST_GET_VRING_BASE, answer((vq) => vq.base)],
+  [VHOST_GET_VRING_BASE, answer((vq) => vq.lastAvail)],
   [VHOST_SET_VRING_ADDR, setAddr],
   [VHOST_SET_VRING_KICK, setEvent("kick")],
   [VHOST_SET_VRING_CALL, setEvent("call")],

@@ -153,6 +153,11 @@ export abstract class Descriptors extends UringCalls {
     return this.call(() => this.vhost(fd).lseek());
   }
 
+  /** What the machine has of the device behind a descriptor. */
+  opened(fd: number) {
+    return this.machine.devices.get(this.vhost(fd));
+  }
+
   /** The device behind a descriptor. */
   protected vhost(fd: number): VhostFile {
     const file = this.file(fd);

@@ -37,7 +37,7 @@ const ARGUMENT_BYTES = 2 * VHOST_PAGE_SIZE;
 const PACKET_US = 2;
 
 /** A device that somebody has open. */
-interface Opened {
+export interface Opened {
   readonly sockets: VsockSockets | undefined;
   /** Packets that went through it. */
   readonly packets: () => number;

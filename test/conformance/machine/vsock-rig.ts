@@ -2,6 +2,7 @@
 
 import type { VsockHeader } from "#dist/vsock/header.js";
 import { writeHeader } from "#dist/vsock/header.js";
+import type { VsockSockets } from "#dist/vsock/sockets.js";
 import { wholeMemory } from "./descriptors.js";
 import { ScriptError } from "./errors.js";
 import type { IoctlArg } from "./ioctl-arg.js";
@@ -173,6 +174,13 @@ export class VsockRig {
   /** The header in an RX buffer: a view of it. */
   at(address: number): DataView {
     return new DataView(this.memory.buffer, address);
+  }
+
+  /** The host's sockets to the guest. */
+  get sockets(): VsockSockets {
+    const sockets = this.main.opened(this.fd)?.sockets;
+    if (sockets) return sockets;
+    throw new ScriptError("the device has no sockets");
   }
 
   /** Another eventfd. */
