@@ -46,10 +46,29 @@ export class Kernel {
 }
 
 export { type BlkIo, type BlkOptions, blk } from "./devices/blk.js";
+export {
+  type Console,
+  type ConsoleOptions,
+  type ConsolePortOptions,
+  console,
+} from "./devices/console.js";
+export type { ConsoleStream } from "./devices/console-stream.js";
+export { type Net, type NetOptions, net } from "./devices/net.js";
+export {
+  Switch,
+  type SwitchAddress,
+  type SwitchOptions,
+  type SwitchPort,
+  type SwitchPortCounts,
+  type SwitchPortOptions,
+} from "./devices/net-switch.js";
+export { type RngOptions, rng } from "./devices/rng.js";
 export { openVhost, type VhostOpened } from "./devices/vhost-files.js";
 export { type Vsock, type VsockOptions, vsock } from "./devices/vsock.js";
 export type { Abortable } from "./driver/abort.js";
 export type { BlkDriver, DiskOffset } from "./driver/blk.js";
+export type { ConsoleDriver } from "./driver/console.js";
+export type { ConsoleDriverPort } from "./driver/console-port.js";
 export type { CustomDriver } from "./driver/custom.js";
 export type { DmaBuffer } from "./driver/dma.js";
 export type {
@@ -67,7 +86,9 @@ export type {
 } from "./driver/hostile/hostile-shape.js";
 export { HOSTILE_SHAPES } from "./driver/hostile/hostile-shapes.js";
 export type { HostileStage } from "./driver/hostile/hostile-stage.js";
+export type { NetDriver, NetDriverCounts } from "./driver/net.js";
 export type { ProbeOptions } from "./driver/probe.js";
+export type { RngDriver } from "./driver/rng.js";
 export type { VsockDriver } from "./driver/vsock.js";
 export { openHostFile } from "./io-uring/host-file.js";
 export { IoUring, type IoUringOptions } from "./io-uring/io-uring.js";

@@ -12,6 +12,8 @@ const POLL_MICROSECONDS_MAX = 1_000_000;
 export interface ServeDeviceOptions {
   socket: string;
   pollUs: number;
+  /** Where there may be more than one. */
+  workers?: number;
   asOwner?: true;
   trustMemory?: true;
   policy: Policy;
@@ -39,21 +41,50 @@ export function withServeOptions(command: Command, asOwner?: string): Command {
     );
 }
 
+/** A device, and where it is served. */
+export interface Served {
+  socketPath: string;
+  device: DeviceSpec;
+  /** What it is, in a few words. */
+  served: string;
+}
+
 /** Serves `device` until a signal comes. `served`: what it is, in a few words. */
 export async function serveDevice(
   options: ServeDeviceOptions,
   device: DeviceSpec,
   served: string,
 ): Promise<void> {
+  await serveDevices(options, [{ socketPath: options.socket, device, served }]);
+}
+
+/** Serves all of them until a signal comes, or one can't be served any more: then none is. */
+export async function serveDevices(
+  options: Omit<ServeDeviceOptions, "socket">,
+  all: readonly Served[],
+): Promise<void> {
   const stop = new AbortController();
   const end = () => stop.abort();
   for (const name of ["SIGINT", "SIGTERM"] as const) process.once(name, end);
+  try {
+    await Promise.all(all.map((one) => serveOne(options, one, stop.signal)));
+  } finally {
+    end();
+  }
+}
+
+async function serveOne(
+  options: Omit<ServeDeviceOptions, "socket">,
+  { socketPath, device, served }: Served,
+  signal: AbortSignal,
+): Promise<void> {
   const log = new ServeLog(options.log, process.stderr.isTTY, served);
   const server = await serveVhostUser({
-    socketPath: options.socket,
+    socketPath,
     device,
-    signal: stop.signal,
+    signal,
     pollMicroseconds: options.pollUs,
+    workers: options.workers ?? 1,
     asOwner: options.asOwner ?? false,
     policy: options.policy,
     memory: options.trustMemory ? "any" : "sealed",

@@ -4,6 +4,8 @@ import { VIRTIO_BLK_SECTOR_BYTES } from "../spec/virtio-blk.js";
 import type { DeviceSpec } from "../vhost/device.js";
 import { DOORBELL_QUEUES_MAX } from "../vhost/notify.js";
 import { type ServeDeviceOptions, serveDevice, withServeOptions } from "./serve-device.js";
+import { netCommand } from "./serve-net.js";
+import { rngCommand } from "./serve-rng.js";
 import { vsockCommand } from "./serve-vsock.js";
 import { parseCount, parseSize } from "./size.js";
 
@@ -18,6 +20,7 @@ interface ServeBlkOptions extends ServeDeviceOptions {
   null?: number;
   readOnly?: true;
   queues: number;
+  workers: number;
   id: string;
   io: BlkIo;
 }
@@ -28,6 +31,8 @@ export function serveCommand(): Command {
     "Serve a device to virtual machines over vhost-user (Linux, with the package koffi).",
   );
   command.addCommand(blkCommand().copyInheritedSettings(command));
+  command.addCommand(netCommand().copyInheritedSettings(command));
+  command.addCommand(rngCommand().copyInheritedSettings(command));
   command.addCommand(vsockCommand().copyInheritedSettings(command));
   return command;
 }
@@ -47,6 +52,12 @@ function blkCommand(): Command {
       "request queues: a VM wants one for each vCPU",
       parseCount(1, DOORBELL_QUEUES_MAX),
       QUEUES_DEFAULT,
+    )
+    .option(
+      "--workers <n>",
+      "threads that have the queues in turn",
+      parseCount(1, DOORBELL_QUEUES_MAX),
+      1,
     )
     .option("--id <text>", "the disk's serial, up to 20 bytes", "vhost-wasm")
     .addOption(
@@ -98,6 +109,9 @@ function checkTogether(options: ServeBlkOptions, command: Command): void {
   }
   if (options.asOwner && options.image === undefined) {
     command.error("error: --as-owner is about the file of --image");
+  }
+  if (options.workers > options.queues) {
+    command.error("error: --workers is at most --queues");
   }
   if (options.io === "uring" && options.image === undefined) {
     command.error("error: --io uring is for the file of --image");

@@ -31,7 +31,13 @@ export const VIRTIO_F_NOTIFICATION_DATA = 38;
 /** virtio 1.3, 6 Reserved Feature Bits: the driver can reset one queue by itself. */
 export const VIRTIO_F_RING_RESET = 40;
 
+/** virtio 1.3, 5 Device Types: network device. */
+export const VIRTIO_ID_NET = 1;
 /** virtio 1.3, 5 Device Types: block device. */
 export const VIRTIO_ID_BLOCK = 2;
+/** virtio 1.3, 5 Device Types: console. */
+export const VIRTIO_ID_CONSOLE = 3;
+/** virtio 1.3, 5 Device Types: entropy source. */
+export const VIRTIO_ID_RNG = 4;
 /** virtio 1.3, 5 Device Types: socket device. */
 export const VIRTIO_ID_VSOCK = 19;

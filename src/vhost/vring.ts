@@ -48,6 +48,8 @@ export class Vring extends VringSettings {
   addresses: VringAddresses | undefined;
   /** How it notifies, where eventfds do that. */
   notify: VringNotify = {};
+  /** See `VhostDev.setVringBusyloopTimeout`. */
+  busyloopMicroseconds: number | undefined;
   /** Linear address of its region of an in-flight area, if there is one. */
   inflightRegion: number | undefined;
   /** Guest address at which writes to the device area are marked, while there is a dirty log. */
@@ -148,6 +150,14 @@ export class Vring extends VringSettings {
     return { vq, position: recovery?.position ?? this.base(features) };
   }
 
+  /**
+   * Where it stands, by its state block: its worker may be past that already. `undefined`: it is
+   * not laid out.
+   */
+  get position(): number | undefined {
+    return this.#tables?.position;
+  }
+
   /** How often each error happened, by name, since the queue was made. */
   errorCounts(): Record<string, number> {
     return sumErrors(this.#pastErrors, this.#tables?.errorCounts() ?? {});
@@ -158,6 +168,7 @@ export class Vring extends VringSettings {
     this.forget(this.#sizeMax);
     this.addresses = undefined;
     this.notify = {};
+    this.busyloopMicroseconds = undefined;
     this.inflightRegion = undefined;
     this.logAddress = undefined;
   }

@@ -23,6 +23,8 @@ export interface Faults {
   reset: number;
   /** Of steps: the owner stops all queues, and starts them again where they were. */
   stop: number;
+  /** Of steps: a queue is left as it is, and goes on in a worker that knows nothing of it. */
+  move: number;
   kickLost: number;
   kickLate: number;
   kickTwice: number;
@@ -93,6 +95,7 @@ function chooseFaults(random: Random): Faults {
     driverDies: rate(300, 3000),
     reset: rate(60, 400),
     stop: rate(30, 200),
+    move: rate(10, 60),
     kickLost: rate(4, 30),
     kickLate: rate(2, 10),
     kickTwice: rate(3, 20),

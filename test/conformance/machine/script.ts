@@ -33,7 +33,7 @@ export interface Scene {
 /** The steps of one scenario. */
 export type Script = (scene: Scene) => Seen | Inexpressible | Promise<Seen>;
 
-/** Bytes of a process's memory in scenarios of the data path: buffers may be large. */
+/** Bytes of a process's memory in scenarios of the data path, where buffers are large. */
 const DATAPATH_BYTES = 4 << 20;
 
 /** A fresh scene, for a scenario of an area. */

@@ -326,7 +326,7 @@ test(`afterwards vhost-vsock works as if new: nothing is lost, seed ${SEED}`, ()
   expect([tx.err.read(), rx.err.read(), tx.call.read()]).toEqual([0, 0, 100]);
 });
 
-test("a ring that kicks itself by its errors keeps its worker busy, and nobody waiting", () => {
+test("a ring that kicks itself by its errors keeps its worker busy, nobody else waits", () => {
   const stress = new Stress("vsock", SEED);
   const { lab, device } = stress;
   const call = (name: string, values: IoctlValues = {}) =>
