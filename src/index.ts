@@ -136,7 +136,7 @@ export {
 } from "./vhost/device.js";
 export type { VhostFile } from "./vhost/ioctl/file.js";
 export { type IoctlValues, ioctl, vhostIoctl } from "./vhost/ioctl/front.js";
-export { NetBackendFile } from "./vhost/ioctl/net-requests.js";
+export { NetBackendFile } from "./vhost/ioctl/net-backend.js";
 export { HELD, type Virtqueue } from "./vhost/virtqueue.js";
 export type { VhostUserEvent, VhostUserListener } from "./vhost-user/events.js";
 export { type ServeOptions, serveVhostUser, VhostUserServer } from "./vhost-user/server.js";

@@ -5,6 +5,7 @@ import { VhostError } from "../spec/errno.js";
 import { VhostFile } from "../vhost/ioctl/file.js";
 import { type VhostHandlers, type VhostKind, VhostState } from "../vhost/ioctl/state.js";
 import type { VsockSockets } from "../vsock/sockets.js";
+import { VhostNet } from "./vhost-net.js";
 import { VhostVsock } from "./vhost-vsock.js";
 
 const KINDS = new Map<string, VhostKind>([
@@ -13,7 +14,7 @@ const KINDS = new Map<string, VhostKind>([
   ["/dev/vhost-scsi", "scsi"],
 ]);
 
-/** Kinds whose rings nobody works on here. */
+/** Of vhost-scsi, whose rings nobody works on here. */
 const IDLE: VhostHandlers = { handleKick: () => {} };
 
 /** An open /dev/vhost-…, as who opened it has it. */
@@ -30,21 +31,21 @@ export interface VhostOpened {
 export function vhostFile(kernel: Kernel, path: string): VhostOpened | undefined {
   const kind = KINDS.get(path);
   if (!kind) return undefined;
-  let vsock: VhostVsock | undefined;
+  let device: VhostVsock | VhostNet | undefined;
   const state = new VhostState(kernel, kind, (of) => {
-    if (kind !== "vsock") return IDLE;
-    vsock = new VhostVsock(of);
-    return vsock;
+    if (kind === "scsi") return IDLE;
+    device = kind === "vsock" ? new VhostVsock(of) : new VhostNet(of);
+    return device;
   });
-  const file = new VhostFile(state);
-  return { file, sockets: vsock?.sockets, packets: () => vsock?.packets ?? 0 };
+  const sockets = device instanceof VhostVsock ? device.sockets : undefined;
+  return { file: new VhostFile(state), sockets, packets: () => device?.packets ?? 0 };
 }
 
 /**
  * Opens a device node in the caller's name: "/dev/vhost-vsock", "-net" or "-scsi"; `fd` is its
  * descriptor. What it is asked for goes by `ioctl`; its rings are those that a program lays out in
  * its memory. They are worked on by `file.runPending()`, and by every ioctl that waits for the
- * workers. Behind net and scsi there is no device, only its ioctls. ENOENT: no such node; EBADF:
+ * workers. Behind scsi there is no device, only its ioctls. ENOENT: no such node; EBADF:
  * the process has no table of files. Linux: open(2).
  */
 export function openVhost(kernel: Kernel, task: Task, path: string): VhostOpened & { fd: number } {

@@ -1,6 +1,5 @@
 import { OpenFile } from "../../kernel/files.js";
 import { VhostError } from "../../spec/errno.js";
-import { putBackends } from "./net-requests.js";
 import type { VhostState } from "./state.js";
 
 // Messages by which a program answers where a device's addresses lie. Linux: vhost_msg_v2.
@@ -17,10 +16,7 @@ export class VhostFile extends OpenFile {
 
   /** Of a device that nobody has yet. */
   constructor(state: VhostState) {
-    super(() => {
-      putBackends(state.vqs);
-      state.release();
-    });
+    super(() => state.release());
     this.state = state;
   }
 

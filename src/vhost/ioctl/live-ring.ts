@@ -17,6 +17,7 @@ import {
   VQ_F_LOG,
   VQ_F_LOG_USED,
   VQ_FLAGS,
+  VQ_IN_FLIGHT,
   VQ_LAST_AVAIL,
   VQ_LOG,
   VQ_LOG_BYTES,
@@ -183,6 +184,12 @@ export class LiveRing {
   /** Whether its areas are mapped: else every look is an error. */
   get isMapped(): boolean {
     return this.#isMapped;
+  }
+
+  /** What was popped last is the next to pop again. Linux: vhost_discard_vq_desc(). */
+  discard(): void {
+    this.#set(VQ_LAST_AVAIL, (this.position - 1) & 0xffff);
+    this.#set(VQ_IN_FLIGHT, this.#tables.inFlight - 1);
   }
 
   /** The chain that was popped last. */

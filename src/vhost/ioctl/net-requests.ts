@@ -1,4 +1,3 @@
-import { OpenFile } from "../../kernel/files.js";
 import type { Task } from "../../kernel/task.js";
 import { VhostError } from "../../spec/errno.js";
 import {
@@ -8,9 +7,7 @@ import {
   VHOST_VRING_FILE,
 } from "../../spec/vhost.js";
 import { type Handler, type IoctlCall, structOf } from "./call.js";
-
-/** A descriptor that a ring of vhost-net can work for: a tap, or a raw packet socket. */
-export class NetBackendFile extends OpenFile {}
+import { NetBackendFile } from "./net-backend.js";
 
 /** None for -1. ENOTSOCK: it is no such file, or not open. Linux: get_socket(). */
 function backendOf({ files }: Task, fd: number): NetBackendFile | null {
@@ -20,10 +17,7 @@ function backendOf({ files }: Task, fd: number): NetBackendFile | null {
   throw new VhostError("ENOTSOCK", `${fd} is no tap and no packet socket`, { fd });
 }
 
-/**
- * A ring gets a back-end, or another, or none; it is active while it has one. What was made
- * available before is looked at. Linux: vhost_net_set_backend().
- */
+/** A ring gets a back-end, or another, or none. Linux: vhost_net_set_backend(). */
 function setBackend(call: IoctlCall): void {
   const { index, fd } = structOf<"index" | "fd">(call, VHOST_VRING_FILE);
   const { dev, task } = call;
@@ -31,30 +25,13 @@ function setBackend(call: IoctlCall): void {
   const vq = dev.vqs[index];
   if (!vq) throw new VhostError("ENOBUFS", `there is no queue ${index}`, { index });
   if (!vq.isAccessible) throw new VhostError("EFAULT", "the ring, or memory, can't be there");
-  const backend = backendOf(task, fd);
-  const old = vq.backend as NetBackendFile | null;
-  if (old === backend) return;
-  if (backend) {
-    if (vq.isActive) vq.backend = backend;
-    else vq.start(backend);
-    backend.count++;
-    dev.queue(vq);
-  } else {
-    vq.stop();
-  }
-  old?.put();
+  dev.setBackend(vq, backendOf(task, fd));
 }
 
 /** Back to before the owner came. Linux: vhost_net_reset_owner(). */
 function resetOwner({ dev, task }: IoctlCall): void {
   dev.mustOwn(task);
-  putBackends(dev.vqs);
   dev.reset();
-}
-
-/** Gives back what its rings work for: before a reset, and at the last close. */
-export function putBackends(vqs: IoctlCall["dev"]["vqs"]): void {
-  for (const { backend } of vqs) if (backend instanceof NetBackendFile) backend.put();
 }
 
 /** Of vhost-net alone. */

@@ -9,6 +9,7 @@ import { UserMemory } from "../user-access.js";
 import { memoryAccessOk } from "./access.js";
 import type { LiveMemory } from "./live-ring.js";
 import type { UserRegion } from "./memory-table.js";
+import { NetBackendFile } from "./net-backend.js";
 import { Vq, type VqShared } from "./vq.js";
 import { type VhostWork, VhostWorkers } from "./workers.js";
 
@@ -181,6 +182,26 @@ export class VhostState implements VqShared {
     this.#handlers.started?.();
   }
 
+  /**
+   * A ring works for `backend` from now on, or for nothing; what was made available before is
+   * looked at. As `Vq.start`, and nothing is changed then. Linux: vhost_net_set_backend().
+   */
+  setBackend(vq: Vq, backend: NetBackendFile | null): void {
+    const old = vq.backend;
+    if (old === backend) return;
+    if (backend === null) vq.stop();
+    else if (vq.isActive) vq.backend = backend;
+    else vq.start(backend);
+    if (old instanceof NetBackendFile) {
+      old.offFrame(vq.kicked);
+      old.put();
+    }
+    if (backend === null) return;
+    backend.count++;
+    if (vq === this.vqs[0]) backend.onFrame(vq.kicked); // the other one sends
+    this.queue(vq);
+  }
+
   /** Stops every ring. */
   stop(): void {
     for (const vq of this.vqs) vq.stop();
@@ -188,7 +209,10 @@ export class VhostState implements VqShared {
 
   /** Everything but the CID as it was at first, no owner. Linux: vhost_dev_cleanup(). */
   reset(): void {
-    for (const vq of this.vqs) vq.reset();
+    for (const vq of this.vqs) {
+      if (vq.backend instanceof NetBackendFile) this.setBackend(vq, null);
+      vq.reset();
+    }
     this.workers.stop();
     this.setLogFd(null);
     Object.assign(this, { features: 0n, backendFeatures: 0n, regions: undefined });

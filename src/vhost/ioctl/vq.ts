@@ -38,7 +38,8 @@ export class Vq extends VringSettings {
   readonly poll: VhostWork;
   readonly #shared: VqShared;
   readonly #events: Record<VqEvent, EventFd | null> = { kick: null, call: null, err: null };
-  readonly #kicked: () => void;
+  /** Has the ring's worker look at it. */
+  readonly kicked: () => void;
   #isNotifyDisabled = false;
   #live: LiveRing | undefined;
 
@@ -47,7 +48,7 @@ export class Vq extends VringSettings {
     super(NUM_AT_FIRST);
     this.#shared = shared;
     this.poll = vhostWork(handleKick);
-    this.#kicked = () => queue(this);
+    this.kicked = () => queue(this);
   }
 
   /** Linux: private_data. */
@@ -77,11 +78,11 @@ export class Vq extends VringSettings {
     if (file) file.count++;
     this.#events[which] = file;
     if (which === "kick") {
-      old?.offWrite(this.#kicked);
-      file?.onWrite(this.#kicked);
+      old?.offWrite(this.kicked);
+      file?.onWrite(this.kicked);
     }
     old?.put();
-    if (which === "kick" && file !== null && file.value > 0n) this.#kicked();
+    if (which === "kick" && file !== null && file.value > 0n) this.kicked();
     return true;
   }
 
@@ -181,6 +182,11 @@ export class Vq extends VringSettings {
     const seen = look(live);
     for (let left = live.errorTotal - before; left > 0; left--) this.vqErr();
     return seen;
+  }
+
+  /** Has `getVqDesc` give again what it gave last. Linux: vhost_discard_vq_desc(). */
+  discardDesc(): void {
+    this.#live?.discard();
   }
 
   /** The chain that `getVqDesc` gave last. */

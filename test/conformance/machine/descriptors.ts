@@ -4,6 +4,7 @@ import { SharedMemory } from "#dist/memory/shared-memory.js";
 import { VHOST_PAGE_SIZE } from "#dist/spec/vhost.js";
 import { VhostFile } from "#dist/vhost/ioctl/file.js";
 import { type BegunIoctl, beginIoctl } from "#dist/vhost/ioctl/ioctl.js";
+import { NetBackendFile } from "#dist/vhost/ioctl/net-backend.js";
 import { ScriptError, SyscallError } from "./errors.js";
 import { OPATH } from "./file-calls.js";
 import { encodeIoctl, type IoctlArg, requestNamed } from "./ioctl-arg.js";
@@ -151,6 +152,12 @@ export abstract class Descriptors extends UringCalls {
   /** lseek(2) of a vhost device: where it is. */
   lseek(fd: number): number {
     return this.call(() => this.vhost(fd).lseek());
+  }
+
+  /** A tap, or a raw packet socket: its descriptor; `sent` is called with the guest's frames. */
+  openTap(sent: (frame: Uint8Array) => void = () => {}): { fd: number; file: NetBackendFile } {
+    const file = new NetBackendFile(() => {}, sent);
+    return { fd: this.call(() => this.install(file)), file };
   }
 
   /** What the machine has of the device behind a descriptor. */
