@@ -189,7 +189,7 @@ describeVhostUser("rings that are moved, by eventfds", () => {
       await ring?.next();
     });
 
-    test("is not forgotten when the kick comes just before, or while another is moved", async () => {
+    test("is not forgotten when the kick comes just before, or another is moved", async () => {
       for (let round = 0; round < 12; round++) {
         await using opened = await open(true);
         const { guest, send } = opened;
