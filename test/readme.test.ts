@@ -69,9 +69,17 @@ describe("README.md", () => {
     expect(await runProgram(process.execPath, ["throw.mjs"], folder)).toMatch(/^[1-6]{8}\n$/);
   });
 
+  test("its network carries a frame", async () => {
+    expect(await runBlock("network")).toBe("60 02:00:00:00:00:00\n");
+  });
+
   test("its ring reads a file", async () => {
     writeFileSync(join(folder, "hello.txt"), "hello from a file");
     expect(await runBlock("uring")).toBe("1n hello from a file\n");
+  });
+
+  test("its ioctls answer, and refuse", async () => {
+    expect(await runBlock("ioctl")).toBe("{ index: 1, num: 7 }\nENOBUFS\n");
   });
 
   test("its tenant keeps to its limits", async () => {

@@ -81,6 +81,7 @@ const blkSchema = strictObject({
   null: optional(size(VIRTIO_BLK_SECTOR_BYTES)),
   readOnly: optional(boolean(), false),
   queues: optional(count(1, DOORBELL_QUEUES_MAX), BLK_QUEUES_DEFAULT),
+  workers: optional(count(1, DOORBELL_QUEUES_MAX), 1),
   id: optional(string(), BLK_ID_DEFAULT),
   io: optional(picklist(["inline", "uring"]), "inline"),
   asOwner: optional(boolean(), false),

@@ -20,6 +20,8 @@ export interface ServedBlk {
   null?: number | undefined;
   readOnly?: boolean | undefined;
   queues: number;
+  /** Threads that have the queues in turn. */
+  workers: number;
   id: string;
   io: BlkIo;
   asOwner?: boolean | undefined;
@@ -43,6 +45,12 @@ export function blkCommand(): Command {
       "request queues: a VM wants one for each vCPU",
       parseCount(1, DOORBELL_QUEUES_MAX),
       BLK_QUEUES_DEFAULT,
+    )
+    .option(
+      "--workers <n>",
+      "threads that have the queues in turn",
+      parseCount(1, DOORBELL_QUEUES_MAX),
+      1,
     )
     .option("--id <text>", "the disk's serial, up to 20 bytes", BLK_ID_DEFAULT)
     .addOption(
@@ -92,9 +100,10 @@ export function blkOf(options: ServedBlk): DeviceSpec<"blk"> {
 /** What is wrong with options that are each right. `flag`: what an option is called. */
 export function blkFault(options: ServedBlk, flag: (name: string) => string): string | undefined {
   const named = SOURCES.filter((name) => options[name] !== undefined);
-  const { io, asOwner, image } = options;
+  const { io, asOwner, image, workers, queues } = options;
   const isUring = io === "uring";
   if (named.length !== 1) return `name one of ${SOURCES.map(flag).join(", ")}`;
+  if (workers > queues) return `${flag("workers")} is at most ${flag("queues")}`;
   if (asOwner && image === undefined) {
     return `${flag("asOwner")} is about the file of ${flag("image")}`;
   }

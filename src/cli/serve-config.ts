@@ -28,8 +28,8 @@ export async function serveConfig(path: string): Promise<void> {
       const { name = `${config.kind} ${index}`, socket, pollUs, policy, trustMemory } = config;
       const made = within(`${path}: devices[${index}]`, () => make(config, at));
       leave.push(...(made.leave ?? []));
-      const asOwner = config.kind === "blk" && config.asOwner;
-      const options = { socket: at(socket), pollUs, policy, trustMemory, asOwner };
+      const { asOwner = false, workers = 1 } = config.kind === "blk" ? config : {};
+      const options = { socket: at(socket), pollUs, policy, trustMemory, asOwner, workers };
       return { ...made, name, options };
     });
     await serveDevices(servings, { log });

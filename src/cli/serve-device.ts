@@ -14,6 +14,8 @@ export const POLL_MICROSECONDS_MAX = 1_000_000;
 export interface ServeDeviceOptions {
   socket: string;
   pollUs: number;
+  /** Where there may be more than one. */
+  workers?: number | undefined;
   asOwner?: true;
   trustMemory?: true;
   policy: Policy;
@@ -97,6 +99,7 @@ export async function serveDevices(servings: readonly Serving[], how: ServeHow):
         device,
         signal: stop.signal,
         pollMicroseconds: options.pollUs,
+        workers: options.workers ?? 1,
         asOwner: options.asOwner ?? false,
         policy: options.policy,
         memory: options.trustMemory ? "any" : "sealed",

@@ -2,6 +2,7 @@ import { Command } from "commander";
 import { blkCommand } from "./serve-blk.js";
 import { serveConfig } from "./serve-config.js";
 import { consoleCommand } from "./serve-console.js";
+import { netCommand } from "./serve-net.js";
 import { rngCommand } from "./serve-rng.js";
 import { vsockCommand } from "./serve-vsock.js";
 
@@ -26,6 +27,7 @@ export function serveCommand(): Command {
     });
   command.addCommand(blkCommand().copyInheritedSettings(command));
   command.addCommand(consoleCommand().copyInheritedSettings(command));
+  command.addCommand(netCommand().copyInheritedSettings(command));
   command.addCommand(rngCommand().copyInheritedSettings(command));
   command.addCommand(vsockCommand().copyInheritedSettings(command));
   return command;

@@ -1,6 +1,7 @@
 import { BlkDriver } from "./blk.js";
 import { ConsoleDriver } from "./console.js";
 import { CustomDriver } from "./custom.js";
+import { NetDriver } from "./net.js";
 import type { ProbeOptions } from "./probe.js";
 import { RngDriver } from "./rng.js";
 import type { Transport } from "./transport.js";
@@ -11,6 +12,7 @@ export interface Drivers {
   blk: BlkDriver;
   console: ConsoleDriver;
   custom: CustomDriver;
+  net: NetDriver;
   rng: RngDriver;
   vsock: VsockDriver;
 }
@@ -21,6 +23,7 @@ const probes: {
   blk: BlkDriver.probe,
   console: ConsoleDriver.probe,
   custom: CustomDriver.probe,
+  net: NetDriver.probe,
   rng: RngDriver.probe,
   vsock: VsockDriver.probe,
 };

@@ -27,6 +27,7 @@ const PROTOTYPES = {
   munmap: "int munmap(uintptr_t at, size_t length)",
   memfd_create: "int memfd_create(const char *name, uint flags)",
   eventfd: "int eventfd(uint count, int flags)",
+  dup3: "int dup3(int from, int to, int flags)",
   read: "int64_t read(int fd, void *to, size_t length)",
   write: "int64_t write(int fd, const void *from, size_t length)",
   preadv2: "int64_t preadv2(int fd, void *iov, int count, int64_t offset, int flags)",

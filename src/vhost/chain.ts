@@ -79,21 +79,35 @@ export class ChainSide {
     return this.#wordView.getUint32(0, true);
   }
 
-  /** Copies from the chain into `target`; returns the bytes copied, fewer at the chain's end. */
-  read(offset: number, target: Uint8Array): number {
+  /**
+   * Copies from the chain into `target`, or `length` bytes of it from `at` on; returns the bytes
+   * copied, fewer at the chain's end.
+   */
+  read(offset: number, target: Uint8Array, at = 0, length = target.length - at): number {
+    if (this.count > 0 && offset + length <= this.length(0)) {
+      copy(this.#memory, this.address(0) + offset, target, at, length);
+      return length;
+    }
     let done = 0;
-    this.forEach(offset, target.length, (address, bytes) => {
-      copy(this.#memory, address, target, done, bytes);
+    this.forEach(offset, length, (address, bytes) => {
+      copy(this.#memory, address, target, at + done, bytes);
       done += bytes;
     });
     return done;
   }
 
-  /** Copies `source` into the chain; returns the bytes copied, fewer at the chain's end. */
-  write(offset: number, source: Uint8Array): number {
+  /**
+   * Copies `source` into the chain, or `length` bytes of it from `at` on; returns the bytes copied,
+   * fewer at the chain's end.
+   */
+  write(offset: number, source: Uint8Array, at = 0, length = source.length - at): number {
+    if (this.count > 0 && offset + length <= this.length(0)) {
+      copy(source, at, this.#memory, this.address(0) + offset, length);
+      return length;
+    }
     let done = 0;
-    this.forEach(offset, source.length, (address, bytes) => {
-      copy(source, done, this.#memory, address, bytes);
+    this.forEach(offset, length, (address, bytes) => {
+      copy(source, at + done, this.#memory, address, bytes);
       done += bytes;
     });
     return done;

@@ -1,0 +1,95 @@
+import { setImmediate as nextTurn } from "node:timers/promises";
+import { Waker } from "../kernel/wait.js";
+import { signalEventfd } from "../linux/eventfd.js";
+import { VIRTIO_NET_HDR_BYTES } from "../spec/virtio-net.js";
+import type { DeviceHost } from "../vhost/device.js";
+import { NetLink, PLAIN_HEADER } from "./net-link.js";
+
+/** How long to look for packets, a turn of the event loop at a time, before waiting for them. */
+const POLL_MS = 0.1;
+/** Packets that one turn of the event loop takes. */
+const PACKETS_A_TURN = 256;
+
+/** Wakes the worker of a device, from any thread. */
+export function wakerOf({ worker, wakeFd }: Pick<DeviceHost, "worker" | "wakeFd">): Waker {
+  return new Waker(worker.words, wakeFd === undefined ? undefined : () => signalEventfd(wakeFd));
+}
+
+/** A user's end of a device's packets, in the opening thread. */
+export class NetHost {
+  readonly #link = new NetLink();
+  readonly #waker: Waker;
+  readonly #onPacket: (frame: Uint8Array) => void;
+  #isDue = false;
+  #isClosed = false;
+
+  /** Begins at once. `onPacket`: gets each frame as a view that is good during the call. */
+  constructor(host: DeviceHost, onPacket: (frame: Uint8Array) => void) {
+    this.#waker = wakerOf(host);
+    this.#onPacket = onPacket;
+    void this.#run();
+  }
+
+  /** For the device. */
+  get buffers() {
+    return this.#link.buffers;
+  }
+
+  /** Copies a frame for the guest. False: there is no room now. */
+  send(frame: Uint8Array): boolean {
+    const { toGuest } = this.#link;
+    const at = toGuest.begin(VIRTIO_NET_HDR_BYTES + frame.length);
+    if (at < 0) return false;
+    toGuest.bytes.set(PLAIN_HEADER, at);
+    toGuest.bytes.set(frame, at + VIRTIO_NET_HDR_BYTES);
+    toGuest.end();
+    this.#wakeSoon();
+    return true;
+  }
+
+  /** Once for all that one turn brings. */
+  #wakeSoon(): void {
+    if (this.#isDue) return;
+    this.#isDue = true;
+    queueMicrotask(() => {
+      this.#isDue = false;
+      this.#link.bell.wake(this.#waker);
+    });
+  }
+
+  async #run(): Promise<void> {
+    let pollUntil = 0;
+    while (!this.#isClosed) {
+      const seen = this.#link.sequence; // before the look: what comes after it ends the wait
+      const hasWorked = this.#take();
+      if (!hasWorked && performance.now() >= pollUntil) await this.#link.wait(seen);
+      else await nextTurn();
+      if (hasWorked) pollUntil = performance.now() + POLL_MS;
+    }
+  }
+
+  /** Hands on what has come. What the user throws is the program's to see; the rest goes on. */
+  #take(): boolean {
+    const { toHost, bell } = this.#link;
+    let taken = 0;
+    for (; taken < PACKETS_A_TURN && !this.#isClosed && toHost.peek(); taken++) {
+      const { bytes, at, length } = toHost;
+      try {
+        this.#onPacket(bytes.subarray(at + VIRTIO_NET_HDR_BYTES, at + length));
+      } catch (error) {
+        queueMicrotask(() => {
+          throw error;
+        });
+      }
+      toHost.drop();
+    }
+    if (taken > 0) bell.wake(this.#waker); // it may wait for room
+    return taken > 0;
+  }
+
+  /** The device is gone. Idempotent. */
+  close(): void {
+    this.#isClosed = true;
+    this.#link.notify(); // ends the wait
+  }
+}

@@ -1,0 +1,136 @@
+import { VIRTIO_NET_HDR_BYTES, VIRTIO_NET_HDR_NUM_BUFFERS } from "../spec/virtio-net.js";
+import type { ChainSide } from "../vhost/chain.js";
+import { NetBell } from "./net-bell.js";
+import { NetPipe, netPipeBytes } from "./net-pipe.js";
+import type { NetPort } from "./net-port.js";
+
+/** Bytes of packets that may wait, each way. */
+const PIPE_BYTES = 1 << 20;
+
+// Indices of i32 words.
+/** Set by the worker when it may sleep: see `NetBell`. */
+const BELL = 0;
+/** Written by the worker: changes when the opening thread has something to look at. */
+const SEQUENCE = 1;
+const BYTES = 8;
+
+/** What a device in its worker and the opening thread share; structured-cloneable. */
+export interface NetLinkBuffers {
+  words: SharedArrayBuffer;
+  toHost: SharedArrayBuffer;
+  toGuest: SharedArrayBuffer;
+}
+
+/** A header that asks for nothing: no checksum, no segmentation, one buffer. */
+export const PLAIN_HEADER = new Uint8Array(VIRTIO_NET_HDR_BYTES);
+PLAIN_HEADER[VIRTIO_NET_HDR_NUM_BUFFERS] = 1;
+
+/** Packets between a device in its worker and its user in the opening thread. */
+export class NetLink {
+  /** Written by the worker. */
+  readonly toHost: NetPipe;
+  /** Written by the opening thread. */
+  readonly toGuest: NetPipe;
+  /** The worker's sleep. */
+  readonly bell: NetBell;
+  /** For the other thread. */
+  readonly buffers: NetLinkBuffers;
+  readonly #words: Int32Array<SharedArrayBuffer>;
+
+  /** A new one, or another thread's. */
+  constructor(buffers?: NetLinkBuffers) {
+    this.buffers = buffers ?? {
+      words: new SharedArrayBuffer(BYTES),
+      toHost: new SharedArrayBuffer(netPipeBytes(PIPE_BYTES)),
+      toGuest: new SharedArrayBuffer(netPipeBytes(PIPE_BYTES)),
+    };
+    this.#words = new Int32Array(this.buffers.words);
+    this.bell = new NetBell(this.#words, BELL);
+    this.toHost = new NetPipe(this.buffers.toHost, PIPE_BYTES);
+    this.toGuest = new NetPipe(this.buffers.toGuest, PIPE_BYTES);
+  }
+
+  /** Worker: there is something for the opening thread to look at. */
+  notify(): void {
+    Atomics.add(this.#words, SEQUENCE, 1);
+    Atomics.notify(this.#words, SEQUENCE);
+  }
+
+  /** Opening thread: the number for `wait`, read before looking. */
+  get sequence(): number {
+    return Atomics.load(this.#words, SEQUENCE);
+  }
+
+  /** Opening thread: resolves when the worker has notified since `seen` was read. */
+  async wait(seen: number): Promise<void> {
+    const wait = Atomics.waitAsync(this.#words, SEQUENCE, seen);
+    if (wait.async) await wait.value;
+  }
+}
+
+/**
+ * A device's packets to and from its user. When that one falls behind, packets stay in the guest's
+ * ring. Worker's thread.
+ */
+export class NetLinkPort implements NetPort {
+  readonly #link: NetLink;
+  #seen = 0;
+  #isDue = false;
+
+  constructor(buffers: NetLinkBuffers) {
+    this.#link = new NetLink(buffers);
+  }
+
+  get room(): number {
+    return this.#link.toHost.room;
+  }
+
+  send(packet: ChainSide, length: number): void {
+    const { toHost } = this.#link;
+    const at = toHost.begin(length);
+    if (at < 0) return; // there was room
+    toHost.bytes.set(PLAIN_HEADER, at);
+    const done = VIRTIO_NET_HDR_BYTES;
+    packet.read(done, toHost.bytes, at + done, length - done);
+    toHost.end();
+    this.#isDue = true;
+  }
+
+  count(max: number): number {
+    return this.#link.toGuest.count(max);
+  }
+
+  peek(): NetPipe | undefined {
+    const { toGuest } = this.#link;
+    return toGuest.peek() ? toGuest : undefined;
+  }
+
+  drop(): void {
+    this.#link.toGuest.drop();
+    this.#isDue = true; // there may be somebody who waits for room
+  }
+
+  flush(): void {
+    if (!this.#isDue) return;
+    this.#isDue = false;
+    this.#link.notify();
+  }
+
+  poll(): void {
+    this.#link.bell.ignore();
+    this.#seen = this.#link.toGuest.written;
+  }
+
+  expect(isStalled: boolean): boolean {
+    const { bell, toGuest, toHost } = this.#link;
+    bell.expect();
+    return toGuest.written !== this.#seen || (isStalled && toHost.room > 0);
+  }
+
+  reset(): void {
+    const { toGuest } = this.#link;
+    while (toGuest.peek()) toGuest.drop();
+  }
+
+  close(): void {}
+}

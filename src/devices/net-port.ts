@@ -1,0 +1,39 @@
+import type { ChainSide } from "../vhost/chain.js";
+import type { NetPipe } from "./net-pipe.js";
+
+/**
+ * Where a network device's packets go to and come from, in the device's worker. Packets are as in
+ * the rings: `struct virtio_net_hdr`, then the frame. Nothing here waits, and nothing throws.
+ */
+export interface NetPort {
+  /** Packets that can be taken from the guest now, at least; the rest stays in its ring. */
+  readonly room: number;
+  /** Takes one, of `length` bytes with its header; what there is no room for is counted. */
+  send(packet: ChainSide, length: number): void;
+  /** Up to `max` packets wait for the guest: how many. */
+  count(max: number): number;
+  /** The packet to deliver next, by the pipe that shows it; `undefined`: there is none. */
+  peek(): NetPipe | undefined;
+  /** It is done with; `isDelivered`: the guest has it. */
+  drop(isDelivered: boolean): void;
+  /** A burst is over: who waits for it is woken. */
+  flush(): void;
+  /** In every pass of the worker, before it looks. */
+  poll(): void;
+  /** The worker is about to sleep. True: something came since `poll`, so it must not. */
+  expect(isStalled: boolean): boolean;
+  /** The guest has reset the device: what waits for it is void. */
+  reset(): void;
+  /** The device is gone. */
+  close(): void;
+}
+
+/** Sees every packet of a port, both ways, in the worker; `length` bytes from `at` on. */
+export interface NetTap {
+  /** A packet with its `struct virtio_net_hdr`. */
+  packet(bytes: Uint8Array, at: number, length: number): void;
+  /** A burst is over. */
+  flush(): void;
+  /** The device is gone. */
+  close(): void;
+}

@@ -1,0 +1,237 @@
+import { ETH_HLEN, ETH_P_8021Q, VIRTIO_NET_HDR_BYTES, VLAN_HLEN } from "../spec/virtio-net.js";
+import type { ChainSide } from "../vhost/chain.js";
+import { PLAIN_HEADER } from "./net-link.js";
+import { NET_PACKET_BYTES_MAX, type NetPipe } from "./net-pipe.js";
+import type { NetPort } from "./net-port.js";
+import {
+  COUNT_DISCARDED,
+  COUNT_DROPPED,
+  COUNT_FILTERED,
+  COUNT_FLOODED,
+  COUNT_FORWARDED,
+  COUNT_RECEIVED,
+  COUNT_RECEIVED_BYTES,
+  COUNT_SENT,
+  COUNT_SENT_BYTES,
+  type NetSwitchBuffers,
+  NetSwitchState,
+  PORT_DOWN,
+  PORT_TRUNK,
+} from "./net-switch-state.js";
+import { NetWakers } from "./net-switch-wakers.js";
+
+/** Bytes of two addresses: what stands before a tag. */
+const ADDRESSES_BYTES = ETH_HLEN - 2;
+/** What is looked at of a frame: addresses, a tag, a type. */
+const HEAD_BYTES = ETH_HLEN + VLAN_HLEN;
+/** In an address's first byte: for a group of stations. */
+const GROUP = 1;
+const VLAN_MASK = 0xfff;
+/** A destination that is not one port. */
+const ALL = -1;
+
+/** What a port in a worker needs; structured-cloneable. */
+export interface NetSwitchPortOptions {
+  buffers: NetSwitchBuffers;
+  port: number;
+  /** Name of the channel by which those who may be woken are told. */
+  channel: string;
+}
+
+/**
+ * A port of a switch, in the worker of its device: it puts each packet of its guest's in the queue
+ * of whom it is for. Nobody is waited for; what finds a full queue is dropped and counted.
+ */
+export class NetSwitchPort implements NetPort {
+  readonly room = Number.POSITIVE_INFINITY;
+  readonly #state: NetSwitchState;
+  readonly #port: number;
+  readonly #wakers: NetWakers;
+  /** By port; none to and from itself. */
+  readonly #out: (NetPipe | undefined)[];
+  readonly #in: NetPipe[];
+  readonly #head = new Uint8Array(HEAD_BYTES);
+  readonly #view = new DataView(this.#head.buffer);
+  #now = 0;
+  /** Ports, a bit each, that got something in this burst. */
+  #got = 0;
+  #seen = 0;
+  /** Which of `#in` is shown, and which comes first at the next look. */
+  #shown = 0;
+  /** Of the frame being sent: where its tag is and the VLAN that it belongs to. */
+  #hasTag = false;
+  #vlan = 0;
+
+  constructor({ buffers, port, channel }: NetSwitchPortOptions) {
+    this.#state = new NetSwitchState(buffers);
+    this.#port = port;
+    this.#wakers = new NetWakers(this.#state, channel);
+    const others = Array.from({ length: buffers.settings.ports }, (_, other) => other);
+    this.#out = others.map((to) => (to === port ? undefined : this.#state.pipe(port, to)));
+    this.#in = others.filter((from) => from !== port).map((from) => this.#state.pipe(from, port));
+    this.reset(); // what was for the port's device of before
+    this.poll();
+  }
+
+  send(packet: ChainSide, length: number): void {
+    const frameBytes = length - VIRTIO_NET_HDR_BYTES;
+    packet.read(VIRTIO_NET_HDR_BYTES, this.#head, 0, Math.min(HEAD_BYTES, frameBytes)); // once
+    this.#count(COUNT_RECEIVED);
+    this.#count(COUNT_RECEIVED_BYTES, frameBytes);
+    const to = this.#admit(frameBytes) ? this.#route() : this.#port;
+    if (to === this.#port) this.#count(COUNT_FILTERED);
+    else if (to === ALL) this.#flood(packet, length);
+    else this.#forward(packet, length, to);
+  }
+
+  #count(which: number, more = 1): void {
+    this.#state.count(this.#port, which, more);
+  }
+
+  /** Finds the frame's VLAN. False: this port has no such frames. */
+  #admit(frameBytes: number): boolean {
+    const state = this.#state;
+    const isTrunk = state.mode(this.#port) === PORT_TRUNK;
+    this.#hasTag = this.#view.getUint16(ADDRESSES_BYTES) === ETH_P_8021Q;
+    if (this.#hasTag && frameBytes < HEAD_BYTES) return false;
+    if (isTrunk) {
+      this.#vlan = this.#view.getUint16(ETH_HLEN) & VLAN_MASK;
+      return this.#hasTag && state.hasVlan(this.#port, this.#vlan);
+    }
+    this.#vlan = state.vlan(this.#port);
+    return this.#vlan === 0 || !this.#hasTag;
+  }
+
+  /** Learns whom it is from, and finds whom it is for: a port, or ALL; its own: nobody. */
+  #route(): number {
+    const { table, settings } = this.#state;
+    const view = this.#view;
+    const oldest = this.#now - settings.ageSeconds;
+    const above = this.#vlan << 16;
+    const isFromGroup = ((this.#head[6] as number) & GROUP) !== 0;
+    if (isFromGroup) return this.#port;
+    table.learn(view.getUint32(8), view.getUint16(6) | above, this.#port, this.#now, oldest);
+    if (((this.#head[0] as number) & GROUP) !== 0) return ALL;
+    const to = table.lookup(view.getUint32(2), view.getUint16(0) | above, oldest);
+    return to >= 0 && to < settings.ports && this.#state.takes(to, this.#vlan) ? to : ALL;
+  }
+
+  #flood(packet: ChainSide, length: number): void {
+    this.#count(COUNT_FLOODED);
+    for (let to = 0; to < this.#out.length; to++) {
+      if (to !== this.#port && this.#state.takes(to, this.#vlan)) {
+        this.#forward(packet, length, to);
+      }
+    }
+  }
+
+  /** Copies the packet, with or without a tag as the receiver has it. */
+  #forward(packet: ChainSide, length: number, to: number): void {
+    const isTrunk = this.#state.mode(to) === PORT_TRUNK;
+    const cut = this.#hasTag && !isTrunk && this.#vlan !== 0 ? VLAN_HLEN : 0;
+    const added = isTrunk && !this.#hasTag ? VLAN_HLEN : 0;
+    const bytes = length - cut + added;
+    const pipe = this.#out[to] as NetPipe;
+    const at = bytes <= NET_PACKET_BYTES_MAX ? pipe.begin(bytes) : -1;
+    if (at < 0) {
+      this.#count(COUNT_DROPPED + to);
+      return;
+    }
+    pipe.bytes.set(PLAIN_HEADER, at);
+    this.#copy(packet, length, pipe, at + VIRTIO_NET_HDR_BYTES, cut, added);
+    pipe.end();
+    this.#count(COUNT_FORWARDED);
+    this.#got |= 1 << to;
+  }
+
+  #copy(
+    packet: ChainSide,
+    length: number,
+    { bytes }: NetPipe,
+    at: number,
+    cut: number,
+    added: number,
+  ): void {
+    const headBytes = cut > 0 ? HEAD_BYTES : ETH_HLEN; // ours, read before; the rest follows
+    for (let i = 0; i < ADDRESSES_BYTES; i++) bytes[at + i] = this.#head[i] as number;
+    let to = at + ADDRESSES_BYTES;
+    if (added > 0) {
+      bytes[to++] = ETH_P_8021Q >>> 8;
+      bytes[to++] = ETH_P_8021Q & 0xff;
+      bytes[to++] = this.#vlan >>> 8;
+      bytes[to++] = this.#vlan & 0xff;
+    }
+    bytes[to++] = this.#head[headBytes - 2] as number;
+    bytes[to++] = this.#head[headBytes - 1] as number;
+    const from = VIRTIO_NET_HDR_BYTES + headBytes;
+    packet.read(from, bytes, to, length - from);
+  }
+
+  count(max: number): number {
+    let packets = 0;
+    for (const pipe of this.#in) {
+      packets += pipe.count(max - packets);
+      if (packets === max) break;
+    }
+    return packets;
+  }
+
+  /** The senders' queues take turns, a packet each. */
+  peek(): NetPipe | undefined {
+    const { length } = this.#in;
+    for (let i = 0; i < length; i++) {
+      const at = (this.#shown + i) % length;
+      const pipe = this.#in[at] as NetPipe;
+      if (!pipe.peek()) continue;
+      this.#shown = at;
+      return pipe;
+    }
+    return undefined;
+  }
+
+  drop(isDelivered: boolean): void {
+    const pipe = this.#in[this.#shown] as NetPipe;
+    if (isDelivered) {
+      this.#count(COUNT_SENT);
+      this.#count(COUNT_SENT_BYTES, pipe.length - VIRTIO_NET_HDR_BYTES);
+    } else this.#count(COUNT_DISCARDED);
+    pipe.drop();
+    this.#shown = (this.#shown + 1) % this.#in.length;
+  }
+
+  flush(): void {
+    if (this.#got === 0) return;
+    for (let to = 0; to < this.#out.length; to++) {
+      if ((this.#got & (1 << to)) !== 0) this.#wakers.wake(to);
+    }
+    this.#got = 0;
+  }
+
+  poll(): void {
+    this.#wakers.poll();
+    this.#wakers.bell(this.#port).ignore();
+    this.#now = Math.floor(Date.now() / 1000) | 0;
+    this.#seen = this.#written;
+  }
+
+  /** A number that each packet for the guest changes. */
+  get #written(): number {
+    let sum = 0;
+    for (const pipe of this.#in) sum = (sum + pipe.written) | 0;
+    return sum;
+  }
+
+  expect(): boolean {
+    this.#wakers.bell(this.#port).expect();
+    return this.#written !== this.#seen || this.#wakers.isOwing;
+  }
+
+  reset(): void {
+    while (this.peek()) this.drop(false);
+  }
+
+  close(): void {
+    this.#state.setMode(this.#port, PORT_DOWN);
+    this.#wakers.close();
+  }
+}

@@ -1,0 +1,166 @@
+import { checkQueueSize } from "../memory/vring.js";
+import { VhostError } from "../spec/errno.js";
+import { checkNames } from "../spec/options.js";
+import {
+  ETH_DATA_LEN,
+  ETH_HLEN,
+  ETH_MAX_MTU,
+  VIRTIO_NET_HDR_BYTES,
+  VIRTIO_NET_MTU_MIN,
+} from "../spec/virtio-net.js";
+import type { Claim, DeviceHost, DeviceParts, DeviceSpec, VirtioDevice } from "../vhost/device.js";
+import { NetDevice, type NetDeviceOptions } from "./net-device.js";
+import { NetHost } from "./net-host.js";
+import { type NetLinkBuffers, NetLinkPort } from "./net-link.js";
+import { formatMac, parseMac } from "./net-mac.js";
+import { NetPcap, type NetPcapOptions } from "./net-pcap.js";
+import { NET_PACKET_BYTES_MAX } from "./net-pipe.js";
+import { SwitchPort } from "./net-switch.js";
+import { NetSwitchPort, type NetSwitchPortOptions } from "./net-switch-port.js";
+
+/** A network device: its packets go to a function, or to a switch. */
+export interface NetOptions {
+  /** The guest's address, "52:54:00:12:34:56". Default: a random one. */
+  mac?: string;
+  /** The most payload of a packet that the guest should send. Default 1500. */
+  mtu?: number;
+  /** Largest size of a queue, a power of two. Default 256. */
+  queueSize?: number;
+  /**
+   * Gets each frame that the guest sends, in the opening thread: a view that is good during the
+   * call. What it does not take in time stays in the guest's ring.
+   */
+  onPacket?: (frame: Uint8Array) => void;
+  /** In the place of `onPacket`: the port of a switch, `lan.port()`. */
+  switch?: SwitchPort;
+  /**
+   * A file, made anew when the device is first opened, for all of its packets, both ways: Wireshark
+   * reads it.
+   */
+  pcap?: string;
+}
+
+const OPTIONS = ["mac", "mtu", "queueSize", "onPacket", "switch", "pcap"];
+
+/** What is different at each opening. */
+interface NetWire {
+  pcap: NetPcapOptions | undefined;
+  link?: NetLinkBuffers;
+  port?: NetSwitchPortOptions;
+}
+
+/**
+ * A network device to open, and the host's end of its wire, in the thread that made it. virtio 1.3,
+ * 5.1 Network Device.
+ */
+export class Net implements DeviceSpec<"net"> {
+  readonly kind = "net";
+  readonly module = import.meta.url;
+  readonly options: NetDeviceOptions;
+  readonly #onPacket: (frame: Uint8Array) => void;
+  readonly #port: SwitchPort | undefined;
+  readonly #pcapPath: string | undefined;
+  /** It was opened before: a capture goes on. */
+  #isKnown = false;
+  #host: NetHost | undefined;
+
+  /** See `net`. */
+  constructor(options: NetOptions) {
+    const { mtu = ETH_DATA_LEN, queueSize = 256, onPacket = () => {}, pcap } = options;
+    const mac = parseMac(options.mac);
+    this.options = { mac, mtu, queueSize };
+    this.#pcapPath = pcap;
+    this.#onPacket = onPacket;
+    this.#port = options.switch;
+  }
+
+  /** The guest's address. */
+  get mac(): string {
+    return formatMac(this.options.mac);
+  }
+
+  /** For who opens it: it is one guest's at a time, and so is a port. */
+  claims(): Claim[] {
+    const { mac } = this;
+    const claims: Claim[] = [{ key: `net:${mac}`, label: `the station ${mac}`, mode: "exclusive" }];
+    if (!this.#port) return claims;
+    const { lan, index } = this.#port;
+    const label = `port ${index} of the switch`;
+    return [...claims, { key: `${lan.name}:${index}`, label, mode: "exclusive" }];
+  }
+
+  /** For who opens it. */
+  prepare(deviceHost: DeviceHost): DeviceParts {
+    const path = this.#pcapPath;
+    const pcap = path === undefined ? undefined : { path, appends: this.#isKnown };
+    this.#isKnown = true;
+    const wire = this.#port?.lan.connect(this.#port.index, deviceHost);
+    if (wire) {
+      const options = { ...this.options, pcap, port: wire.options };
+      return { options, close: async () => wire.close() };
+    }
+    const host = new NetHost(deviceHost, this.#onPacket);
+    this.#host = host;
+    return {
+      options: { ...this.options, pcap, link: host.buffers },
+      close: async () => {
+        this.#host = undefined;
+        host.close();
+      },
+    };
+  }
+
+  /**
+   * Sends a frame, of 14 bytes at least, to the guest; it is copied. False: too many wait for the
+   * guest already. Throws EINVAL for what is no frame, ENODEV when the device is not open, or is
+   * at a switch.
+   */
+  send(frame: Uint8Array): boolean {
+    const most = NET_PACKET_BYTES_MAX - VIRTIO_NET_HDR_BYTES;
+    if (!(frame instanceof Uint8Array) || frame.length < ETH_HLEN || frame.length > most) {
+      throw new VhostError("EINVAL", `a frame is a Uint8Array of ${ETH_HLEN} to ${most} bytes`);
+    }
+    if (!this.#host) throw new VhostError("ENODEV", "no guest has the device: open it first");
+    return this.#host.send(frame);
+  }
+}
+
+/**
+ * A network device, at a switch: `net({ switch: lan.port() })`; or at a function: `const nic =
+ * net({ onPacket: (frame) => … })`, `await process.open(nic)`, then `nic.send(frame)`. Throws
+ * EINVAL for options that make none.
+ */
+export function net(options: NetOptions = {}): Net {
+  checkNames("a network device", options, OPTIONS);
+  const { mtu = ETH_DATA_LEN, queueSize = 256, onPacket } = options;
+  if (!Number.isInteger(mtu) || mtu < VIRTIO_NET_MTU_MIN || mtu > ETH_MAX_MTU) {
+    const range = `${VIRTIO_NET_MTU_MIN} to ${ETH_MAX_MTU}`;
+    throw new VhostError("EINVAL", `mtu is a whole number from ${range}`, { mtu });
+  }
+  checkQueueSize(queueSize);
+  if (onPacket !== undefined && typeof onPacket !== "function") {
+    throw new VhostError("EINVAL", "onPacket is a function");
+  }
+  checkWire(options);
+  return new Net(options);
+}
+
+function checkWire({ onPacket, pcap, switch: port }: NetOptions): void {
+  if (port !== undefined && !(port instanceof SwitchPort)) {
+    throw new VhostError("EINVAL", "switch is the port of one: lan.port()");
+  }
+  if (port && onPacket) {
+    throw new VhostError("EINVAL", "a device is at a switch or at onPacket, not at both");
+  }
+  if (pcap !== undefined && (typeof pcap !== "string" || pcap === "")) {
+    throw new VhostError("EINVAL", "pcap is the path of a file", { pcap });
+  }
+}
+
+/** Makes the device, in the worker's thread. For `DeviceModule`. */
+export function createDevice(options: unknown): VirtioDevice {
+  const { link, port, pcap, ...settings } = options as NetDeviceOptions & NetWire;
+  const tap = pcap && new NetPcap(pcap);
+  const wire = port ? new NetSwitchPort(port) : new NetLinkPort(link as NetLinkBuffers);
+  return new NetDevice(settings, wire, tap);
+}

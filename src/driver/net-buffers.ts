@@ -1,0 +1,62 @@
+import type { SharedMemory } from "../memory/shared-memory.js";
+import { ETH_HLEN, VIRTIO_NET_HDR_BYTES, VLAN_HLEN } from "../spec/virtio-net.js";
+import { DmaBuffer } from "./dma.js";
+import type { Piece, Queue } from "./queue.js";
+
+/** Packets under way in each direction, at most. */
+const BUFFERS_MAX = 256;
+/** The least that a buffer for a packet from the device holds. virtio 1.3, 5.1.6.3.1. */
+const PACKET_BYTES_MIN = 1526;
+const ALIGN = 64;
+/** So few of them, whatever memory is free. */
+const BUFFERS_MIN = 4;
+/** All of them take no more than this part of it, unless they are few already. */
+const MEMORY_PART = 1 / 2;
+
+/** A buffer of a packet: its bytes, and where they are. */
+export interface NetBuffer extends Piece {
+  bytes: Uint8Array<ArrayBufferLike>;
+}
+
+/** The memory of all packets that a driver and its device pass to one another. */
+export class NetBuffers {
+  /** For packets from the device. */
+  readonly rx: readonly NetBuffer[];
+  /** For packets to the device. */
+  readonly tx: readonly NetBuffer[];
+  readonly #memory: DmaBuffer;
+
+  /**
+   * `num`: entries of the smaller queue. `mtu`: of the largest packet to send. `rxBytes`: of a
+   * buffer to receive, unless it is for `mtu`. Throws ENOMEM.
+   */
+  constructor(shared: SharedMemory, num: number, mtu: number, rxBytes?: number) {
+    const forMtu = VIRTIO_NET_HDR_BYTES + ETH_HLEN + VLAN_HLEN + mtu;
+    const whole = Math.max(PACKET_BYTES_MIN, forMtu);
+    const rxLength = rxBytes ?? whole;
+    const rxStride = Math.ceil(rxLength / ALIGN) * ALIGN;
+    const txStride = Math.ceil(whole / ALIGN) * ALIGN;
+    const most = (shared.guest.freeBytes * MEMORY_PART) / (rxStride + txStride);
+    let count = Math.min(BUFFERS_MAX, num);
+    while (count > BUFFERS_MIN && count > most) count = Math.ceil(count / 2);
+    this.#memory = new DmaBuffer(shared, count * (rxStride + txStride), ALIGN);
+    const cut = (offset: number, length: number): NetBuffer => ({
+      address: this.#memory.address + offset,
+      length,
+      bytes: this.#memory.bytes.subarray(offset, offset + length),
+    });
+    const numbers = Array.from({ length: count }, (_, i) => i);
+    this.rx = numbers.map((i) => cut(i * rxStride, rxLength));
+    this.tx = numbers.map((i) => cut(count * rxStride + i * txStride, whole));
+  }
+
+  /** Hands the device one of them to read or to write; see `Queue.submit`. */
+  submit(queue: Queue, out: readonly Piece[], in_: readonly Piece[]): Promise<number> {
+    return queue.submit(out, in_, this.#memory);
+  }
+
+  /** Gives the memory back; as long as the device has some of it, when that is over. */
+  release(): void {
+    this.#memory.free();
+  }
+}

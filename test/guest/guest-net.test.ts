@@ -1,0 +1,82 @@
+// Two Linux guests on the switch of `vhost-wasm serve net`, with QEMU's vhost-user netdev.
+
+import { readFileSync } from "node:fs";
+import { expect, test } from "vitest";
+import { describeGuests } from "./lab.js";
+import { lastCounts, startSwitch } from "./net-switch.js";
+
+const LIMIT = { timeout: 250_000 };
+const MACS = ["52:54:00:00:00:01", "52:54:00:00:00:02"];
+/** A transfer's size: 64 blocks of 64 KiB. */
+const BLOCKS = 64;
+
+/** busybox's nc ends at the end of either way: /tmp/open is an input that has none. */
+const UP = (address: string) => `
+  mkfifo /tmp/open
+  ip link set eth0 up
+  ip addr add ${address}/24 dev eth0
+  say mac $(cat /sys/class/net/eth0/address)
+`;
+
+/** Waits for the other, sends it a file over TCP, and is sent it back. */
+const FIRST = `
+  ${UP("10.0.0.1")}
+  until ping -c 1 -W 1 10.0.0.2 >/dev/null; do :; done
+  say pings "$(ping -c 5 -i 0.2 10.0.0.2 | grep received)"
+  say long "$(ping -c 3 -i 0.2 -s 8000 10.0.0.2 | grep received)"
+  dd if=/dev/urandom of=/tmp/data bs=64k count=${BLOCKS} 2>/dev/null
+  say sent $(sum </tmp/data)
+  until nc 10.0.0.2 1234 </tmp/data; do sleep 0.2; done
+  until nc 10.0.0.2 1235 <>/tmp/open >/tmp/back; do sleep 0.2; done
+  say back $(sum </tmp/back)
+`;
+
+const SECOND = `
+  ${UP("10.0.0.2")}
+  nc -l -p 1234 <>/tmp/open >/tmp/got
+  say got $(sum </tmp/got)
+  nc -l -p 1235 </tmp/got
+`;
+
+describeGuests("two real guests on a switch", (lab) => {
+  test.each([
+    ["split, mergeable", ""],
+    ["split, not mergeable", ",mrg_rxbuf=off"],
+    ["packed, mergeable", ",packed=on"],
+  ])("ping, and a file over TCP both ways: %s", LIMIT, async (_, properties) => {
+    const pcap = lab.path("capture.pcap");
+    const { program, sockets } = await startSwitch(lab, ["--pcap", pcap]);
+    const [first, second] = [FIRST, SECOND].map((script, index) =>
+      lab.start({
+        disks: [],
+        root: { modules: ["virtio_net"] },
+        more: [
+          ...["-chardev", `socket,id=net,path=${sockets[index]}`],
+          ...["-netdev", "vhost-user,id=lan,chardev=net"],
+          "-device",
+          `virtio-net-pci,netdev=lan,mac=${MACS[index]},disable-legacy=on${properties}`,
+        ],
+        script,
+        limitMs: 200_000,
+      }),
+    );
+    if (!first || !second) throw new Error("two guests");
+    try {
+      await Promise.all([first.finish(), second.finish()]);
+      expect(first.value("mac")).toBe(MACS[0]);
+      expect(first.value("pings")).toMatch(/5 packets received, 0% packet loss/);
+      expect(first.value("long")).toMatch(/3 packets received, 0% packet loss/);
+      expect(second.value("got")).toBe(first.value("sent"));
+      expect(first.value("back")).toBe(first.value("sent"));
+    } finally {
+      expect([await program.stop("SIGTERM"), program.stderr]).toEqual(["exit status 0", ""]);
+    }
+    const [a, b] = lastCounts(program);
+    const bytes = BLOCKS * 65536;
+    for (const counts of [a, b]) {
+      expect(counts?.receivedBytes).toBeGreaterThan(bytes);
+      expect(counts?.received).toBeGreaterThan(bytes / 1460);
+    }
+    expect(readFileSync(pcap).length).toBeGreaterThan(2 * bytes);
+  });
+});
