@@ -15,7 +15,7 @@ import { Ring, ringBytes } from "../../conformance/machine/ring.js";
 import { IoctlLab, KERNEL_ADDRESS, KINDS, QUEUES } from "../../helpers/ioctl.js";
 
 const SEED = Number(process.env.FC_SEED ?? Date.now() % 0x8000_0000);
-const STEPS = Number(process.env.FC_TIMES ?? 3000);
+const STEPS = Number(process.env.FC_TIMES ?? 1500);
 console.log(`ioctl stress: FC_SEED=${SEED}`);
 
 const NUM = 8;
