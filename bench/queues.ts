@@ -4,9 +4,9 @@ import { type Amount, type Case, compare } from "./harness.js";
 
 /** What is inside the timed part. */
 export const QUEUES_NOTE = `One disk in memory, with 1, 2 and 4 queues (q) on 1 and 2 workers (w):
-open(blk({ queues }), { workers }), then drive.readInto(offset, buffer), 32 promises at a time,
-on the queues in turn; a worker copies each from the disk. Driver and workers are a thread each:
-two workers need a third core, and where there are two, they have what the driver leaves.`;
+open(blk({ queues }), { workers }), then drive.readInto(offset, buffer), 32 promises at a time, on
+the queues in turn; a worker copies each from the disk. Driver and workers are a thread each: two
+workers need a third core for themselves; where there are two, they have what the driver leaves.`;
 
 const DEPTH = 32;
 const SIZES = [BLOCK_BYTES, 16 * BLOCK_BYTES];

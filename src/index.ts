@@ -52,6 +52,7 @@ export {
   type ConsolePortOptions,
   console,
 } from "./devices/console.js";
+export type { ConsoleListener } from "./devices/console-listener.js";
 export type { ConsoleStream } from "./devices/console-stream.js";
 export { type Net, type NetOptions, net } from "./devices/net.js";
 export {

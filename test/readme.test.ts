@@ -51,6 +51,10 @@ describe("README.md", () => {
     expect(await runBlock("sockets")).toBe("hello\n");
   });
 
+  test("its network carries a frame", async () => {
+    expect(await runBlock("network")).toBe("60 02:00:00:00:00:00\n");
+  });
+
   test("its ring reads a file", async () => {
     writeFileSync(join(folder, "hello.txt"), "hello from a file");
     expect(await runBlock("uring")).toBe("1n hello from a file\n");

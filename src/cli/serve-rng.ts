@@ -21,9 +21,12 @@ export function rngCommand(): Command {
   return withServeOptions(command).addHelpText("after", EXAMPLE).action(serveRng);
 }
 
+/** What is served, in a few words. */
+export function describeRng(rate: number | undefined): string {
+  return rate === undefined ? "random bytes" : `random bytes, ${rate} a second at most`;
+}
+
 async function serveRng(options: ServeRngOptions): Promise<void> {
   const { rate } = options;
-  const limit = rate === undefined ? "" : `, ${rate} bytes a second at most`;
-  const device = rng(rate === undefined ? {} : { rate });
-  await serveDevice(options, device, `random bytes${limit}`);
+  await serveDevice(options, rng(rate === undefined ? {} : { rate }), describeRng(rate));
 }

@@ -5,6 +5,7 @@ import type { Claim, DeviceHost, DeviceParts, DeviceSpec, VirtioDevice } from ".
 import { ConsoleDevice } from "./console-device.js";
 import { ConsoleHost } from "./console-host.js";
 import { ConsoleLink, type ConsoleLinkBuffers, type ConsolePortLink } from "./console-link.js";
+import { ConsoleListener } from "./console-listener.js";
 import { ConsoleStream } from "./console-stream.js";
 
 /** A port of a console device. */
@@ -123,6 +124,15 @@ export class Console implements DeviceSpec<"console"> {
     const stream = new ConsoleStream(link, () => this.#changed(), forget);
     this.#streams[index] = stream;
     return stream;
+  }
+
+  /**
+   * Joins a port to a Unix socket, made here: who connects to `path` has the port, one at a time;
+   * others are sent away. Throws EINVAL, EADDRINUSE, ENOENT, EACCES.
+   */
+  listen(path: string, port: number | string = 0): ConsoleListener {
+    this.#port(port);
+    return new ConsoleListener(path, () => this.open(port));
   }
 
   /** Whether a port is open in the guest. Throws EINVAL. */

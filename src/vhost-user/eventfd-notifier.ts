@@ -69,6 +69,10 @@ export class EventfdNotifier implements Notifier {
     this.#passes = 0;
   }
 
+  isKickless(queue: number): boolean {
+    return this.#isKickless && !this.#queues.includes(queue);
+  }
+
   takeKicks(all = false): number {
     const isDue = this.#awaiting.size > 0 && this.#passes++ % PASSES_A_LOOK === 0;
     if (all || isDue) this.#poll(0);

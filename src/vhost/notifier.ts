@@ -11,6 +11,8 @@ export interface Notifier {
    * moment ago. Never blocks.
    */
   takeKicks(all?: boolean): number;
+  /** Whether nobody kicks `queue`: its driver wants it polled. */
+  isKickless?(queue: number): boolean;
   /** Whether a kick came that would not end a sleep. Nothing is taken. */
   hasKicks(): boolean;
   /**

@@ -83,6 +83,16 @@ export class Vring extends VringSettings {
   }
 
   /**
+   * As it was set. Some front-ends (DPDK's virtio_user) say one position of a packed ring, and leave
+   * the upper half 0: it is both.
+   */
+  override base(features: bigint): number {
+    const base = super.base(features);
+    const isHalf = isPacked(features) && base <= 0xffff && this.inflightRegion === undefined;
+    return isHalf ? base * 0x10001 : base;
+  }
+
+  /**
    * Throws EINVAL for a position that a packed ring of this size can't be at, and for two that are
    * not the same: what lies between them was in flight, and nothing is known of it.
    */

@@ -163,10 +163,15 @@ export class VhostWorker implements WorkerControl {
       count: (requests, bytes) => this.#counters.add(index, requests, bytes),
       fail: (errno) => this.#counters.fail(index, errno),
       now: this.#now,
-      polls: () => (this.#busyloopMs ?? this.#setup.pollMicroseconds) > 0,
+      polls: () => this.#polls(index),
     });
     this.#queues.push(queue);
     this.#workList.add(queue);
+  }
+
+  #polls(index: number): boolean {
+    const isForATime = (this.#busyloopMs ?? this.#setup.pollMicroseconds) > 0;
+    return isForATime || this.#notifier.isKickless?.(index) === true;
   }
 
   /** A first kick that was taken from its eventfd, and not acted on yet, is not forgotten. */

@@ -1,13 +1,12 @@
 // Two Linux guests on the switch of `vhost-wasm serve net`, with QEMU's vhost-user netdev.
 
 import { readFileSync } from "node:fs";
-import { join } from "node:path";
 import { expect, test } from "vitest";
-import { ROOT } from "../helpers/source.js";
-import { describeGuests, type Lab } from "./lab.js";
-import { Program } from "./program.js";
+import { describeGuests } from "./lab.js";
+import { lastCounts, startSwitch } from "./net-switch.js";
 
 const LIMIT = { timeout: 250_000 };
+const MACS = ["52:54:00:00:00:01", "52:54:00:00:00:02"];
 /** A transfer's size: 64 blocks of 64 KiB. */
 const BLOCKS = 64;
 
@@ -39,44 +38,14 @@ const SECOND = `
   nc -l -p 1235 </tmp/got
 `;
 
-interface Counts {
-  port: number;
-  received: number;
-  receivedBytes: number;
-  sent: number;
-  missed: number;
-  discarded: number;
-}
-
-/** The last counts of each port that the program printed. */
-function lastCounts({ stdout }: Program): Counts[] {
-  const counts: Counts[] = [];
-  for (const line of stdout.split("\n")) {
-    if (!line.startsWith('{"event":"counts"')) continue;
-    const one: Counts = JSON.parse(line);
-    counts[one.port] = one;
-  }
-  return counts;
-}
-
-async function startSwitch(lab: Lab) {
-  const sockets = [lab.path("a"), lab.path("b")];
-  const pcap = lab.path("capture.pcap");
-  const args = [join(ROOT, "dist/cli/main.js"), "serve", "net", "--pcap", pcap, "--counts", "60"];
-  for (const socket of sockets) args.push("--socket", socket);
-  const program = new Program(lab.tools, process.execPath, args);
-  const isReady = () => program.stdout.split("listening").length > 2;
-  await program.until(isReady, "listening", 30_000);
-  return { program, sockets, pcap };
-}
-
 describeGuests("two real guests on a switch", (lab) => {
   test.each([
     ["split, mergeable", ""],
     ["split, not mergeable", ",mrg_rxbuf=off"],
     ["packed, mergeable", ",packed=on"],
   ])("ping, and a file over TCP both ways: %s", LIMIT, async (_, properties) => {
-    const { program, sockets, pcap } = await startSwitch(lab);
+    const pcap = lab.path("capture.pcap");
+    const { program, sockets } = await startSwitch(lab, ["--pcap", pcap]);
     const [first, second] = [FIRST, SECOND].map((script, index) =>
       lab.start({
         disks: [],
@@ -85,10 +54,7 @@ describeGuests("two real guests on a switch", (lab) => {
           ...["-chardev", `socket,id=net,path=${sockets[index]}`],
           ...["-netdev", "vhost-user,id=lan,chardev=net"],
           "-device",
-          [
-            `virtio-net-pci,netdev=lan,mac=52:54:00:00:00:0${index + 1}`,
-            `disable-legacy=on${properties}`,
-          ].join(),
+          `virtio-net-pci,netdev=lan,mac=${MACS[index]},disable-legacy=on${properties}`,
         ],
         script,
         limitMs: 200_000,
@@ -97,7 +63,7 @@ describeGuests("two real guests on a switch", (lab) => {
     if (!first || !second) throw new Error("two guests");
     try {
       await Promise.all([first.finish(), second.finish()]);
-      expect(first.value("mac")).toBe("52:54:00:00:00:01");
+      expect(first.value("mac")).toBe(MACS[0]);
       expect(first.value("pings")).toMatch(/5 packets received, 0% packet loss/);
       expect(first.value("long")).toMatch(/3 packets received, 0% packet loss/);
       expect(second.value("got")).toBe(first.value("sent"));

@@ -3,6 +3,7 @@
 #   - QEMU 10, and qemu-storage-daemon, from bookworm-backports (added to apt's sources if missing;
 #     the QEMU 7.2 of Debian 12 itself emulates cmpxchg16b wrongly and crashes guests now and then);
 #   - busybox-static, e2fsprogs, zstd and util-linux from Debian 12;
+#   - DPDK's testpmd from Debian 12;
 #   - the kernel of linux-image-cloud-amd64 (bookworm-backports): downloaded and unpacked into
 #     ${VHOST_WASM_GUEST_KERNEL:-/var/cache/vhost-wasm/kernel}, not installed.
 # What is there is left alone: a second run asks apt nothing. Remove that folder for a new kernel.
@@ -66,6 +67,10 @@ for pair in mke2fs:e2fsprogs zstd:zstd setpriv:util-linux; do
   command -v "${pair%:*}" >/dev/null || missing+=("${pair#*:}")
 done
 if [ ${#missing[@]} -gt 0 ]; then install "${missing[@]}"; fi
+
+if ! command -v dpdk-testpmd >/dev/null; then
+  install dpdk dpdk-dev librte-net-virtio23 librte-mempool-ring23
+fi
 
 if ! compgen -G "$kernel/boot/vmlinuz-*-cloud-amd64" >/dev/null; then
   refresh

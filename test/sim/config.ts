@@ -114,6 +114,9 @@ export function chooseConfig(random: Random): SimConfig {
   const notifier = random.pick<NotifierKind>(["doorbell", "doorbell", "eventfd", "kickless"]);
   const isOutOfOrder = random.once(3);
   const policy = random.pick<Policy>(["strict", "strict", "linux"]);
+  const pollMs = random.pick([0, 0.02, 0.2]);
+  const faults = chooseFaults(random);
+  if (policy === "linux" && pollMs === 0) faults.kickLost = 0; // nobody would look, as with Linux
   return {
     queueCount: random.between(1, 3),
     workerRing: random.pick<RingKind>(["wasm", "wasm", "ts"]),
@@ -121,7 +124,7 @@ export function chooseConfig(random: Random): SimConfig {
     policy,
     notifier,
     awaitsKick: notifier === "eventfd" && random.once(2),
-    pollMs: random.pick([0, 0.02, 0.2]),
+    pollMs,
     driverSleepMs: random.pick([SLEEP_MS, Number.POSITIVE_INFINITY]),
     isInline: !random.once(3),
     recovery: policy === "linux" ? "redo" : random.pick(["redo", "inflight", "inflight"]),
@@ -131,7 +134,7 @@ export function chooseConfig(random: Random): SimConfig {
     callMicroseconds: random.pick([0, 1, 20]),
     nestedOnceIn: random.pick([2, 5, 20]),
     thinkMs: random.pick([0.01, 0.5, 30]),
-    faults: chooseFaults(random),
+    faults,
   };
 }
 
