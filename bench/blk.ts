@@ -13,8 +13,9 @@ device.driver(), then drive.readInto(offset, buffer), 4 KiB each, depth promises
 worker is a thread with its defaults. Beside it fs.promises: handle.read(buffer) of the same file at
 the same depth. Offsets all over the file, which is cached.`;
 
-const BLOCK_BYTES = 4096;
-const DISK_BYTES = 16 << 20;
+/** Of 4 KiB, so many. */
+export const BLOCK_BYTES = 4096;
+export const DISK_BYTES = 16 << 20;
 const BLOCKS = DISK_BYTES / BLOCK_BYTES;
 const DEPTHS = [1, 32];
 const TIMEOUT_MS = 30_000;
@@ -23,13 +24,13 @@ type Disk = (typeof DISKS)[number];
 type Process = ReturnType<Kernel["spawn"]>;
 
 /** A reader of blocks: whatever is closed when the bench is over. */
-interface Source extends AsyncDisposable {
+export interface Source extends AsyncDisposable {
   /** A way to read one block at a time; `read` gives the block's first word. */
   reader(): { read(block: number): Promise<number> };
 }
 
 /** Each block begins with its number, times a constant so that it has bits all over. */
-function diskImage(): Uint8Array {
+export function diskImage(): Uint8Array {
   const image = new Uint8Array(DISK_BYTES);
   const view = new DataView(image.buffer);
   for (let block = 0; block < BLOCKS; block++) {
@@ -100,7 +101,7 @@ async function inTime(work: Promise<unknown>, state: () => string): Promise<void
 }
 
 /** A sample of `count` reads, `depth` at a time. */
-function readWork(name: string, source: Source, depth: number, count: number): Work {
+export function readWork(name: string, source: Source, depth: number, count: number): Work {
   const readers = Array.from({ length: depth }, () => source.reader());
   let next = 0;
   let sum = 0;

@@ -17,6 +17,8 @@ import type { Case } from "./harness.js";
 import { benchHostile, HOSTILE_NOTE } from "./hostile.js";
 import { benchIo, benchIoSlow, IO_NOTE, IO_SLOW_NOTE } from "./io.js";
 import { benchIoRings, IO_RINGS_NOTE } from "./io-rings.js";
+import { benchLatency, LATENCY_NOTE } from "./latency.js";
+import { benchQueues, QUEUES_NOTE } from "./queues.js";
 import { header, outcomeLine, outcomes, table } from "./report.js";
 import { benchRing, RING_NOTE } from "./ring.js";
 import { benchThreads, THREADS_NOTE } from "./threads.js";
@@ -128,6 +130,18 @@ const VSOCK: BenchEntry = {
   smoke: () => benchVsock({ rounds: 1, samples: 1, items: 20 }),
 };
 
+const QUEUES: BenchEntry = {
+  note: QUEUES_NOTE,
+  full: () => benchQueues({ rounds: 9, samples: 1, items: 5_000 }),
+  smoke: () => benchQueues({ rounds: 1, samples: 1, items: 64 }),
+};
+
+const LATENCY: BenchEntry = {
+  note: LATENCY_NOTE,
+  full: () => benchLatency({ rounds: 9, requests: 5_000 }),
+  smoke: () => benchLatency({ rounds: 1, requests: 20 }),
+};
+
 const OVER_VHOST_USER = canServe() ? [NULL_OVER_VHOST_USER, FILE_OVER_VHOST_USER] : [];
 
 const BENCHES: Record<string, BenchEntry[]> = {
@@ -137,6 +151,8 @@ const BENCHES: Record<string, BenchEntry[]> = {
   workers: [WORKERS],
   io: [IO_RINGS, IO, IO_SLOW],
   blk: [BLK, ...OVER_VHOST_USER],
+  queues: [QUEUES],
+  latency: [LATENCY],
   hostile: [HOSTILE],
   vsock: [VSOCK],
   "cpu-max": [CPU_MAX],

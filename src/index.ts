@@ -46,6 +46,14 @@ export class Kernel {
 }
 
 export { type BlkIo, type BlkOptions, blk } from "./devices/blk.js";
+export {
+  type Console,
+  type ConsoleOptions,
+  type ConsolePortOptions,
+  console,
+} from "./devices/console.js";
+export type { ConsoleListener } from "./devices/console-listener.js";
+export type { ConsoleStream } from "./devices/console-stream.js";
 export { type Net, type NetOptions, net } from "./devices/net.js";
 export {
   Switch,
@@ -55,9 +63,13 @@ export {
   type SwitchPortCounts,
   type SwitchPortOptions,
 } from "./devices/net-switch.js";
+export { type RngOptions, rng } from "./devices/rng.js";
+export { openVhost, type VhostOpened } from "./devices/vhost-files.js";
 export { type Vsock, type VsockOptions, vsock } from "./devices/vsock.js";
 export type { Abortable } from "./driver/abort.js";
 export type { BlkDriver, DiskOffset } from "./driver/blk.js";
+export type { ConsoleDriver } from "./driver/console.js";
+export type { ConsoleDriverPort } from "./driver/console-port.js";
 export type { CustomDriver } from "./driver/custom.js";
 export type { DmaBuffer } from "./driver/dma.js";
 export type {
@@ -77,6 +89,7 @@ export { HOSTILE_SHAPES } from "./driver/hostile/hostile-shapes.js";
 export type { HostileStage } from "./driver/hostile/hostile-stage.js";
 export type { NetDriver, NetDriverCounts } from "./driver/net.js";
 export type { ProbeOptions } from "./driver/probe.js";
+export type { RngDriver } from "./driver/rng.js";
 export type { VsockDriver } from "./driver/vsock.js";
 export { openHostFile } from "./io-uring/host-file.js";
 export { IoUring, type IoUringOptions } from "./io-uring/io-uring.js";
@@ -87,6 +100,7 @@ export type { UserBuffer } from "./io-uring/user-buffer.js";
 export type { Cqe, Sqe } from "./io-uring/user-ring.js";
 export type { Cgroup } from "./kernel/cgroup.js";
 export type { CpuMax, CpuStat } from "./kernel/cpu-bandwidth.js";
+export { EventFd } from "./kernel/eventfd.js";
 export type { PsOptions, PsRow, PsState } from "./kernel/ps.js";
 export type { SpawnOptions } from "./kernel/spawn.js";
 export { type DriverOptions, OpenDevice, type OpenOptions, Process } from "./loopback.js";
@@ -121,6 +135,9 @@ export {
   type DeviceSpec,
   type VirtioDevice,
 } from "./vhost/device.js";
+export type { VhostFile } from "./vhost/ioctl/file.js";
+export { type IoctlValues, ioctl, vhostIoctl } from "./vhost/ioctl/front.js";
+export { NetBackendFile } from "./vhost/ioctl/net-backend.js";
 export { HELD, type Virtqueue } from "./vhost/virtqueue.js";
 export type { VhostUserEvent, VhostUserListener } from "./vhost-user/events.js";
 export { type ServeOptions, serveVhostUser, VhostUserServer } from "./vhost-user/server.js";

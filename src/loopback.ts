@@ -22,9 +22,12 @@ import {
 } from "./spec/virtio-config.js";
 import { type DevOptions, VhostDev } from "./vhost/dev.js";
 import type { DeviceSpec } from "./vhost/device.js";
+import { OpenWorkers } from "./vhost/open-workers.js";
 
 /** How to open a device. */
 export interface OpenOptions extends DevOptions {
+  /** Workers, which have the queues in turn: 1, the default, to as many as there are queues. */
+  workers?: number;
   /** Gives up opening; what was made so far is given back. */
   signal?: AbortSignal;
 }
@@ -42,6 +45,7 @@ const OPEN_OPTIONS = [
   "forkFromOwner",
   "policy",
   "notifier",
+  "workers",
   "signal",
 ];
 
@@ -109,7 +113,7 @@ class LoopbackTransport implements Transport {
     try {
       await this.#dev.reset();
     } catch (error) {
-      if (!this.#dev.worker.death) throw error;
+      if (!this.#dev.workers.death) throw error;
     }
   }
 
@@ -155,7 +159,7 @@ class LoopbackTransport implements Transport {
   }
 
   kick(index: number, data?: number): void {
-    this.#dev.worker.kick(index, data);
+    this.#dev.workers.kick(index, data);
   }
 
   callSequence(): number {
@@ -167,12 +171,16 @@ class LoopbackTransport implements Transport {
   }
 
   onDeath(listener: (error: VhostError) => void): void {
-    this.#dev.worker.onDeath(listener);
+    this.#dev.workers.onDeath(listener);
+  }
+
+  onQueueDeath(listener: (index: number, error: VhostError) => void): void {
+    this.#dev.workers.onQueueDeath(listener);
   }
 }
 
 /** An open device of a process: its worker runs until it is closed. */
-export class OpenDevice<Kind extends keyof Drivers> implements AsyncDisposable {
+export class OpenDevice<Kind extends keyof Drivers> extends OpenWorkers implements AsyncDisposable {
   readonly #kind: Kind;
   readonly #dev: VhostDev;
   readonly #ring: RingKind;
@@ -181,6 +189,7 @@ export class OpenDevice<Kind extends keyof Drivers> implements AsyncDisposable {
 
   /** Made by `Process.open`. */
   constructor(kind: Kind, dev: VhostDev, ring: RingKind) {
+    super();
     this.#kind = kind;
     this.#dev = dev;
     this.#ring = ring;
@@ -249,7 +258,7 @@ export class OpenDevice<Kind extends keyof Drivers> implements AsyncDisposable {
    * closed" after a close.
    */
   onDeath(listener: (error: VhostError) => void): void {
-    this.#dev.worker.onDeath(listener);
+    this.#dev.workers.onDeath(listener);
   }
 
   /** Closes its driver, ends the worker, gives everything back. Idempotent: one close for all. */
@@ -295,13 +304,14 @@ export class Process implements AsyncDisposable {
 
   /**
    * Opens a device: the process becomes its owner, and a worker is made from the process. Rejects
-   * with EAGAIN at a limit of the owner (RLIMIT_NPROC, pids.max), with what the device's module
+   * with EAGAIN at a limit of the owner (RLIMIT_NPROC, pids.max), EOPNOTSUPP for several workers of
+   * a device that can't be spread, with what the device's module
    * throws (ENOENT for a missing file …), EBUSY when something it needs is taken, ESRCH when the
    * process has exited; nothing is kept.
    */
   async open<Kind extends keyof Drivers>(
     spec: DeviceSpec<Kind>,
-    { signal, ...options }: OpenOptions = {},
+    { signal, workers = 1, ...options }: OpenOptions = {},
   ): Promise<OpenDevice<Kind>> {
     signal?.throwIfAborted();
     checkNames("open", options, OPEN_OPTIONS);
@@ -314,6 +324,7 @@ export class Process implements AsyncDisposable {
       dev.setOwner(this.task);
       this.#install(device as unknown as OpenDevice<keyof Drivers>, dev);
       await orAbort(dev.setBackend(spec), signal);
+      if (workers !== 1) await orAbort(dev.spreadVrings(workers), signal);
     } catch (error) {
       await device.close();
       throw error;
@@ -331,7 +342,7 @@ export class Process implements AsyncDisposable {
     });
     const fd = fdInstall(files, file);
     this.#devices.add(device);
-    dev.worker.onDeath(() => {
+    dev.workers.onDeath(() => {
       if (files.fds.get(fd) === file) fdClose(files, fd);
     });
   }

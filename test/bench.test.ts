@@ -51,6 +51,9 @@ describe("npm run bench -- --smoke --json", () => {
     const workers = ["user worker", "kernel thread", "new Worker()"];
     const each = [workers, [...workers, "messages"], [...workers, "terminate"]];
     expect(names("workers")).toEqual(each);
+    const layouts = ["1q 1w", "2q 1w", "2q 2w", "4q 1w", "4q 2w"];
+    expect(names("queues")).toEqual([layouts, layouts]);
+    expect(names("latency")).toEqual(Array(6).fill(["polling", "no polling"]));
     const beside = ["alone", "beside good", "beside tables"];
     expect(names("hostile")).toEqual([[...beside, "beside circles"], beside]);
     expect(names("cpu-max")).toEqual(Array(2).fill(["free", "at 20 %"]));

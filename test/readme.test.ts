@@ -51,6 +51,24 @@ describe("README.md", () => {
     expect(await runBlock("sockets")).toBe("hello\n");
   });
 
+  test("its console's port says hello", async () => {
+    expect(await runBlock("ports")).toBe("hello\n");
+  });
+
+  test("its dice are thrown", async () => {
+    writeFileSync(join(folder, "dice.mjs"), block("dice"));
+    const program = [
+      'import { custom, Kernel } from "vhost-wasm";',
+      'const dice = custom(new URL("./dice.mjs", import.meta.url), { sides: 6 });',
+      "const device = await new Kernel().spawn().open(dice);",
+      "const bytes = await (await device.driver()).request(0, new Uint8Array(0), 8);",
+      "console.log(Buffer.from(bytes).toString());",
+      "await device.close();",
+    ];
+    writeFileSync(join(folder, "throw.mjs"), program.join("\n"));
+    expect(await runProgram(process.execPath, ["throw.mjs"], folder)).toMatch(/^[1-6]{8}\n$/);
+  });
+
   test("its network carries a frame", async () => {
     expect(await runBlock("network")).toBe("60 02:00:00:00:00:00\n");
   });
@@ -58,6 +76,10 @@ describe("README.md", () => {
   test("its ring reads a file", async () => {
     writeFileSync(join(folder, "hello.txt"), "hello from a file");
     expect(await runBlock("uring")).toBe("1n hello from a file\n");
+  });
+
+  test("its ioctls answer, and refuse", async () => {
+    expect(await runBlock("ioctl")).toBe("{ index: 1, num: 7 }\nENOBUFS\n");
   });
 
   test("its tenant keeps to its limits", async () => {

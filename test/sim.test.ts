@@ -64,7 +64,7 @@ describe("a hundred seeds", () => {
     }
     const seldom = Object.entries(counts).filter(([, count]) => count < 5);
     expect(seldom).toEqual([]);
-    expect(Object.keys(counts).length).toBe(14);
+    expect(Object.keys(counts).length).toBe(15);
   });
 
   test("each kind of ring, worker and driver is there", () => {

@@ -238,7 +238,10 @@ describe("the module", () => {
 
 describe("the package", () => {
   test("names few dependencies, and the Node it needs", () => {
-    const dependencies = ["@assemblyscript/loader", "cli-progress", "cli-table3", "commander"];
+    const dependencies = [
+      ...["@assemblyscript/loader", "cli-progress", "cli-table3", "commander"],
+      ...["jsonc-parser", "valibot"],
+    ];
     expect(Object.keys(manifest.dependencies).sort()).toEqual(dependencies);
     expect(Object.keys(manifest.optionalDependencies)).toEqual(["koffi"]);
     expect(manifest.engines.node).toBe(">=20.19");

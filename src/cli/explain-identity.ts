@@ -5,7 +5,7 @@ import { doPrlimit } from "../kernel/rlimit.js";
 import { setUserNice } from "../kernel/sched.js";
 import type { Task } from "../kernel/task.js";
 import { CLONE_NEWPID, PF_KTHREAD, PF_USER_WORKER } from "../spec/sched.js";
-import { attempt, type OpenDisk, type Scene, tryHalted } from "./explain-scene.js";
+import { attempt, codeOf, type OpenDisk, type Scene, tryHalted } from "./explain-scene.js";
 
 /** One line of the table: what it is called, and how it is seen in a scene made for it. */
 export interface Property {
@@ -126,7 +126,7 @@ export const IDENTITY: readonly Property[] = [
     },
   },
   ofDisk("a further worker (VHOST_NEW_WORKER)", ({ device }) => {
-    return attempt(() => device.dev.worker.newWorker());
+    return device.dev.newWorker().then(() => "made", codeOf);
   }),
   ofDisk("cgroup", cgroupOf),
   ofDisk("CPU time is charged to", cpuTimeOf),

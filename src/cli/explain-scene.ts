@@ -107,8 +107,8 @@ export function attempt(action: () => unknown): string {
   }
 }
 
-/** Rethrows what is none of ours: that would be a mistake of the program. */
-function codeOf(error: unknown): string {
+/** Its code. Rethrows what is none of ours: that would be a mistake of the program. */
+export function codeOf(error: unknown): string {
   if (error instanceof VhostError) return error.code;
   throw error;
 }

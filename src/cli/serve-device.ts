@@ -1,17 +1,21 @@
 import { type Command, Option } from "commander";
 import type { Policy } from "../ring/state-block.js";
 import type { DeviceSpec } from "../vhost/device.js";
-import { serveVhostUser } from "../vhost-user/server.js";
+import { serveVhostUser, type VhostUserServer } from "../vhost-user/server.js";
 import { ServeLog } from "./serve-log.js";
 import { parseCount } from "./size.js";
 
-const POLL_MICROSECONDS_DEFAULT = 50;
-const POLL_MICROSECONDS_MAX = 1_000_000;
+/** How long a worker looks at its rings before it sleeps, in microseconds, unless told. */
+export const POLL_MICROSECONDS_DEFAULT = 50;
+/** The longest that it may be told to. */
+export const POLL_MICROSECONDS_MAX = 1_000_000;
 
 /** What every device that is served has as options. */
 export interface ServeDeviceOptions {
   socket: string;
   pollUs: number;
+  /** Where there may be more than one. */
+  workers?: number | undefined;
   asOwner?: true;
   trustMemory?: true;
   policy: Policy;
@@ -34,63 +38,82 @@ export function withServeOptions(command: Command, asOwner?: string): Command {
         .choices(["strict", "linux"])
         .default("strict"),
     )
-    .addOption(
-      new Option("--log <form>", "what to print").choices(["text", "json"]).default("text"),
-    );
+    .addOption(logOption());
 }
 
-/** A device, and where it is served. */
-export interface Served {
-  socketPath: string;
+/** `--log`, which every way to serve has. */
+export function logOption(): Option {
+  return new Option("--log <form>", "what to print").choices(["text", "json"]).default("text");
+}
+
+/** A device to serve, and how. */
+export interface Serving {
+  options: Omit<ServeDeviceOptions, "log" | "asOwner" | "trustMemory"> & {
+    asOwner?: boolean | undefined;
+    trustMemory?: boolean | undefined;
+  };
   device: DeviceSpec;
   /** What it is, in a few words. */
   served: string;
+  /** What to call it where there are several. */
+  name?: string;
+}
+
+/** How to serve. */
+export interface ServeHow {
+  log: "text" | "json";
+  /** Ends it, as a signal does. */
+  stop?: AbortController;
+  /** The terminal is a console's: what is told goes to standard error, and no line is live. */
+  isTerminalTaken?: boolean;
 }
 
 /** Serves `device` until a signal comes. `served`: what it is, in a few words. */
 export async function serveDevice(
-  options: ServeDeviceOptions,
+  { log, ...options }: ServeDeviceOptions,
   device: DeviceSpec,
   served: string,
+  how: Omit<ServeHow, "log"> = {},
 ): Promise<void> {
-  await serveDevices(options, [{ socketPath: options.socket, device, served }]);
+  await serveDevices([{ options, device, served }], { log, ...how });
 }
 
-/** Serves all of them until a signal comes, or one can't be served any more: then none is. */
-export async function serveDevices(
-  options: Omit<ServeDeviceOptions, "socket">,
-  all: readonly Served[],
-): Promise<void> {
-  const stop = new AbortController();
+/**
+ * Serves all of them until a signal comes, or one of them fails: then none is served any more, and
+ * it rejects.
+ */
+export async function serveDevices(servings: readonly Serving[], how: ServeHow): Promise<void> {
+  const stop = how.stop ?? new AbortController();
   const end = () => stop.abort();
   for (const name of ["SIGINT", "SIGTERM"] as const) process.once(name, end);
+  const servers: VhostUserServer[] = [];
+  const logs: ServeLog[] = [];
+  const isLive = process.stderr.isTTY && servings.length === 1 && !how.isTerminalTaken;
+  const out = how.isTerminalTaken ? process.stderr : process.stdout;
   try {
-    await Promise.all(all.map((one) => serveOne(options, one, stop.signal)));
+    for (const { options, device, served, name } of servings) {
+      const log = new ServeLog(how.log, { isLive, served, name, out });
+      logs.push(log);
+      const server = await serveVhostUser({
+        socketPath: options.socket,
+        device,
+        signal: stop.signal,
+        pollMicroseconds: options.pollUs,
+        workers: options.workers ?? 1,
+        asOwner: options.asOwner ?? false,
+        policy: options.policy,
+        memory: options.trustMemory ? "any" : "sealed",
+        onEvent: (event) => log.event(event),
+      });
+      servers.push(server);
+      log.watch(server);
+    }
+    await Promise.all(servers.map(({ closed }) => closed));
+  } catch (error) {
+    if (!stop.signal.aborted || error !== stop.signal.reason) throw error; // a signal, meanwhile
   } finally {
-    end();
-  }
-}
-
-async function serveOne(
-  options: Omit<ServeDeviceOptions, "socket">,
-  { socketPath, device, served }: Served,
-  signal: AbortSignal,
-): Promise<void> {
-  const log = new ServeLog(options.log, process.stderr.isTTY, served);
-  const server = await serveVhostUser({
-    socketPath,
-    device,
-    signal,
-    pollMicroseconds: options.pollUs,
-    asOwner: options.asOwner ?? false,
-    policy: options.policy,
-    memory: options.trustMemory ? "any" : "sealed",
-    onEvent: (event) => log.event(event),
-  });
-  log.watch(server);
-  try {
-    await server.closed;
-  } finally {
-    log.close();
+    stop.abort();
+    await Promise.allSettled(servers.map(({ closed }) => closed));
+    for (const log of logs) log.close();
   }
 }

@@ -60,44 +60,58 @@ function toText(event: VhostUserEvent, served: string): string {
 }
 
 /** An event as a line for a program. */
-function toJson(event: VhostUserEvent): string {
+function toJson(event: VhostUserEvent, device: string | undefined): string {
   const time = new Date().toISOString();
-  return JSON.stringify({ time, ...event }, (_key, value) => {
+  return JSON.stringify({ time, device, ...event }, (_key, value) => {
     if (value instanceof Error) return value.message;
     return typeof value === "bigint" ? Number(value) : value;
   });
 }
 
+/** What a log is about, and where it goes. */
+export interface ServeLogOptions {
+  /** There is a terminal, with a place for a line that is written again and again. */
+  isLive: boolean;
+  /** What the device is, in a few words. */
+  served: string;
+  /** What it is called, where there are several. */
+  name: string | undefined;
+  out: NodeJS.WritableStream;
+}
+
 /**
- * What `serve` prints: a line for each event to standard output; on a terminal, below them, a line
- * with what goes on, to standard error.
+ * What `serve` prints: a line for each event; on a terminal, below them, a line with what goes on,
+ * to standard error.
  */
 export class ServeLog {
   readonly #form: "text" | "json";
   readonly #isLive: boolean;
   readonly #served: string;
+  readonly #name: string | undefined;
+  readonly #out: NodeJS.WritableStream;
   #timer: NodeJS.Timeout | undefined;
   #last: Omit<QueueCounts, "failures"> = { requests: 0, bytes: 0 };
 
-  /**
-   * `isTerminal`: there is a place for a line that is written again and again; `served`: what the
-   * device is, in a few words.
-   */
-  constructor(form: "text" | "json", isTerminal: boolean, served: string) {
+  constructor(form: "text" | "json", { isLive, served, name, out }: ServeLogOptions) {
     this.#form = form;
     this.#served = served;
+    this.#name = name;
+    this.#out = out;
     for (const stream of [process.stdout, process.stderr]) {
       stream.removeAllListeners("error").on("error", () => {}); // whoever reads the log may go
     }
-    this.#isLive = isTerminal && form === "text";
+    this.#isLive = isLive && form === "text";
   }
 
   /** Prints an event. */
   event(event: VhostUserEvent): void {
     this.#wipe();
     const isJson = this.#form === "json";
-    const line = isJson ? toJson(event) : `vhost-wasm: ${toText(event, this.#served)}`;
-    process.stdout.write(`${line.replace(CONTROLS, "?")}\n`);
+    const who = this.#name === undefined ? "" : `${this.#name}: `;
+    const line = isJson
+      ? toJson(event, this.#name)
+      : `vhost-wasm: ${who}${toText(event, this.#served)}`;
+    this.#out.write(`${line.replace(CONTROLS, "?")}\n`);
     if (event.event !== "listening" && event.event !== "connected") return;
     this.#last = { requests: 0, bytes: 0 };
   }

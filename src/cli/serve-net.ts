@@ -4,7 +4,7 @@ import { Switch } from "../devices/net-switch.js";
 import { ETH_DATA_LEN, ETH_MAX_MTU, VIRTIO_NET_MTU_MIN } from "../spec/virtio-net.js";
 import {
   type ServeDeviceOptions,
-  type Served,
+  type Serving,
   serveDevices,
   withServeOptions,
 } from "./serve-device.js";
@@ -49,14 +49,15 @@ export function netCommand(): Command {
   return withServeOptions(command).addHelpText("after", EXAMPLE).action(serveNet);
 }
 
-async function serveNet(options: ServeNetOptions): Promise<void> {
+async function serveNet({ log, ...options }: ServeNetOptions): Promise<void> {
   const { socket: sockets, pcap, mtu, counts } = options;
   const lan = new Switch({ ports: Math.max(PORTS_MIN, sockets.length) });
   const ports = sockets.map(() => lan.port());
-  const served = ports.map((port, index): Served => {
+  const servings = ports.map((port, index): Serving => {
     const capture = pcap !== undefined && index === 0 ? { pcap } : {};
     return {
-      socketPath: sockets[index] as string,
+      options: { ...options, socket: sockets[index] as string },
+      name: `port ${index}`,
       device: net({ switch: port, mtu, queueSize: QUEUE_SIZE, ...capture }),
       served: `port ${index} of the switch`,
     };
@@ -68,7 +69,7 @@ async function serveNet(options: ServeNetOptions): Promise<void> {
   };
   const printing = counts && setInterval(print, counts * MILLISECONDS_A_SECOND);
   try {
-    await serveDevices(options, served);
+    await serveDevices(servings, { log });
   } finally {
     clearInterval(printing);
     if (counts) print();

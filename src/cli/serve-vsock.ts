@@ -5,7 +5,7 @@ import { type ServeDeviceOptions, serveDevice, withServeOptions } from "./serve-
 import { parseCount } from "./size.js";
 
 /** What QEMU sets up. */
-const QUEUE_SIZE = 1024;
+export const VSOCK_QUEUE_SIZE = 1024;
 
 interface ServeVsockOptions extends ServeDeviceOptions {
   cid: number;
@@ -34,6 +34,6 @@ export function vsockCommand(): Command {
 
 async function serveVsock(options: ServeVsockOptions): Promise<void> {
   const { cid, unix } = options;
-  const device = vsock({ cid, unix, queueSize: QUEUE_SIZE });
+  const device = vsock({ cid, unix, queueSize: VSOCK_QUEUE_SIZE });
   await serveDevice(options, device, `CID ${cid} at ${unix}`);
 }

@@ -27,6 +27,7 @@ import {
   blkFeatures,
   capacitySectors,
 } from "./blk-config.js";
+import { BlkMode } from "./blk-mode.js";
 
 /** Data segments of one request, however large the queue is: a bound on the work of one. */
 const SEGMENTS_MAX = 254;
@@ -42,6 +43,13 @@ export interface BlkShape {
   readonly id: string;
   readonly queueCount: number;
   readonly queueSizeMax: number;
+}
+
+/** What all instances of a disk have in common. */
+export interface BlkShared {
+  /** As the first one found it: the disk's size does not change while it is open. */
+  readonly sizeBytes: number;
+  readonly mode: SharedArrayBuffer;
 }
 
 /** One segment of a discard or write-zeroes request. */
@@ -67,14 +75,19 @@ export abstract class BlkBase {
   readonly #segmentsView = new DataView(this.#segments.buffer);
   readonly #segMax: number;
   #accepted: bigint | undefined;
-  /** False: what was written is made stable before the request is done. */
-  protected isWriteback = true;
+  readonly #mode: BlkMode;
   /** The most that one request moves. */
   protected readonly bytesMax: number;
 
-  constructor(shape: BlkShape) {
+  /** What further instances are made with. */
+  readonly shared: BlkShared;
+
+  /** `shared`: what the first instance has made, in a further one. */
+  constructor(shape: BlkShape, shared?: BlkShared) {
     const { sizeBytes, isReadOnly, id, queueCount, queueSizeMax } = shape;
     this.#shape = shape;
+    this.shared = shared ?? { sizeBytes, mode: BlkMode.make() };
+    this.#mode = new BlkMode(this.shared.mode);
     this.#sectors = capacitySectors(sizeBytes);
     this.features = blkFeatures(isReadOnly, queueCount);
     this.queueCount = queueCount;
@@ -83,6 +96,11 @@ export abstract class BlkBase {
     this.bytesMax = this.#segMax * BLK_SEGMENT_BYTES_MAX;
     this.#id = new Uint8Array(VIRTIO_BLK_ID_BYTES);
     new TextEncoder().encodeInto(id, this.#id);
+  }
+
+  /** False: what was written is made stable before the request is done. */
+  protected get isWriteback(): boolean {
+    return this.#mode.isWriteback;
   }
 
   /** Makes what was written stable, now. */
@@ -101,20 +119,19 @@ export abstract class BlkBase {
   writeConfig(offset: number, bytes: Uint8Array): void {
     const value = bytes[VIRTIO_BLK_CONFIG_WRITEBACK - offset];
     if (value === undefined || !hasFeature(this.#accepted ?? 0n, VIRTIO_BLK_F_CONFIG_WCE)) return;
-    this.isWriteback = value !== 0;
-    if (!this.isWriteback) this.flushNow();
+    this.#mode.isWriteback = value !== 0;
+    if (value === 0) this.flushNow();
   }
 
   /** Without FLUSH, every write is made stable at once, until the driver switches: see 5.2.5.2. */
   start(features: bigint): void {
-    if (features === this.#accepted) return; // stopped and started again: the mode stays
     this.#accepted = features;
-    this.isWriteback = hasFeature(features, VIRTIO_BLK_F_FLUSH);
+    this.#mode.start(hasFeature(features, VIRTIO_BLK_F_FLUSH));
   }
 
   reset(): void {
     this.#accepted = undefined;
-    this.isWriteback = true;
+    this.#mode.reset();
   }
 
   /**

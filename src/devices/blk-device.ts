@@ -16,7 +16,7 @@ import type { Chain, ChainSide } from "../vhost/chain.js";
 import type { VirtioDevice } from "../vhost/device.js";
 import type { Virtqueue } from "../vhost/virtqueue.js";
 import type { BlkBackend } from "./blk-backend.js";
-import { BlkBase } from "./blk-base.js";
+import { BlkBase, type BlkShared } from "./blk-base.js";
 
 /**
  * A block device over a back-end. Each request is done before the next begins; what the guest got
@@ -27,10 +27,16 @@ export class BlkDevice extends BlkBase implements VirtioDevice {
   /** The error number of what the back-end failed at in this request, or 0. */
   #errno = 0;
 
-  /** `id`: at most 20 bytes of text for GET_ID. */
-  constructor(backend: BlkBackend, id: string, queueCount: number, queueSizeMax: number) {
+  /** `id`: at most 20 bytes of text for GET_ID. `shared`: in a further worker, the first's. */
+  constructor(
+    backend: BlkBackend,
+    id: string,
+    queueCount: number,
+    queueSizeMax: number,
+    shared?: BlkShared,
+  ) {
     const { sizeBytes, isReadOnly } = backend;
-    super({ sizeBytes, isReadOnly, id, queueCount, queueSizeMax });
+    super({ sizeBytes, isReadOnly, id, queueCount, queueSizeMax }, shared);
     this.#backend = backend;
   }
 

@@ -4,6 +4,7 @@ import { punchHole } from "../linux/punch-hole.js";
 import { errno, VhostError } from "../spec/errno.js";
 import { VIRTIO_BLK_SECTOR_BYTES } from "../spec/virtio-blk.js";
 import type { BlkBackend } from "./blk-backend.js";
+import type { BlkShared } from "./blk-base.js";
 
 const QCOW2_MAGIC = "QFI\xfb";
 /** One write of zeroes; longer ranges take several. */
@@ -103,12 +104,14 @@ export interface OpenImage {
 /**
  * Opens the file of a disk, and locks it as QEMU does. Throws what `checkImage` throws, and EBUSY
  * when another program has it locked, or when it is none of `claims` any more: another file took
- * its name since they were taken.
+ * its name since they were taken. `isFurther`: an instance in another worker has it locked already;
+ * the lock holds as long as one of them has it open.
  */
 export function openLocked(
   path: string,
   isReadOnly: boolean,
   claims: readonly string[],
+  isFurther = false,
 ): OpenImage {
   const fd = openImage(path, isReadOnly);
   try {
@@ -116,7 +119,7 @@ export function openLocked(
     if (!claims.includes(key)) {
       throw new VhostError("EBUSY", `${path} was replaced while it was opened; open it again`);
     }
-    if (!lockImage(fd, isReadOnly)) {
+    if (!lockImage(fd, isReadOnly, isFurther)) {
       const who = "another program: a virtual machine, or a server like this one";
       throw new VhostError("EBUSY", `${path} is in use by ${who}`, { path });
     }
@@ -134,18 +137,19 @@ export class FileBackend implements BlkBackend {
   readonly #fd: number;
   readonly #memory: Uint8Array<ArrayBufferLike>;
 
-  /** Throws what `openLocked` throws. */
+  /** `shared`: in a further worker, the first's. Throws what `openLocked` throws. */
   constructor(
     path: string,
     isReadOnly: boolean,
     memory: WebAssembly.Memory,
     claims: readonly string[],
+    shared?: BlkShared,
   ) {
     this.isReadOnly = isReadOnly;
     this.#memory = new Uint8Array(memory.buffer);
-    const { fd, sizeBytes } = openLocked(path, isReadOnly, claims);
+    const { fd, sizeBytes } = openLocked(path, isReadOnly, claims, shared !== undefined);
     this.#fd = fd;
-    this.sizeBytes = sizeBytes;
+    this.sizeBytes = shared?.sizeBytes ?? sizeBytes;
   }
 
   read(offset: number, address: number, length: number): number {

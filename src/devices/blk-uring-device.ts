@@ -26,7 +26,7 @@ import {
 import type { Chain, ChainSide, HeldChain } from "../vhost/chain.js";
 import type { VirtioDevice } from "../vhost/device.js";
 import { HELD, type Virtqueue } from "../vhost/virtqueue.js";
-import { BlkBase, type BlkShape } from "./blk-base.js";
+import { BlkBase, type BlkShape, type BlkShared } from "./blk-base.js";
 import { type BlkStep, type BlkUringIo, STEP_PIECES_MAX } from "./blk-uring-io.js";
 
 /**
@@ -73,9 +73,16 @@ export class BlkUringDevice extends BlkBase implements VirtioDevice {
   readonly #settling = new Set<number | undefined>();
   #lastId = 0;
 
-  /** `fd`: the image, the opening thread's to close. */
-  constructor(io: BlkUringIo, shape: BlkShape, parts: { fd: number; isInline: boolean }) {
-    super(shape);
+  /**
+   * `fd`: the image, the opening thread's to close. `shared`: in a further worker, the first's.
+   */
+  constructor(
+    io: BlkUringIo,
+    shape: BlkShape,
+    parts: { fd: number; isInline: boolean },
+    shared?: BlkShared,
+  ) {
+    super(shape, shared);
     this.#io = io;
     this.#shape = shape;
     this.#fd = parts.fd;
@@ -92,8 +99,8 @@ export class BlkUringDevice extends BlkBase implements VirtioDevice {
 
   handleKick(vq: Virtqueue): void {
     if (this.#settling.has(undefined) || this.#settling.has(vq.index)) return;
-    const room = JOBS_MAX - this.#jobs.size;
-    if (room > 0) vq.drain((chain) => this.#request(chain, vq), room);
+    const room = () => JOBS_MAX - this.#jobs.size;
+    if (room() > 0) vq.drain((chain) => this.#request(chain, vq), room);
     if (this.#jobs.size >= JOBS_MAX) this.#left.add(vq);
     this.#io.submit();
   }

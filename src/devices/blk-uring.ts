@@ -26,13 +26,13 @@ export function prepareUring(
   isReadOnly: boolean,
   host: DeviceHost,
 ): { parts: BlkUringParts } & Pick<DeviceParts, "close"> {
-  const { kernel, owner: task, shared, wakeFd, isInline, ringKind, claims } = host;
+  const { kernel, owner: task, shared, wakeFd, isInline, ringKind, claims, isFurther } = host;
   const undo: (() => void)[] = [];
   const release = () => {
     for (const step of undo.splice(0).reverse()) step();
   };
   try {
-    const { fd, sizeBytes } = openLocked(path, isReadOnly, claims);
+    const { fd, sizeBytes } = openLocked(path, isReadOnly, claims, isFurther);
     undo.push(() => closeSync(fd));
     const hash = fstatSync(fd).ino % IO_WQ_HASH_BUCKETS;
     const layout = allocIouMemory(shared, { entries: SQ_ENTRIES }, "host");

@@ -12,6 +12,7 @@ import type {
 } from "../vhost/device.js";
 import { Doorbell } from "../vhost/notify.js";
 import type { BlkBackend } from "./blk-backend.js";
+import type { BlkShared } from "./blk-base.js";
 import { BlkDevice } from "./blk-device.js";
 import { checkImage, FileBackend } from "./blk-file.js";
 import { MemoryBackend } from "./blk-memory.js";
@@ -143,7 +144,10 @@ function claimsOf(source: SettledSource, readOnly: boolean, name: string): Claim
 function makeBackend(settings: BlkSettings, environment: DeviceEnvironment): BlkBackend {
   const { memory, claims } = environment;
   const { source, readOnly } = settings;
-  if ("file" in source) return new FileBackend(source.file, readOnly, memory, claims);
+  if ("file" in source) {
+    const shared = environment.shared as BlkShared | undefined;
+    return new FileBackend(source.file, readOnly, memory, claims, shared);
+  }
   if ("nullBytes" in source) return new NullBackend(source.nullBytes, readOnly);
   return new MemoryBackend(source.memory, readOnly, memory);
 }
@@ -155,15 +159,17 @@ export function createDevice(options: unknown, environment: DeviceEnvironment): 
   const settings = options as BlkSettings;
   if (settings.uring !== undefined) return makeUring(settings, settings.uring, environment);
   const backend = makeBackend(settings, environment);
-  return new BlkDevice(backend, settings.id, settings.queues, settings.queueSize);
+  const { id, queues, queueSize } = settings;
+  return new BlkDevice(backend, id, queues, queueSize, environment.shared as BlkShared | undefined);
 }
 
 function makeUring(
   { readOnly, id, queues, queueSize }: BlkSettings,
   parts: BlkUringParts,
-  { memory }: DeviceEnvironment,
+  { memory, shared: its }: DeviceEnvironment,
 ): VirtioDevice {
+  const shared = its as BlkShared | undefined;
   const common = { isReadOnly: readOnly, id, queueCount: queues, queueSizeMax: queueSize };
-  const shape = { ...common, sizeBytes: parts.sizeBytes };
-  return new BlkUringDevice(new BlkUringIo(memory, parts), shape, parts);
+  const shape = { ...common, sizeBytes: shared?.sizeBytes ?? parts.sizeBytes };
+  return new BlkUringDevice(new BlkUringIo(memory, parts), shape, parts, shared);
 }

@@ -147,13 +147,9 @@ export class NetDevice implements VirtioDevice {
   /** Packets of the guest's, as many as there is room for. */
   #transmit(vq: Virtqueue): void {
     const port = this.#port;
-    for (let turns = 0; turns < BURST; turns++) {
-      const { room } = port;
-      this.#isStalled = room === 0;
-      if (room === 0) break;
-      vq.drain((chain) => this.#take(chain, vq), room);
-      if (room === Number.POSITIVE_INFINITY || !vq.hasChains) break;
-    }
+    const room = () => port.room;
+    if (room() > 0) vq.drain((chain) => this.#take(chain, vq), room);
+    this.#isStalled = room() === 0;
     port.flush();
     this.#tap?.flush();
   }

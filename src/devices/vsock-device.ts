@@ -17,7 +17,7 @@ import {
 } from "../spec/virtio-vsock.js";
 import type { Chain } from "../vhost/chain.js";
 import type { VirtioDevice } from "../vhost/device.js";
-import type { Virtqueue } from "../vhost/virtqueue.js";
+import { HELD, type Virtqueue } from "../vhost/virtqueue.js";
 import type { VsockLink } from "./vsock-link.js";
 import { VSOCK_PACKET_BYTES_MAX } from "./vsock-pipe.js";
 
@@ -81,9 +81,10 @@ export class VsockDevice implements VirtioDevice {
   /** What the opening thread has done makes work for a queue that has no kick. */
   poll(): boolean {
     const { toGuest, toHost } = this.#link;
+    const isNew = toGuest.writtenPackets !== this.#seenWritten;
     this.#seenWritten = toGuest.writtenPackets;
     this.#seenRead = toHost.readPackets;
-    if (toGuest.packets > 0) this.#queues[VIRTIO_VSOCK_QUEUE_RX]?.revisit();
+    if (isNew) this.#queues[VIRTIO_VSOCK_QUEUE_RX]?.revisit();
     if (this.#isStalled && toHost.room > 0) this.#queues[VIRTIO_VSOCK_QUEUE_TX]?.revisit();
     if (this.#link.isResetEventDue) this.#queues[VIRTIO_VSOCK_QUEUE_EVENT]?.revisit();
     return false;
@@ -102,22 +103,24 @@ export class VsockDevice implements VirtioDevice {
   /** Packets of the guest's, as many as there is room for. */
   #transmit(vq: Virtqueue): void {
     const { toHost } = this.#link;
-    const { room } = toHost;
     const before = toHost.writtenPackets;
-    if (room > 0) vq.drain((chain) => this.#take(chain, vq), room);
+    const room = () => toHost.room;
+    if (room() > 0) vq.drain((chain) => this.#take(chain, vq), room);
     this.#isStalled = toHost.room === 0;
     if (toHost.writtenPackets !== before) this.#link.notify();
   }
 
   /** Takes one packet. What is from or for another CID goes nowhere. */
-  #take({ readable, writable }: Chain, vq: Virtqueue): number {
+  #take(chain: Chain, vq: Virtqueue): number {
+    const { readable, writable } = chain;
     const { bytes } = readable;
+    if (writable.count > 0) return vq.swallow(chain, 2); // Linux complains of it twice
     const isPacket = bytes >= VIRTIO_VSOCK_HEADER_BYTES && bytes <= VSOCK_PACKET_BYTES_MAX;
-    if (!isPacket || writable.count > 0) return vq.badRequest();
+    if (!isPacket) return vq.swallow(chain);
     const header = this.#header;
     readable.read(0, header); // once: what is checked is what goes on
     const length = this.#headerView.getUint32(VIRTIO_VSOCK_HDR_LEN, true);
-    if (length > bytes - VIRTIO_VSOCK_HEADER_BYTES) return vq.badRequest();
+    if (length > bytes - VIRTIO_VSOCK_HEADER_BYTES) return vq.swallow(chain);
     const isOurs = this.#isCid(VIRTIO_VSOCK_HDR_SRC_CID, this.#cid);
     if (!isOurs || !this.#isCid(VIRTIO_VSOCK_HDR_DST_CID, VMADDR_CID_HOST)) return 0;
     const { toHost, generation } = this.#link;
@@ -142,8 +145,8 @@ export class VsockDevice implements VirtioDevice {
       if (packet.generation === generation) break;
       toGuest.drop(); // of before a reset
     }
-    const { packets } = toGuest;
-    if (packets > 0) vq.drain((chain) => this.#put(chain, vq), packets);
+    const packets = () => toGuest.packets;
+    if (packets() > 0) vq.drain((chain) => this.#put(chain, vq), packets);
     if (toGuest.readPackets !== before) this.#link.notify();
   }
 
@@ -151,33 +154,42 @@ export class VsockDevice implements VirtioDevice {
    * Puts the oldest packet in a buffer, or as much of its payload as fits: the rest goes in the
    * next, as a packet of its own.
    */
-  #put({ readable, writable }: Chain, vq: Virtqueue): number {
+  #put(chain: Chain, vq: Virtqueue): number {
+    const { readable, writable } = chain;
     const { toGuest } = this.#link;
     const bytes = toGuest.peek()?.bytes;
     if (!bytes) return 0; // a kick of another generation
     const from = VIRTIO_VSOCK_HEADER_BYTES + this.#delivered;
     const left = bytes.length - from;
     const room = writable.bytes - VIRTIO_VSOCK_HEADER_BYTES;
-    if (readable.count > 0 || room < 0 || (room === 0 && left > 0)) return vq.badRequest();
+    if (readable.count > 0 || room < 0 || (room === 0 && left > 0)) {
+      const answer = vq.swallow(chain);
+      if (answer === HELD) this.#dropPacket(); // as Linux: the packet goes, too
+      return answer;
+    }
     const length = Math.min(left, room);
     this.#header.set(bytes.subarray(0, VIRTIO_VSOCK_HEADER_BYTES));
     this.#headerView.setUint32(VIRTIO_VSOCK_HDR_LEN, length, true);
     writable.write(0, this.#header);
     writable.write(VIRTIO_VSOCK_HEADER_BYTES, bytes.subarray(from, from + length));
     this.#delivered += length;
-    if (length === left) {
-      this.#delivered = 0;
-      toGuest.drop();
-    }
+    if (length === left) this.#dropPacket();
     return VIRTIO_VSOCK_HEADER_BYTES + length;
   }
 
+  /** The oldest packet to the guest is done with. */
+  #dropPacket(): void {
+    this.#delivered = 0;
+    this.#link.toGuest.drop();
+  }
+
   #sendEvent(vq: Virtqueue): void {
-    if (!this.#link.isResetEventDue) return;
+    const due = () => (this.#link.isResetEventDue ? 1 : 0);
+    if (due() === 0) return;
     vq.drain(({ writable }) => {
       if (writable.bytes < VIRTIO_VSOCK_EVENT_BYTES) return vq.badRequest();
       this.#link.takeResetEvent();
       return writable.write(0, EVENT);
-    }, 1);
+    }, due);
   }
 }

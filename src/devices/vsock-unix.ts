@@ -1,11 +1,10 @@
-import { existsSync } from "node:fs";
 import { connect, createServer, type Server, type Socket } from "node:net";
-import { dirname } from "node:path";
 import { type Duplex, pipeline } from "node:stream";
 import { VhostError } from "../spec/errno.js";
 import type { VsockConnection } from "../vsock/connection.js";
 import type { VsockSockets } from "../vsock/sockets.js";
 import { VsockStream } from "../vsock/stream.js";
+import { listenAt } from "./unix-server.js";
 
 /** The longest first line: "CONNECT 4294967295\r\n". */
 const LINE_BYTES_MAX = 20;
@@ -45,11 +44,7 @@ export class VsockUnix {
     this.#sockets = sockets;
     this.#server = createServer({ allowHalfOpen: true }, (socket) => this.#greet(socket));
     this.#server.maxConnections = connectionsMax;
-    this.#server.on("error", () => {}); // said below, at once
-    const wasThere = existsSync(path);
-    this.#server.listen(path);
-    if (!this.#server.listening) throw listenError(path, wasThere);
-    this.#server.unref(); // the device's worker keeps the program alive
+    listenAt(this.#server, path);
     sockets.otherwise = (connection) => this.#reach(connection);
   }
 
@@ -125,13 +120,4 @@ function join(stream: VsockStream, socket: Socket): void {
   stream.on("error", goOn);
   pipeline(stream as Duplex, socket, goOn);
   pipeline(socket, stream as Duplex, goOn);
-}
-
-function listenError(path: string, wasThere: boolean): VhostError {
-  if (wasThere) {
-    const how = "remove it if nobody has it any more";
-    return new VhostError("EADDRINUSE", `${path} is there already; ${how}`, { path });
-  }
-  const code = existsSync(dirname(path)) ? "EACCES" : "ENOENT";
-  return new VhostError(code, `no socket can be made at ${path}`, { path });
 }

@@ -72,6 +72,11 @@ export class BlkRequests {
     else this.#free.push(slot);
   }
 
+  /** Whether its queue takes no more requests. */
+  get isFailed(): boolean {
+    return this.#queue.isFailed;
+  }
+
   /** Rejects what waits for a slot with `error`; what has one is the queue's to reject. */
   fail(error: VhostError): void {
     for (const waiting of this.#waiting.splice(0)) waiting.reject(error);

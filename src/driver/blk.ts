@@ -275,7 +275,16 @@ export class BlkDriver implements AsyncDisposable {
     return at / VIRTIO_BLK_SECTOR_BYTES;
   }
 
-  /** One request, on the queues in turn. */
+  /** The queues in turn, but for one that failed, as long as there is another. */
+  get #turn(): BlkRequests {
+    const all = this.#requests;
+    const next = () => all[this.#next++ % all.length] as BlkRequests;
+    let requests = next();
+    for (let tries = 1; requests.isFailed && tries < all.length; tries++) requests = next();
+    return requests;
+  }
+
+  /** One request. */
   #move(
     type: number,
     sector: number,
@@ -283,8 +292,7 @@ export class BlkDriver implements AsyncDisposable {
     in_: readonly Piece[],
     buffer?: DmaBuffer,
   ): Promise<void> {
-    const requests = this.#requests[this.#next++ % this.#requests.length] as BlkRequests;
-    return requests.send(type, sector, out, in_, buffer);
+    return this.#turn.send(type, sector, out, in_, buffer);
   }
 
   /** Goes over `length` bytes with one buffer, a part at a time; ends early when aborted. */

@@ -120,6 +120,7 @@ export async function probe(
     transport.onDeath((error) => {
       for (const queue of queues) queue.fail(error);
     });
+    transport.onQueueDeath?.((index, error) => queues[index]?.fail(error));
     return { transport, features, config, queues };
   } catch (error) {
     await add(VIRTIO_CONFIG_S_FAILED).catch(() => {});

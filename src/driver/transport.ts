@@ -69,4 +69,6 @@ export interface Transport {
   detach(): void;
   /** Calls `listener` once, when the device is gone. */
   onDeath(listener: (error: VhostError) => void): void;
+  /** Calls `listener` for each queue that the device will never go on with, while it goes on. */
+  onQueueDeath?(listener: (index: number, error: VhostError) => void): void;
 }

@@ -52,16 +52,6 @@ export function kthreadCreate(
   return copyProcess(kernel, kernel.kthreadd, kthread);
 }
 
-/** As kthreadCreate, and started. Linux: kthread_run(). */
-export function kthreadRun(
-  kernel: Kernel,
-  args: Required<Pick<KernelCloneArgs, "name" | "fn">>,
-): Task {
-  const task = kthreadCreate(kernel, args);
-  wakeUpNewTask(task);
-  return task;
-}
-
 /**
  * Lends `mm` to a kernel thread, which has none of its own: it works there without being one of
  * its users, so whoever lends it keeps it alive. Ends with the thread. Linux: kthread_use_mm().

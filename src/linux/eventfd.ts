@@ -13,7 +13,7 @@ const RWF_NOWAIT = 0x8;
 const POLLIN = 0x1;
 const POLLOUT = 0x4;
 
-/** What is written: eight bytes that count one. */
+/** What is written as a rule: eight bytes that count one. */
 const ONE = new BigUint64Array([1n]);
 /** What is read, and thrown away; and the iovec that says where to. */
 const count = new BigUint64Array(new ArrayBuffer(8));
@@ -45,9 +45,10 @@ export function setNonblocking(fd: number): void {
 /**
  * Wakes who waits for it. That the count is full already is no error: it is awake then. Blocks when
  * the other side filled it and made it blocking: for the thread of that side's worker alone.
+ * `times`: how much it counts.
  */
-export function signalEventfd(fd: number): void {
-  libc().write(fd, ONE, 8);
+export function signalEventfd(fd: number, times = 1): void {
+  libc().write(fd, times === 1 ? ONE : new BigUint64Array([BigInt(times)]), 8);
 }
 
 /** Sets its count to 0. Never blocks, whatever the other side made of it (since Linux 5.8). */

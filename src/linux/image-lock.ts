@@ -39,9 +39,10 @@ function isHeld(calls: Libc, fd: number, start: number): boolean {
 /**
  * Locks an image the way QEMU does, until its descriptor is closed: many may read it, or one may
  * write. `false`: another program has it. Where there are no such locks (no koffi, another system,
- * a file system without them) nothing is locked, and it is `true`. Any thread.
+ * a file system without them) nothing is locked, and it is `true`. `isFurther`: the caller has it
+ * locked by another descriptor, and is not in its own way. Any thread.
  */
-export function lockImage(fd: number, isReadOnly: boolean): boolean {
+export function lockImage(fd: number, isReadOnly: boolean, isFurther = false): boolean {
   const calls = libcIfAny();
   if (!calls) return true;
   const does = isReadOnly ? [READ] : [READ, WRITE];
@@ -53,8 +54,9 @@ export function lockImage(fd: number, isReadOnly: boolean): boolean {
   const isRefused = (start: number) =>
     calls.fcntlLock(fd, F_OFD_SETLK, flock(F_RDLCK, start)) === -1 &&
     [EACCES, EAGAIN].includes(calls.errno());
+  if (bytes.some(isRefused)) return false;
+  if (isFurther) return true;
   return !(
-    bytes.some(isRefused) ||
     does.some((what) => isHeld(calls, fd, FORBIDS_START + what)) ||
     forbids.some((what) => isHeld(calls, fd, DOES_START + what))
   );

@@ -69,9 +69,13 @@ export class EventfdNotifier implements Notifier {
     this.#passes = 0;
   }
 
+  isKickless(queue: number): boolean {
+    return this.#isKickless && !this.#queues.includes(queue);
+  }
+
   takeKicks(all = false): number {
-    const isDue = this.#awaiting.size > 0 && (all || this.#passes++ % PASSES_A_LOOK === 0);
-    if (isDue) this.#poll(0);
+    const isDue = this.#awaiting.size > 0 && this.#passes++ % PASSES_A_LOOK === 0;
+    if (all || isDue) this.#poll(0);
     const kicks = this.#kicks;
     this.#kicks = 0;
     return kicks;
@@ -87,9 +91,9 @@ export class EventfdNotifier implements Notifier {
     if (fd !== undefined) signalEventfd(fd);
   }
 
-  error(queue: number): void {
+  error(queue: number, count: number): void {
     const fd = this.#errFds.get(queue);
-    if (fd !== undefined) signalEventfd(fd);
+    if (fd !== undefined) signalEventfd(fd, count);
   }
 
   /** Files are opened in the owner's name. Throws EPERM when that may not be. */

@@ -2,6 +2,7 @@ import { Kernel } from "../kernel/kernel.js";
 import { VhostError } from "../spec/errno.js";
 import type { DevOptions } from "../vhost/dev.js";
 import type { DeviceSpec } from "../vhost/device.js";
+import { DOORBELL_QUEUES_MAX } from "../vhost/notify.js";
 import { checkPolicy } from "../vhost/policy.js";
 import { checkWorkerOptions } from "../vhost/worker-handle.js";
 
@@ -9,6 +10,9 @@ const isText = (value: unknown) => typeof value === "string" && value !== "";
 const isDevice = (value: unknown) => isText((value as Partial<DeviceSpec> | null)?.module);
 const isKernel = (value: unknown) =>
   value instanceof Kernel || (value as { model?: unknown } | null)?.model instanceof Kernel;
+
+const isWorkerCount = (value: unknown) =>
+  Number.isInteger(value) && (value as number) >= 1 && (value as number) <= DOORBELL_QUEUES_MAX;
 
 /** What each option must be, where it is given. */
 const CHECKS: Record<string, [must: string, check: (value: unknown) => boolean]> = {
@@ -19,6 +23,7 @@ const CHECKS: Record<string, [must: string, check: (value: unknown) => boolean]>
   memory: ['"sealed" or "any"', (value) => value === "sealed" || value === "any"],
   kernel: ["a Kernel", isKernel],
   onEvent: ["a function", (value) => typeof value === "function"],
+  workers: [`1 to ${DOORBELL_QUEUES_MAX}`, isWorkerCount],
 };
 const NEEDED = ["socketPath", "device"];
 const OF_DEVICES = ["ring", "pollMicroseconds", "policy"];

@@ -34,6 +34,8 @@ export interface ServeOptions extends Pick<DevOptions, "ring" | "pollMicrosecond
   memory?: MemoryTrust;
   /** The machine whose process a front-end becomes. Default: one for all servers. */
   kernel?: Kernel | { readonly model: Kernel };
+  /** Workers, which have the device's queues in turn: at most one for each. Default 1. */
+  workers?: number;
   /** Gets what happens. */
   onEvent?: VhostUserListener;
 }
@@ -142,7 +144,7 @@ export async function serveVhostUser(options: ServeOptions): Promise<VhostUserSe
   device.claims?.(); // what can't be served is said now, not to the first front-end
   sharedKernel ??= new Kernel({ pidMax: PID_MAX_LIMIT });
   const path = resolve(socketPath);
-  const { ring, pollMicroseconds, policy } = options;
+  const { ring, pollMicroseconds, policy, workers = 1 } = options;
   const server = new VhostUserServer(await SocketFile.listen(path), {
     kernel: modelOf(options.kernel) ?? sharedKernel,
     device,
@@ -151,6 +153,7 @@ export async function serveVhostUser(options: ServeOptions): Promise<VhostUserSe
       ...(pollMicroseconds !== undefined && { pollMicroseconds }),
       ...(policy && { policy }),
     },
+    workers,
     asOwner,
     trust: memory,
     onEvent: (event) => tell(onEvent, event),

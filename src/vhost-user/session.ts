@@ -39,6 +39,8 @@ export interface SessionOptions {
   kernel: Kernel;
   device: DeviceSpec;
   worker: Pick<DevOptions, "ring" | "pollMicroseconds" | "policy">;
+  /** How many have the queues in turn. */
+  workers: number;
   /** The worker opens files as the front-end's user. */
   asOwner: boolean;
   trust: MemoryTrust;
@@ -59,6 +61,8 @@ export class Session {
   /** The server ends it: what fails for that reason is nobody's fault. */
   #isEnding = false;
   #refusals = 0;
+  /** Why a ring stands still, or all do. */
+  #death: VhostError | undefined;
   /** When the message that is being answered came, in milliseconds; Infinity: none is. */
   #busySince = Number.POSITIVE_INFINITY;
 
@@ -90,8 +94,8 @@ export class Session {
   }
 
   async #serve(peer: Peer): Promise<void> {
-    const wake = new WakeEventfd();
-    const notifier = notifierOf(peer, wake, this.#options.asOwner);
+    const wakes: WakeEventfd[] = [];
+    const notifier = notifierOf(peer, wakes, this.#options.asOwner);
     const dev = new VhostDev(this.#options.kernel, { ...this.#options.worker, notifier });
     let backend: Backend | undefined;
     let errors: ErrorWatch | undefined;
@@ -103,12 +107,14 @@ export class Session {
       dev.setOwner(peer.task);
       this.#worker = dev.worker;
       this.#giveUp = () => void dev.close().catch(() => {});
-      dev.worker.onDeath(() => this.#channel.close());
+      dev.workers.onDeath((error) => this.#died(error));
+      dev.workers.onQueueDeath((_, error) => this.#died(error));
       await dev.setBackend(this.#options.device);
+      if (this.#options.workers > 1) await dev.spreadVrings(this.#options.workers);
       backend = this.#makeBackend(dev);
       this.#announce(peer, dev);
       errors = new ErrorWatch(dev, dev.worker.counters, this.#options.onEvent);
-      ended = await this.#converse(dev, backend);
+      ended = await this.#converse(backend);
     } finally {
       this.#busySince = 0; // whatever is under way now, it is to end
       await dev.close().catch(() => {}); // what its close threw has ended the worker already
@@ -116,10 +122,16 @@ export class Session {
       clearInterval(unblocking);
       liveSessions.delete(atExit);
       await backend?.release().catch(() => {}); // what can't be unmapped is not used again
-      wake.close();
+      for (const wake of wakes) wake.close();
     }
     // Only now: nothing of what was in flight is done any more.
     this.#options.onEvent({ event: "disconnected", ...this.counts, ...ended });
+  }
+
+  /** A worker ended: a front-end that goes on would wait for its rings for ever. */
+  #died(error: VhostError): void {
+    this.#death ??= error;
+    this.#channel.close();
   }
 
   /**
@@ -148,7 +160,7 @@ export class Session {
   }
 
   /** Answers messages until the front-end goes; gives what ended it before that. */
-  async #converse(dev: VhostDev, backend: Backend): Promise<{ error?: VhostError }> {
+  async #converse(backend: Backend): Promise<{ error?: VhostError }> {
     let error: VhostError | undefined;
     try {
       for (;;) {
@@ -159,7 +171,7 @@ export class Session {
         this.#busySince = Number.POSITIVE_INFINITY;
         await nextTurn(); // however fast it talks, others get their turn
       }
-      if (!this.#isEnding) error = dev.worker.death;
+      if (!this.#isEnding) error = this.#death;
     } catch (reason) {
       if (!this.#isEnding) error = asVhostError(reason);
     }
@@ -200,7 +212,7 @@ export class Session {
   #refused(request: string, error: VhostError): void {
     if (this.#isEnding) return;
     this.#options.onEvent({ event: "refused", request, error });
-    if (this.#worker?.death) throw this.#worker.death;
+    if (this.#death) throw this.#death;
     if (++this.#refusals <= REFUSALS_MAX) return;
     throw new VhostError("EPROTO", `more than ${REFUSALS_MAX} requests were refused`);
   }
@@ -226,15 +238,19 @@ class WakeEventfd {
   }
 }
 
-/** Eventfds for kicks, calls and waking. */
-function notifierOf({ task, identity }: Peer, wake: WakeEventfd, asOwner: boolean): NotifierSpec {
+/** Eventfds for kicks, calls and waking; `wakes` gets those of ours, to close in the end. */
+function notifierOf(peer: Peer, wakes: WakeEventfd[], asOwner: boolean): NotifierSpec {
+  const { task, identity } = peer;
+  const wake = new WakeEventfd();
+  wakes.push(wake);
   const options: EventfdNotifierOptions = {
     wakeFd: wake.fd,
     comm: `vhost-${task.pid}`,
     identity: asOwner ? identity : undefined,
   };
   const module = new URL("./eventfd-notifier.js", import.meta.url).href;
-  return { module, options, wake: () => wake.wake(), wakeFd: wake.fd };
+  const another = () => notifierOf(peer, wakes, asOwner);
+  return { module, options, wake: () => wake.wake(), wakeFd: wake.fd, another };
 }
 
 /** Throws EINVAL or EOPNOTSUPP for a message that is not what its request should look like. */

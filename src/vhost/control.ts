@@ -26,14 +26,21 @@ export interface RingPosition {
 export interface RingStart extends RingPosition, VringNotify {
   vq: number;
   awaitsKick: boolean;
+  /** It runs: another worker has left it as it is, and its state block says where it goes on. */
+  goesOn?: boolean;
+  /** How long its worker is to look at it before it sleeps; see `VhostWorker.busyloopMs`. */
+  busyloopMicroseconds?: number | undefined;
 }
 
 /**
  * What the owner can ask of the worker: by message when it is a thread, directly when it is not.
  */
 export interface WorkerControl {
-  /** Makes the device, which may use what `claims` names. Throws what its module throws. */
-  attach(module: string, options: unknown, claims: string[]): Promise<DeviceInfo>;
+  /**
+   * Makes the device, which may use what `claims` names. `shared`: what an instance in another
+   * worker has made for all. Throws what its module throws.
+   */
+  attach(module: string, options: unknown, claims: string[], shared?: unknown): Promise<DeviceInfo>;
   /** Starts queues under the accepted features. */
   start(features: bigint, rings: RingStart[]): Promise<void>;
   /**
@@ -42,8 +49,20 @@ export interface WorkerControl {
   stop(): Promise<RingPosition[]>;
   /** Stops one queue for good; its driver is not called any more. virtio 1.3, 2.6.1. */
   stopQueue(index: number): Promise<void>;
+  /**
+   * Leaves one queue as it is, for another worker to go on with: what the device holds of it is
+   * answered before. Whether it still waits for its first kick. Linux: vhost_vq_attach_worker().
+   */
+  takeQueue(index: number): Promise<boolean>;
   /** Starts one queue beside those that run, under the features of `start`. */
   startQueue(ring: RingStart): Promise<void>;
+  /**
+   * Resolves when all kicks that came before were taken, and what was pending then has had a turn.
+   * Linux: vhost_worker_flush().
+   */
+  flush(): Promise<void>;
+  /** See `RingStart.busyloopMicroseconds`, for a queue that runs. */
+  setBusyloopTimeout(index: number, microseconds: number | undefined): Promise<void>;
   /** Device reset, queues stopped. */
   reset(): Promise<void>;
   /** The configuration space. */
@@ -73,7 +92,10 @@ const METHODS: readonly (keyof WorkerControl)[] = [
   "start",
   "stop",
   "stopQueue",
+  "takeQueue",
   "startQueue",
+  "flush",
+  "setBusyloopTimeout",
   "reset",
   "readConfig",
   "writeConfig",

@@ -4,20 +4,16 @@ import { GuestMemory, type MemoryRegion } from "../memory/guest-memory.js";
 import { SharedMemory } from "../memory/shared-memory.js";
 import type { Policy } from "../ring/state-block.js";
 import { VhostError } from "../spec/errno.js";
-import { featureMask } from "../spec/features.js";
-import { VIRTIO_F_IN_ORDER, VIRTIO_F_NOTIFICATION_DATA } from "../spec/virtio-config.js";
 import { asVhostError, type VringNotify } from "./control.js";
-import type { DeviceHost, DeviceInfo, DeviceSpec } from "./device.js";
-import { Holdings } from "./holdings.js";
-import { checkPolicy, RING_FEATURES } from "./policy.js";
+import { DevWorkers } from "./dev-workers.js";
+import type { DeviceInfo, DeviceSpec } from "./device.js";
+import { checkPolicy, offeredFeatures, withPolicy } from "./policy.js";
 import { RingSet } from "./ring-set.js";
 import { Turns } from "./turns.js";
 import type { DirtyLogRange, Vring, VringAddresses } from "./vring.js";
-import { WorkerHandle, type WorkerOptions } from "./worker-handle.js";
-
-/** What only the doorbell can carry: an eventfd says that it was kicked, and no more. */
-const KICK_DATA = featureMask(VIRTIO_F_NOTIFICATION_DATA);
-const IN_ORDER = featureMask(VIRTIO_F_IN_ORDER);
+import { mustBeOffered } from "./vring-settings.js";
+import { type WorkerCallParts, WorkerCalls } from "./worker-calls.js";
+import type { WorkerHandle, WorkerOptions } from "./worker-handle.js";
 
 /** How a device is run. */
 export interface DevOptions extends WorkerOptions {
@@ -25,11 +21,11 @@ export interface DevOptions extends WorkerOptions {
   policy?: Policy;
 }
 
-/** Who owns the device, in what memory it works, and by which worker; fixed together. */
+/** Who owns the device, in what memory it works, and by which workers; fixed together. */
 interface Owned {
   owner: Task;
   shared: SharedMemory;
-  worker: WorkerHandle;
+  workers: DevWorkers;
 }
 
 /**
@@ -37,14 +33,13 @@ interface Owned {
  * its memory and its rings are; the worker does the rest. Methods reject or throw `VhostError` and
  * leave the state as it was. Linux: struct vhost_dev and vhost_dev_ioctl().
  */
-export class VhostDev {
+export class VhostDev extends WorkerCalls {
   readonly #kernel: Kernel;
   readonly #options: WorkerOptions;
   readonly #policy: Policy;
   #log: DirtyLogRange | undefined;
   #owned: Owned | undefined;
   #info: DeviceInfo | undefined;
-  #holdings = new Holdings();
   #memory: GuestMemory | undefined;
   #features = 0n;
   #rings = new RingSet(0, 0);
@@ -52,9 +47,10 @@ export class VhostDev {
   readonly #turns = new Turns();
 
   constructor(kernel: Kernel, options: DevOptions = {}) {
+    super();
     this.#kernel = kernel;
-    this.#options = options;
     this.#policy = checkPolicy(options.policy);
+    this.#options = withPolicy(options, this.#policy);
   }
 
   /**
@@ -69,14 +65,14 @@ export class VhostDev {
     mustLive(owner);
     if (!owner.mm) throw new VhostError("EINVAL", "the owner has no memory", { pid: owner.pid });
     const shared = SharedMemory.of(owner.mm.memory);
-    const worker = new WorkerHandle(this.#kernel, owner, shared.memory, this.#options);
-    this.#owned = { owner, shared, worker };
+    const workers = new DevWorkers(this.#kernel, owner, shared, this.#options);
+    this.#owned = { owner, shared, workers };
   }
 
-  /** Owner, memory and worker. Throws EPERM when there is no owner, ENODEV when the worker died. */
+  /** What it has. Throws EPERM when there is no owner, ENODEV when the first worker died. */
   get #alive(): Owned {
     const owned = this.#mustBeOwned;
-    if (owned.worker.death) throw owned.worker.death;
+    if (owned.workers.death) throw owned.workers.death;
     return owned;
   }
 
@@ -85,9 +81,14 @@ export class VhostDev {
     throw new VhostError("EPERM", "the device has no owner yet: setOwner first");
   }
 
-  /** The worker. Throws EPERM when there is no owner. */
+  /** The first worker. Throws EPERM when there is no owner. */
   get worker(): WorkerHandle {
-    return this.#mustBeOwned.worker;
+    return this.#mustBeOwned.workers.first;
+  }
+
+  /** All of them: to kick a queue's, to hear of a death. Throws EPERM when there is no owner. */
+  get workers(): Pick<DevWorkers, "kick" | "death" | "onDeath" | "onQueueDeath" | "tasks"> {
+    return this.#mustBeOwned.workers;
   }
 
   /** The owner's memory. Throws EPERM when there is no owner. */
@@ -95,35 +96,32 @@ export class VhostDev {
     return this.#alive.shared;
   }
 
+  protected get parts(): WorkerCallParts {
+    return { workers: this.#alive.workers, rings: this.#rings };
+  }
+
+  protected inTurn<T>(work: () => Promise<T>): Promise<T> {
+    return this.#turns.take(work);
+  }
+
   /**
    * Makes the device in the worker. Rejects with EBUSY when there is one, and with its own error.
    */
   async setBackend(spec: DeviceSpec): Promise<void> {
-    const { control } = this.#alive.worker;
+    const { workers } = this.#alive;
     if (this.#info || this.#isAttaching) {
       throw new VhostError("EBUSY", "the device has a back-end already");
     }
     this.#isAttaching = true;
-    const holdings = new Holdings();
     try {
-      const { options, claims } = holdings.take(spec, this.#host);
-      const info = await control.attach(spec.module, options, claims);
+      const info = await workers.setBackend(spec);
       this.#info = info;
       this.#rings = new RingSet(info.queueCount, info.queueSizeMax);
-      this.#holdings = holdings;
     } catch (error) {
-      await holdings.release();
       throw asVhostError(error);
     } finally {
       this.#isAttaching = false;
     }
-  }
-
-  get #host(): Omit<DeviceHost, "claims"> {
-    const { owner, shared, worker } = this.#alive;
-    const { notifier, ring: ringKind = "wasm" } = this.#options;
-    const its = { wakeFd: notifier?.wakeFd, isInline: worker.inline !== undefined, ringKind };
-    return { kernel: this.#kernel, owner, shared, worker: worker.task.task, ...its };
   }
 
   /** What the device is. Throws ENODEV before `setBackend`. */
@@ -134,18 +132,13 @@ export class VhostDev {
 
   /** Features on offer. Linux: VHOST_GET_FEATURES. */
   get offeredFeatures(): bigint {
-    const features = this.info.features | RING_FEATURES[this.#policy];
-    const kicks = this.#options.notifier ? features & ~KICK_DATA : features;
-    return this.info.answersLater ? kicks & ~IN_ORDER : kicks;
+    return offeredFeatures(this.info, this.#policy, this.#options.notifier !== undefined);
   }
 
   /** Accepts `features`. Throws EOPNOTSUPP for a bit not offered, EBUSY while started. */
   setFeatures(features: bigint): void {
     this.#mustBeStopped();
-    const foreign = features & ~this.offeredFeatures;
-    if (foreign !== 0n) {
-      throw new VhostError("EOPNOTSUPP", `features 0x${foreign.toString(16)} were not offered`);
-    }
+    mustBeOffered(features, this.offeredFeatures);
     this.#features = features;
   }
 
@@ -257,9 +250,13 @@ export class VhostDev {
     this.#stoppedVring(index).setBase(base, this.#features);
   }
 
-  /** The next entry to pop, as of the last stop. Throws ENOBUFS. Linux: VHOST_GET_VRING_BASE. */
+  /**
+   * The next entry to pop: as of now while the queue runs, else of its stop. Throws ENOBUFS. Linux:
+   * VHOST_GET_VRING_BASE.
+   */
   getVringBase(index: number): number {
-    return this.#rings.at(index).base(this.#features);
+    const vring = this.#rings.at(index);
+    return vring.position ?? vring.base(this.#features);
   }
 
   /** Whether the queue, as of the last stop, still waits for its first kick. Throws ENOBUFS. */
@@ -281,7 +278,7 @@ export class VhostDev {
   }
 
   async #start(): Promise<void> {
-    const { shared, worker } = this.#alive;
+    const { shared, workers } = this.#alive;
     this.#mustNotRun();
     const setup = {
       shared,
@@ -292,7 +289,7 @@ export class VhostDev {
     };
     const rings = this.#rings.layOut(setup);
     try {
-      await worker.control.start(this.#features, rings);
+      await workers.start(this.#features, rings);
     } catch (error) {
       this.#rings.release();
       throw error;
@@ -306,7 +303,10 @@ export class VhostDev {
    * accepted, or the device is not started. virtio 1.3, 2.6.1 Virtqueue Reset.
    */
   resetVring(index: number): Promise<void> {
-    return this.#turns.take(() => this.#rings.resetOne(index, this.#alive.worker.control));
+    return this.#turns.take(async () => {
+      this.#rings.at(index);
+      await this.#rings.resetOne(index, await this.#alive.workers.controlOf(index));
+    });
   }
 
   /**
@@ -315,7 +315,10 @@ export class VhostDev {
    * and as `start`. virtio 1.3, 2.6.1.2 Virtqueue Re-enable.
    */
   startVring(index: number, setup?: VringAddresses & { num: number }): Promise<void> {
-    return this.#turns.take(() => this.#rings.startOne(index, this.#alive.worker.control, setup));
+    return this.#turns.take(async () => {
+      this.#rings.at(index);
+      await this.#rings.startOne(index, await this.#alive.workers.controlOf(index), setup);
+    });
   }
 
   /** Whether the queue runs. Throws ENOBUFS. virtio 1.3, 4.1.4.3: queue_enable. */
@@ -326,24 +329,18 @@ export class VhostDev {
   /** Stops every queue, and remembers where each goes on. No request is in flight after it. */
   stop(): Promise<void> {
     return this.#turns.take(async () => {
-      const { control } = this.#alive.worker;
+      const { workers } = this.#alive;
       if (!this.#rings.isStarted) return;
-      const positions = await control.stop();
-      for (const { index, position, awaitsKick } of positions) {
-        const vring = this.#rings.at(index);
-        vring.setBase(position, this.#features);
-        vring.notify = { ...vring.notify, awaitsKick };
-      }
-      this.#rings.release();
+      this.#rings.stopped(await workers.stopQueues(), this.#features);
     });
   }
 
   /** Back to before the driver came: queues, features, memory table forgotten; counts stay. */
   reset(): Promise<void> {
     return this.#turns.take(async () => {
-      const { control } = this.#alive.worker;
+      const { workers } = this.#alive;
       try {
-        await control.reset();
+        await workers.reset();
       } finally {
         this.#rings.release(); // also when the device's own reset threw: its queues are stopped
         this.#features = 0n;
@@ -356,12 +353,12 @@ export class VhostDev {
 
   /** The configuration space. */
   async readConfig(): Promise<Uint8Array> {
-    return this.#alive.worker.control.readConfig();
+    return this.#alive.workers.readConfig();
   }
 
   /** A write to the configuration space. */
   async writeConfig(offset: number, bytes: Uint8Array): Promise<void> {
-    return this.#alive.worker.control.writeConfig(offset, bytes);
+    return this.#alive.workers.writeConfig(offset, bytes);
   }
 
   /**
@@ -369,7 +366,7 @@ export class VhostDev {
    * Throws ENODEV when the worker has died.
    */
   runPending(): boolean {
-    return this.#alive.worker.runPending();
+    return this.#alive.workers.runPending();
   }
 
   /** How often each ring error happened, by queue and name; queues without errors are left out. */
@@ -378,15 +375,14 @@ export class VhostDev {
   }
 
   /**
-   * Ends the worker and gives everything back. Requests in flight are not waited for. Idempotent.
+   * Ends the workers and gives everything back. Requests in flight are not waited for. Idempotent.
    */
   async close(): Promise<void> {
     const owned = this.#owned;
     if (!owned) return;
     try {
-      await owned.worker.stop();
+      await owned.workers.stop();
     } finally {
-      await this.#holdings.release(); // first: what goes on still writes to the memory
       this.#rings.release();
     }
   }

@@ -33,6 +33,13 @@ export interface VirtioDevice {
    * functions from here to `settle` are called.
    */
   readonly answersLater?: boolean;
+  /**
+   * Its queues may be spread over several workers, each with an instance of its own: what this one
+   * has made for all of them, structured-cloneable; the others get it as
+   * `DeviceEnvironment.shared`. Whatever a driver can tell of (the disk, the configuration, a mode)
+   * has to be in memory that they share. Without it (`undefined`) the device has one worker.
+   */
+  readonly shared?: unknown;
   /** Looks what is done, and answers it; in every pass. Whether there was anything. */
   poll?(): boolean;
   /**
@@ -101,6 +108,8 @@ export interface DeviceHost {
   readonly wakeFd: number | undefined;
   /** The device lives in this thread. */
   readonly isInline: boolean;
+  /** The device has an instance in another worker already. */
+  readonly isFurther: boolean;
   /** Which implementation its rings have. */
   readonly ringKind: RingKind;
   /** Keys of what the device claims. */
@@ -121,6 +130,8 @@ export interface DeviceEnvironment {
   readonly memory: WebAssembly.Memory;
   /** Keys of what the device was opened with: a file that is another by now must be refused. */
   readonly claims: readonly string[];
+  /** What the first instance has made for all, in a further worker; see `VirtioDevice.shared`. */
+  readonly shared?: unknown;
 }
 
 /**
@@ -153,7 +164,10 @@ export interface DeviceSpec<Kind extends string = string> {
   options: unknown;
   /** Looked up and checked in the opening thread, before the device is made. May throw. */
   claims?(): Claim[];
-  /** Makes, in the opening thread, what the worker's can't: threads, say. May throw. */
+  /**
+   * Makes, in the opening thread, what the worker's can't: threads, say; for each worker that has
+   * an instance. May throw.
+   */
   prepare?(host: DeviceHost): DeviceParts;
 }
 
@@ -165,6 +179,8 @@ export interface DeviceInfo {
   queueSizeMax: number;
   /** It answers in any order. */
   answersLater: boolean;
+  /** See `VirtioDevice.shared`. */
+  shared?: unknown;
 }
 
 /**

@@ -11,6 +11,8 @@ export interface Notifier {
    * moment ago. Never blocks.
    */
   takeKicks(all?: boolean): number;
+  /** Whether nobody kicks `queue`: its driver wants it polled. */
+  isKickless?(queue: number): boolean;
   /** Whether a kick came that would not end a sleep. Nothing is taken. */
   hasKicks(): boolean;
   /**
@@ -20,8 +22,8 @@ export interface Notifier {
   kickData?(queue: number): number;
   /** Entries of `queue` were used. */
   call(queue: number): void;
-  /** `queue` met an error. */
-  error(queue: number): void;
+  /** `queue` met so many errors. */
+  error(queue: number, count: number): void;
   /**
    * Sleeps until a kick, until the task is woken (see `CurrentTask.schedule`), or for `timeoutMs`.
    */
@@ -51,14 +53,19 @@ export interface NotifierSpec {
   wake(): void;
   /** The eventfd by which other threads end it, if there is one. */
   wakeFd?: number;
+  /** One like it, for a further worker of the device; without this, it can have none. */
+  another?(): NotifierSpec;
 }
 
 /** Bits in shared memory, and `Atomics.wait`: between threads of one program. */
 export class DoorbellNotifier implements Notifier {
   readonly #doorbell: Doorbell;
+  readonly #calls: Doorbell;
 
-  constructor(doorbell: Doorbell) {
+  /** `calls`: by which drivers are called; a further worker has the first one's. */
+  constructor(doorbell: Doorbell, calls = doorbell) {
     this.#doorbell = doorbell;
+    this.#calls = calls;
   }
 
   setQueues(): void {}
@@ -76,7 +83,7 @@ export class DoorbellNotifier implements Notifier {
   }
 
   call(queue: number): void {
-    this.#doorbell.call(queue);
+    this.#calls.call(queue);
   }
 
   error(): void {}

@@ -1,7 +1,7 @@
 import { VhostError } from "../spec/errno.js";
 import { hasFeature } from "../spec/features.js";
 import { VIRTIO_F_RING_RESET } from "../spec/virtio-config.js";
-import type { RingStart, WorkerControl } from "./control.js";
+import type { RingPosition, RingStart, WorkerControl } from "./control.js";
 import { type RingsEnvironment, Vring, type VringAddresses } from "./vring.js";
 
 /**
@@ -10,11 +10,17 @@ import { type RingsEnvironment, Vring, type VringAddresses } from "./vring.js";
  */
 export class RingSet {
   readonly #vrings: readonly Vring[];
+  readonly #starts = new Map<number, RingStart>();
   #environment: RingsEnvironment | undefined;
 
   /** `queueSizeMax`: entries that a ring has at most, and until its size is set. */
   constructor(queueCount: number, queueSizeMax: number) {
     this.#vrings = Array.from({ length: queueCount }, () => new Vring(queueSizeMax));
+  }
+
+  /** How many there are. */
+  get count(): number {
+    return this.#vrings.length;
   }
 
   /** A ring. Throws ENOBUFS. */
@@ -56,20 +62,46 @@ export class RingSet {
       throw new VhostError("EINVAL", `queue ${index} was not set up`, { index });
     }
     const place = vring.layOut(environment);
-    const { notify } = vring;
-    return { index, ...place, ...notify, awaitsKick: notify.awaitsKick ?? false };
+    const { notify, busyloopMicroseconds } = vring;
+    const awaitsKick = notify.awaitsKick ?? false;
+    const start = { index, ...place, ...notify, awaitsKick, busyloopMicroseconds };
+    this.#starts.set(index, start);
+    return start;
+  }
+
+  /** What a ring was started with; `undefined`: it does not run. Throws ENOBUFS. */
+  startOf(index: number): RingStart | undefined {
+    const { isLaidOut, busyloopMicroseconds } = this.at(index);
+    const start = this.#starts.get(index);
+    return isLaidOut && start ? { ...start, busyloopMicroseconds } : undefined;
   }
 
   /**
-   * Takes one ring from the worker and forgets what the driver said of it. Rejects with ENOBUFS,
+   * All rings were stopped, and are at `positions`; where a worker died, its rings are at what
+   * their state blocks say. Gives back what they were laid out in.
+   */
+  stopped(positions: readonly RingPosition[], features: bigint): void {
+    const known = new Map(positions.map((one) => [one.index, one]));
+    for (const [index, vring] of this.#vrings.entries()) {
+      const position = known.get(index)?.position ?? vring.position;
+      if (position === undefined) continue;
+      vring.setBase(position, features);
+      vring.notify = { ...vring.notify, awaitsKick: known.get(index)?.awaitsKick ?? false };
+    }
+    this.release();
+  }
+
+  /**
+   * Takes one ring from its worker (`undefined`: that is dead) and forgets what the driver said of
+   * it. Rejects with ENOBUFS,
    * with EINVAL when VIRTIO_F_RING_RESET was not accepted or the device is not started, and with
    * what the device's own reset of a queue throws: the ring is stopped all the same.
    */
-  async resetOne(index: number, control: WorkerControl): Promise<void> {
+  async resetOne(index: number, control: WorkerControl | undefined): Promise<void> {
     const vring = this.at(index);
     this.#mustReset(index);
     try {
-      if (vring.isLaidOut) await control.stopQueue(index);
+      if (vring.isLaidOut) await control?.stopQueue(index);
     } finally {
       vring.release();
       vring.reset();
@@ -77,18 +109,19 @@ export class RingSet {
   }
 
   /**
-   * Lays one ring out, by `setup` if there is one, and gives it to the worker. Rejects with EBUSY
-   * when it runs, EINVAL when it has no areas, and with what `layOut` throws and what is said at
-   * `resetOne`.
+   * Lays one ring out, by `setup` if there is one, and gives it to its worker. Rejects with EBUSY
+   * when it runs, EINVAL when it has no areas, EIO when the worker is dead, and with what `layOut`
+   * throws and what is said at `resetOne`.
    */
   async startOne(
     index: number,
-    control: WorkerControl,
+    control: WorkerControl | undefined,
     setup?: VringAddresses & { num: number },
   ): Promise<void> {
     const vring = this.at(index);
     const environment = this.#mustReset(index);
     if (vring.isLaidOut) throw new VhostError("EBUSY", `queue ${index} runs: reset it first`);
+    if (!control) throw new VhostError("EIO", `the worker of queue ${index} is dead`, { index });
     if (setup) vring.setUp(setup, environment.features);
     try {
       await control.startQueue(this.#layOutOne(index, environment));

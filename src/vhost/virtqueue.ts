@@ -21,6 +21,12 @@ const BURST_MS_MAX = 0.5;
 /** What a handler given to `drain` returns for a chain that it holds, to answer it later. */
 export const HELD = -1;
 
+type Room = number | (() => number);
+
+/** How many more the device takes, having taken so many. */
+const leftOf = (room: Room, taken: number): number =>
+  typeof room === "number" ? room - taken : room();
+
 const BAD_ANSWER =
   "a handler given to drain() must return, at once, how many bytes it wrote: a whole number";
 const BAD_HOLD = "a handler given to drain() holds a chain by hold() and HELD, the two together";
@@ -33,14 +39,16 @@ const NO_BURST = -2;
 export interface QueueHooks {
   /** Notifies the driver that entries of a queue were used. */
   call(queue: number): void;
-  /** The queue met an error: counted by the ring, by its kind. */
-  error(queue: number): void;
+  /** The queue met so many errors: counted by the ring, by their kinds. */
+  error(queue: number, count: number): void;
   /** So many requests and bytes were done. */
   count(requests: number, bytes: number): void;
   /** A request failed on the device's own side, for a reason of the system's. */
   fail(errno: number): void;
   /** A clock, in milliseconds. */
   now(): number;
+  /** Whether the worker looks at the rings for a time without being kicked. */
+  polls(): boolean;
 }
 
 /** The device's half of a queue, as a device sees it. Worker thread. Linux: vhost_virtqueue. */
@@ -62,6 +70,9 @@ export class Virtqueue {
   #begunCount = 0;
   /** Entries that the device left in the ring on purpose: it took none at its last turn. */
   #leftCount = 0;
+  readonly #isLinux: boolean;
+  /** The device wants what it left. */
+  #isWanted = false;
   readonly #memory: WebAssembly.Memory;
   /** The chain of the present burst that was held last. */
   #heldIndex = NO_BURST;
@@ -76,6 +87,7 @@ export class Virtqueue {
     this.#chain = new Chain(memory, this.#tables);
     this.#hooks = hooks;
     this.#rest = new Rest(hooks.now);
+    this.#isLinux = (this.#tables.word(VQ_FLAGS) & VQ_F_LINUX) !== 0;
   }
 
   /**
@@ -85,44 +97,90 @@ export class Virtqueue {
    * comes back after the other queues. A burst is finished once begun, so it is short where chains
    * take long. One in which something was wrong is the last of its turn, and the next is of one
    * chain: a chain that is malformed may cost more than a good one, and the other queues do not
-   * wait for a ring that is full of them. `chainsMax`: the rest stays in the ring; see `revisit`.
+   * wait for a ring that is full of them. `room`: how many the device takes, or a function
+   * that says, before each burst, how many more; the rest stays in the ring, see `revisit`.
+   * Policy linux: the driver is called once, at the end, and neither time nor errors end a turn.
    */
-  drain(handle: (chain: Chain) => number, chainsMax = Number.POSITIVE_INFINITY): void {
-    const { now, count } = this.#hooks;
+  drain(handle: (chain: Chain) => number, room: Room = Number.POSITIVE_INFINITY): void {
+    if (!this.#isLinux) {
+      this.#isUnfinished = this.#drain(handle, room);
+      return;
+    }
+    this.#isUnfinished = this.#drainAsLinux(handle, room);
+    this.signal();
+  }
+
+  /** True when it stopped at a limit. */
+  #drain(handle: (chain: Chain) => number, room: Room): boolean {
+    const { now } = this.#hooks;
     let requests = 0;
     let bytes = 0;
     let end = 0;
-    let left = chainsMax;
+    let taken = 0;
+    let left = leftOf(room, taken);
     while (requests < VHOST_WEIGHT_REQUESTS_MAX && bytes < VHOST_WEIGHT_BYTES_MAX) {
       const asked = Math.min(this.#burstCount, left);
       const got = this.#ring.getDescs(asked);
       const isTimed = got > UNTIMED_CHAINS_MAX || asked < DRAIN_BURST_MAX;
       const began = isTimed ? now() : 0;
-      const moved = got > 0 ? this.#burst(got, handle) : 0;
-      const popped = Math.max(0, got); // a refusal is a negative number
-      count(popped, moved);
-      this.#goodCount += popped;
-      left -= popped;
+      const moved = this.#handle(got, handle);
+      taken += Math.max(0, got);
+      left = leftOf(room, taken);
       this.signal();
       const isDone = left === 0 || this.#ring.availLen() === 0 || this.isRefused;
-      if (isDone && began === 0) return;
+      if (isDone && began === 0) return false;
       const ended = now();
       const isLong = began > 0 && ended - began > BURST_MS_MAX;
       const isCautious = isLong || this.#hasErred;
       this.#burstCount = isCautious ? 1 : Math.min(asked * 2, DRAIN_BURST_MAX);
-      if (isDone) return;
+      if (isDone) return false;
       if (this.#hasErred) break;
       if (end === 0) end = (began || ended) + TURN_MS_MAX;
       if (ended >= end) break;
       requests += asked; // malformed chains count like good ones
       bytes += moved;
     }
-    this.#isUnfinished = true;
+    return true;
+  }
+
+  /** As `#drain`. Linux: handle_kick() of its devices, vhost_exceeds_weight(). */
+  #drainAsLinux(handle: (chain: Chain) => number, room: Room): boolean {
+    const ring = this.#ring;
+    let requests = 0;
+    let bytes = 0;
+    while (requests < VHOST_WEIGHT_REQUESTS_MAX && bytes < VHOST_WEIGHT_BYTES_MAX) {
+      const left = leftOf(room, requests);
+      if (left === 0) return false;
+      const got = ring.getDescs(Math.min(DRAIN_BURST_MAX, left));
+      if (got < 0) return false; // kicks stay disabled
+      if (got === 0) {
+        if (!ring.enableKick()) return false;
+        ring.disableKick();
+        continue;
+      }
+      bytes += this.#handle(got, handle);
+      requests += got;
+      ring.publish();
+    }
+    return true;
+  }
+
+  /** Handles what `getDescs` gave, and counts it. Returns bytes. */
+  #handle(got: number, handle: (chain: Chain) => number): number {
+    const moved = got > 0 ? this.#burst(got, handle) : 0;
+    const popped = Math.max(0, got); // a refusal is a negative number
+    this.#hooks.count(popped, moved);
+    this.#goodCount += popped;
+    return moved;
   }
 
   /** Whether an error was counted in this turn. */
   get #hasErred(): boolean {
-    return this.#tables.errorTotal !== this.#begunErrors;
+    return this.#errorsOfTurn > 0;
+  }
+
+  get #errorsOfTurn(): number {
+    return (this.#tables.errorTotal - this.#begunErrors) >>> 0; // it wraps
   }
 
   #burst(count: number, handle: (chain: Chain) => number): number {
@@ -207,6 +265,17 @@ export class Virtqueue {
     return 0;
   }
 
+  /**
+   * As `badRequest`; but under policy linux the chain never goes back, as with Linux's devices that
+   * find fault with a packet: it is consumed and forgotten. `faults`: so often it is counted there.
+   */
+  swallow({ index }: Chain, faults = 1): number {
+    if (!this.#isLinux) return this.badRequest();
+    for (let i = 0; i < faults; i++) this.badRequest();
+    this.#heldIndex = index;
+    return HELD;
+  }
+
   /** Counts a request that failed on the device's own side; `errno`: the system's reason. */
   failed(errno: number): void {
     this.#hooks.fail(errno);
@@ -222,6 +291,7 @@ export class Virtqueue {
   begin(): void {
     this.#ring.disableKick();
     this.#rest.begin();
+    this.#isWanted = false;
     this.#goodCount = 0;
     this.#begunErrors = this.#tables.errorTotal;
     this.#begunCount = this.#ring.availLen();
@@ -237,7 +307,7 @@ export class Virtqueue {
     this.#isUnfinished = false;
     const hasErrors = this.#hasErred;
     this.#leftCount = this.#goodCount === 0 && !hasErrors ? this.#begunCount : 0;
-    if (hasErrors) this.#hooks.error(this.index);
+    if (hasErrors) this.#hooks.error(this.index, this.#errorsOfTurn);
     this.#rest.end(hasErrors);
     return isUnfinished;
   }
@@ -255,6 +325,7 @@ export class Virtqueue {
   /** Entries that the device left in the ring are work for it now: the queue gets a turn. */
   revisit(): void {
     this.#leftCount = 0;
+    this.#isWanted = !this.#isLinux || this.#ring.availLen() > 0 || this.#ring.enableKick();
   }
 
   /** Whether entries are in the ring, those that the device left there included. */
@@ -262,8 +333,13 @@ export class Virtqueue {
     return this.#ring.availLen() > 0 && !this.isRefused;
   }
 
-  /** Whether entries came since the last turn. While a refusal stands, none that may be popped. */
+  /**
+   * Whether entries came since the last turn. While a refusal stands, none that may be popped.
+   * Policy linux, without a time to poll: nobody looks for what was not kicked, but what the device
+   * wants is work.
+   */
   hasWork(): boolean {
+    if (this.#isLinux && !this.#isWanted && !this.#hooks.polls()) return false;
     return this.#ring.availLen() !== this.#leftCount && !this.isRefused;
   }
 
@@ -274,16 +350,20 @@ export class Virtqueue {
 
   /** Whether it is to be looked at again without a kick. Policy linux: Linux does not. */
   get awaitsRepair(): boolean {
-    return this.isRefused && (this.#tables.word(VQ_FLAGS) & VQ_F_LINUX) === 0;
+    return this.isRefused && !this.#isLinux;
   }
 
   /** What a kick said, with VIRTIO_F_NOTIFICATION_DATA: see `DeviceRing.kicked`. */
   kicked(position: number): void {
-    if (this.#ring.kicked(position) < 0) this.#hooks.error(this.index);
+    if (this.#ring.kicked(position) < 0) this.#hooks.error(this.index, 1);
   }
 
-  /** Asks for kicks, then looks again: true when there is work and the worker must not sleep. */
+  /**
+   * Asks for kicks, then looks again: true when there is work and the worker must not sleep.
+   * Policy linux: a queue that failed goes on telling its driver not to kick.
+   */
   enableKick(): boolean {
+    if (this.#isLinux && this.isRefused) return false;
     return this.#ring.enableKick() && this.hasWork();
   }
 }

@@ -11,9 +11,8 @@ import {
 } from "../ring/state-block.js";
 import { RingTables, sumErrors } from "../ring/tables.js";
 import { VhostError } from "../spec/errno.js";
-import { hasFeature } from "../spec/features.js";
-import { VIRTIO_F_RING_PACKED } from "../spec/virtio-config.js";
 import type { VringNotify } from "./control.js";
+import { isPacked, VringSettings } from "./vring-settings.js";
 
 /** Guest addresses of a queue's three areas. */
 export interface VringAddresses {
@@ -36,17 +35,12 @@ export interface RingsEnvironment {
   log: DirtyLogRange | undefined;
 }
 
-const isPacked = (features: bigint) => hasFeature(features, VIRTIO_F_RING_PACKED);
-/** Where a packed ring begins: both positions 0x8000. */
-const PACKED_BASE = 0x8000_8000;
 /** The index in a packed ring's position; the other bit is the wrap counter. */
 const INDEX = 0x7fff;
 
 /** What the owner has said of one queue, and its state while it runs. */
-export class Vring {
+export class Vring extends VringSettings {
   readonly #sizeMax: number;
-  #num: number;
-  #base: number | undefined;
   #state: StateBlock | undefined;
   #tables: RingTables | undefined;
   #pastErrors: Record<string, number> = {};
@@ -54,6 +48,8 @@ export class Vring {
   addresses: VringAddresses | undefined;
   /** How it notifies, where eventfds do that. */
   notify: VringNotify = {};
+  /** See `VhostDev.setVringBusyloopTimeout`. */
+  busyloopMicroseconds: number | undefined;
   /** Linear address of its region of an in-flight area, if there is one. */
   inflightRegion: number | undefined;
   /** Guest address at which writes to the device area are marked, while there is a dirty log. */
@@ -61,8 +57,8 @@ export class Vring {
 
   /** `sizeMax`: the largest size the device takes; also the size until it is set. */
   constructor(sizeMax: number) {
+    super(sizeMax);
     this.#sizeMax = sizeMax;
-    this.#num = sizeMax;
   }
 
   /** Whether it is laid out, to run or running. */
@@ -70,20 +66,14 @@ export class Vring {
     return this.#state !== undefined;
   }
 
-  /** The size. */
-  get num(): number {
-    return this.#num;
-  }
-
   /** Sets the size. Throws EINVAL when no ring under `features` has it, or above the device's. */
-  setNum(num: number, features: bigint): void {
-    checkQueueSize(num, isPacked(features));
+  override setNum(num: number, features: bigint): void {
     if (num > this.#sizeMax) {
       throw new VhostError("EINVAL", `the device's queues have at most ${this.#sizeMax} entries`, {
         num,
       });
     }
-    this.#num = num;
+    super.setNum(num, features);
   }
 
   /** Sets size and areas. Throws EINVAL. */
@@ -93,22 +83,13 @@ export class Vring {
   }
 
   /**
-   * Where the queue goes on when it starts: what `DeviceRing.start` takes. Some front-ends (DPDK's
-   * virtio_user) say one position of a packed ring, and leave the upper half 0: it is both.
+   * As it was set. Some front-ends (DPDK's virtio_user) say one position of a packed ring, and leave
+   * the upper half 0: it is both.
    */
-  base(features: bigint): number {
-    const base = this.#base ?? (isPacked(features) ? PACKED_BASE : 0);
+  override base(features: bigint): number {
+    const base = super.base(features);
     const isHalf = isPacked(features) && base <= 0xffff && this.inflightRegion === undefined;
     return isHalf ? base * 0x10001 : base;
-  }
-
-  /** Sets it: u16, or for a packed ring two positions. Throws EINVAL. */
-  setBase(base: number, features: bigint): void {
-    const most = isPacked(features) ? 0xffff_ffff : 0xffff;
-    if (!Number.isInteger(base) || base < 0 || base > most) {
-      throw new VhostError("EINVAL", `a ring's base is 0 to ${most}`, { base });
-    }
-    this.#base = base;
   }
 
   /**
@@ -118,8 +99,8 @@ export class Vring {
   #checkBase(base: number, features: bigint): void {
     if (!isPacked(features)) return;
     const [avail, used] = [base & 0xffff, base >>> 16];
-    if (avail === used && (avail & INDEX) < this.#num) return;
-    throw new VhostError("EINVAL", "a base that the ring can't go on at", { base, num: this.#num });
+    if (avail === used && (avail & INDEX) < this.num) return;
+    throw new VhostError("EINVAL", "a base that the ring can't go on at", { base, num: this.num });
   }
 
   /**
@@ -128,7 +109,7 @@ export class Vring {
    */
   translate(memory: GuestMemory, features: bigint): Omit<RingSetup, "features"> {
     const { desc, driver, device } = this.addresses as VringAddresses;
-    const num = this.#num;
+    const { num } = this;
     checkQueueSize(num, isPacked(features));
     if (this.inflightRegion === undefined) this.#checkBase(this.base(features), features);
     const areas = vringAreas(num, isPacked(features));
@@ -179,6 +160,14 @@ export class Vring {
     return { vq, position: recovery?.position ?? this.base(features) };
   }
 
+  /**
+   * Where it stands, by its state block: its worker may be past that already. `undefined`: it is
+   * not laid out.
+   */
+  get position(): number | undefined {
+    return this.#tables?.position;
+  }
+
   /** How often each error happened, by name, since the queue was made. */
   errorCounts(): Record<string, number> {
     return sumErrors(this.#pastErrors, this.#tables?.errorCounts() ?? {});
@@ -186,10 +175,10 @@ export class Vring {
 
   /** Forgets what the driver has said; errors stay counted. Only when it is released. */
   reset(): void {
-    this.#num = this.#sizeMax;
-    this.#base = undefined;
+    this.forget(this.#sizeMax);
     this.addresses = undefined;
     this.notify = {};
+    this.busyloopMicroseconds = undefined;
     this.inflightRegion = undefined;
     this.logAddress = undefined;
   }

@@ -16,7 +16,6 @@ import type { RingKind } from "../ring/load.js";
 import { VhostError } from "../spec/errno.js";
 import { ControlClient, type WorkerControl } from "./control.js";
 import { Counters } from "./counters.js";
-import { FurtherWorkers } from "./further-workers.js";
 import { DoorbellNotifier, type NotifierSpec } from "./notifier.js";
 import { Doorbell } from "./notify.js";
 import { VhostWorker, type WorkerSetup } from "./worker.js";
@@ -27,7 +26,10 @@ export interface WorkerOptions {
   ring?: RingKind;
   /** A real thread, or none: then the caller works by `runPending`. Default "thread". */
   run?: "thread" | "inline";
-  /** Microseconds it goes on looking at the rings before it sleeps. Default 50. */
+  /**
+   * Microseconds it goes on looking at the rings before it sleeps. Default 50; with policy linux 0,
+   * as VHOST_SET_VRING_BUSYLOOP_TIMEOUT's: rings are then looked at when kicked, not else.
+   */
   pollMicroseconds?: number;
   /**
    * Whether the worker is made from the owner, as its user worker, or is a kernel thread. Default:
@@ -42,6 +44,9 @@ const POLL_MICROSECONDS_DEFAULT = 50;
 /** A minute. */
 const POLL_MICROSECONDS_MAX = 60_000_000;
 
+/** What a device's first worker has for all of them. */
+export type WorkerCommon = Pick<WorkerHandle, "doorbell" | "counters">;
+
 /**
  * A worker as its owner's thread has it: to ask, to kick, to stop. Linux: vhost_worker_create().
  */
@@ -50,26 +55,39 @@ export class WorkerHandle {
   readonly task: VhostTask;
   /** Notifications between the driver and the worker. */
   readonly doorbell = new Doorbell();
-  /** What it has done. */
-  readonly counters = new Counters();
+  /** What its device's queues have done, by all workers. */
+  readonly counters: Counters;
   /** What can be asked of it. After its end every call rejects. */
   readonly control: WorkerControl;
   /** The worker itself when it has no thread. */
   readonly inline: VhostWorker | undefined;
-  readonly #further: FurtherWorkers;
+  /** The eventfd that must be written to as well to wake it; `undefined`: none. */
+  readonly wakeFd: number | undefined;
   #mm: Mm | null;
   readonly #onDeath = new Set<(error: VhostError) => void>();
   #death: VhostError | undefined;
 
-  /** Makes and starts it. Throws what copyProcess throws, with nothing kept. */
-  constructor(kernel: Kernel, owner: Task, memory: WebAssembly.Memory, options: WorkerOptions) {
+  /**
+   * Makes and starts it; `common`: a further one, whose drivers hear of it by the first one's
+   * doorbell. Throws what copyProcess throws, with nothing kept.
+   */
+  constructor(
+    kernel: Kernel,
+    owner: Task,
+    memory: WebAssembly.Memory,
+    options: WorkerOptions,
+    common?: WorkerCommon,
+  ) {
     checkWorkerOptions(options);
+    this.counters = common?.counters ?? new Counters();
     const { forkFromOwner = kernel.forkFromOwnerDefault, notifier } = options;
+    this.wakeFd = notifier?.wakeFd;
     const create = forkFromOwner ? vhostTaskCreate : vhostKthreadCreate;
     const name = `vhost-${owner.pid}`;
     const setup = {
       memory,
       doorbell: this.doorbell.buffer,
+      ...(common && { calls: common.doorbell.buffer }),
       counters: this.counters.buffer,
       ringKind: options.ring ?? "wasm",
       pollMicroseconds: options.pollMicroseconds ?? POLL_MICROSECONDS_DEFAULT,
@@ -78,7 +96,8 @@ export class WorkerHandle {
       this.task = create(kernel, owner, { name, run: "inline" });
       // Its time is its caller's, who is not kept waiting for a rest.
       const parts = { rests: false };
-      this.inline = new VhostWorker(setup, new DoorbellNotifier(this.doorbell), parts);
+      const bell = new DoorbellNotifier(this.doorbell, common?.doorbell);
+      this.inline = new VhostWorker(setup, bell, parts);
       this.control = this.inline;
     } else {
       const client = new ControlClient(() => {
@@ -91,7 +110,6 @@ export class WorkerHandle {
       this.control = client.worker;
       this.onDeath((error) => client.fail(error));
     }
-    this.#further = new FurtherWorkers(kernel, owner, forkFromOwner);
     this.#mm = owner.mm;
     mmget(this.#mm);
     this.task.exited.then((exit) => this.#exited(exit, owner));
@@ -124,12 +142,6 @@ export class WorkerHandle {
     vhostTaskWake(this.task);
   }
 
-  /** See FurtherWorkers.make. ENODEV: this one has ended. */
-  newWorker(): VhostTask {
-    if (this.#death) throw this.#death;
-    return this.#further.make();
-  }
-
   /**
    * Without a thread: does all that is pending, in this thread. Returns whether there was anything;
    * a worker that is stopped or frozen does nothing. A turn of each queue is bounded, so call it
@@ -150,11 +162,10 @@ export class WorkerHandle {
    * owner's memory is held until then, also when the owner has gone.
    */
   async stop(): Promise<void> {
-    const furtherStopped = this.#further.stop(); // first of all: none comes from here on
     try {
       if (!this.#death) await this.inline?.detach();
     } finally {
-      await Promise.all([vhostTaskStop(this.task), furtherStopped]);
+      await vhostTaskStop(this.task);
       mmput(this.#mm);
       this.#mm = null;
     }

@@ -18,7 +18,10 @@ export class WorkerLoop {
   #idle = 0;
   #until = 0;
 
-  /** `forMs`: how long it polls after the last work. `now`: a clock, in milliseconds. */
+  /**
+   * `forMs`: how long it polls after the last work, unless its queues say something else (see
+   * `VhostWorker.busyloopMs`). `now`: a clock, in milliseconds.
+   */
   constructor(worker: VhostWorker, forMs: number, now: () => number) {
     this.#worker = worker;
     this.#forMs = forMs;
@@ -40,7 +43,7 @@ export class WorkerLoop {
     if (this.#idle++ % PASSES_A_CLOCK !== 0) return true;
     const now = this.#now();
     worker.recheckRefused(now);
-    if (this.#idle === 1) this.#until = now + this.#forMs;
+    if (this.#idle === 1) this.#until = now + (worker.busyloopMs ?? this.#forMs);
     return now < this.#until;
   }
 

@@ -11,6 +11,7 @@ import { checkDevice, type DeviceInfo, type DeviceModule, type VirtioDevice } fr
 import { DoorbellNotifier, type Notifier, type NotifierModule } from "./notifier.js";
 import { Doorbell } from "./notify.js";
 import { Virtqueue } from "./virtqueue.js";
+import { WorkList } from "./work-list.js";
 import { WorkerLoop } from "./worker-loop.js";
 
 /** How often, at most, refused queues are looked at again without a kick. */
@@ -20,6 +21,8 @@ const REFUSED_RECHECK_MS = 10;
 export interface WorkerSetup {
   memory: WebAssembly.Memory;
   doorbell: SharedArrayBuffer;
+  /** The doorbell by which drivers are called; default: its own. Without a notifier. */
+  calls?: SharedArrayBuffer;
   counters: SharedArrayBuffer;
   /** Module and options of the notifier; without one, the doorbell is it. */
   notifier?: { module: string; options: unknown } | undefined;
@@ -39,17 +42,16 @@ export interface WorkerParts {
 }
 
 /**
- * The worker of one device: a list of queues with pending work, each on it once, served in turn.
- * It never waits by itself. Linux: struct vhost_worker, vhost_work_queue(), vhost_worker().
+ * A worker of one device: a list of queues with pending work, each on it once, served in turn, by
+ * an instance of the device of its own. It never waits by itself. Linux: struct vhost_worker,
+ * vhost_work_queue(), vhost_worker().
  */
 export class VhostWorker implements WorkerControl {
   readonly #setup: WorkerSetup;
   readonly #notifier: Notifier;
   readonly #counters: Counters;
   readonly #now: () => number;
-  /** Queues that are due a turn, each once, the oldest first; and those being served. */
-  #workList: Virtqueue[] = [];
-  #serving: Virtqueue[] = [];
+  readonly #workList = new WorkList<Virtqueue>();
   readonly #awaitingKick = new Map<number, RingStart>();
   /** All queues that were started and not stopped. */
   #started: RingStart[] = [];
@@ -60,6 +62,7 @@ export class VhostWorker implements WorkerControl {
   #device: VirtioDevice | undefined;
   #isDetached = false;
   #recheckAt = 0;
+  #busyloopMs: number | undefined;
 
   /** `parts`: what a simulation brings itself. */
   constructor(setup: WorkerSetup, notifier: Notifier, parts: WorkerParts = {}) {
@@ -71,11 +74,16 @@ export class VhostWorker implements WorkerControl {
     this.#mayRest = parts.rests ?? true;
   }
 
-  async attach(module: string, options: unknown, claims: string[]): Promise<DeviceInfo> {
+  async attach(
+    module: string,
+    options: unknown,
+    claims: string[],
+    shared?: unknown,
+  ): Promise<DeviceInfo> {
     const { createDevice } = (await import(module)) as Partial<DeviceModule>;
     if (!createDevice) throw new VhostError("EINVAL", `${module} exports no createDevice`);
     this.#notifier.actForOwner?.();
-    const device = await createDevice(options, { memory: this.#setup.memory, claims });
+    const device = await createDevice(options, { memory: this.#setup.memory, claims, shared });
     if (this.#isDetached) {
       device.close?.();
       throw new VhostError("ENODEV", "the device was closed while it was being made");
@@ -84,7 +92,8 @@ export class VhostWorker implements WorkerControl {
     const { deviceId, features, queueCount, queueSizeMax, answersLater = false } = device;
     Doorbell.checkQueueCount(queueCount);
     this.#device = device;
-    return { deviceId, features, queueCount, queueSizeMax, answersLater };
+    const shape = { deviceId, features, queueCount, queueSizeMax };
+    return { ...shape, answersLater, shared: device.shared };
   }
 
   /**
@@ -109,39 +118,60 @@ export class VhostWorker implements WorkerControl {
 
   #setStarted(rings: RingStart[]): void {
     this.#started = rings;
+    this.#setBusyloop();
     this.#notifier.setQueues(rings);
   }
 
   async startQueue(ring: RingStart): Promise<void> {
+    this.#takeKicks(true); // of the other queues: the notifier begins anew
     this.#setStarted([...this.#started, ring]);
     this.#admit(ring);
   }
 
   async stopQueue(index: number): Promise<void> {
-    const others = <T extends { index: number }>(list: T[]) =>
-      list.filter((one) => one.index !== index);
     this.#takeKicks(true); // of the other queues, too: they are not forgotten
     await this.#device?.settle?.("drop", index);
-    this.#queues = others(this.#queues);
-    this.#workList = others(this.#workList);
-    this.#awaitingKick.delete(index);
-    this.#setStarted(others(this.#started));
+    this.#leave(index);
     this.#device?.resetQueue?.(index);
   }
 
+  /** It takes nothing new from here on; what it holds is answered, by the queue as it was. */
+  async takeQueue(index: number): Promise<boolean> {
+    this.#takeKicks(true);
+    const awaitsKick = this.#awaitingKick.has(index);
+    this.#leave(index);
+    await this.#device?.settle?.("finish", index);
+    return awaitsKick;
+  }
+
+  #leave(index: number): void {
+    const others = <T extends { index: number }>(list: T[]) =>
+      list.filter((one) => one.index !== index);
+    this.#queues = others(this.#queues);
+    this.#workList.remove(index);
+    this.#awaitingKick.delete(index);
+    this.#setStarted(others(this.#started));
+  }
+
   /** It gets a turn at once, for what was made available before. */
-  #begin({ index, vq, position }: RingStart): void {
+  #begin({ index, vq, position, goesOn = false }: RingStart): void {
     const ring = this.#rings.device(vq);
-    ring.start(position); // one that it can't have is counted, and the ring stays empty
+    if (!goesOn) ring.start(position); // one that it can't have is counted, the ring stays empty
     const queue = new Virtqueue(index, ring, this.#setup.memory, {
       call: (called) => this.#notifier.call(called),
-      error: (failed) => this.#notifier.error(failed),
+      error: (failed, errors) => this.#notifier.error(failed, errors),
       count: (requests, bytes) => this.#counters.add(index, requests, bytes),
       fail: (errno) => this.#counters.fail(index, errno),
       now: this.#now,
+      polls: () => this.#polls(index),
     });
     this.#queues.push(queue);
-    this.#workList.push(queue);
+    this.#workList.add(queue);
+  }
+
+  #polls(index: number): boolean {
+    const isForATime = (this.#busyloopMs ?? this.#setup.pollMicroseconds) > 0;
+    return isForATime || this.#notifier.isKickless?.(index) === true;
   }
 
   /** A first kick that was taken from its eventfd, and not acted on yet, is not forgotten. */
@@ -154,7 +184,7 @@ export class VhostWorker implements WorkerControl {
       awaitsKick: false,
     }));
     this.#queues = [];
-    this.#workList.length = 0;
+    this.#workList.clear();
     this.#awaitingKick.clear();
     this.#setStarted([]);
     return positions;
@@ -174,6 +204,33 @@ export class VhostWorker implements WorkerControl {
     this.#device?.writeConfig?.(offset, bytes);
   }
 
+  async flush(): Promise<void> {
+    this.#takeKicks(true);
+    this.runWorkList();
+  }
+
+  async setBusyloopTimeout(index: number, microseconds: number | undefined): Promise<void> {
+    for (const ring of this.#started) {
+      if (ring.index === index) ring.busyloopMicroseconds = microseconds;
+    }
+    this.#setBusyloop();
+  }
+
+  /** The longest of its queues' counts. */
+  #setBusyloop(): void {
+    const all = this.#started.map((ring) => ring.busyloopMicroseconds);
+    const set = all.filter((microseconds) => microseconds !== undefined);
+    this.#busyloopMs = set.length > 0 ? Math.max(...set) / 1000 : undefined;
+  }
+
+  /**
+   * How long it is to look at its rings before it sleeps, in milliseconds, where that was said of
+   * one of its queues. Linux: busyloop_timeout.
+   */
+  get busyloopMs(): number | undefined {
+    return this.#busyloopMs;
+  }
+
   async detach(): Promise<void> {
     this.#isDetached = true;
     await this.#device?.settle?.("drop");
@@ -191,23 +248,19 @@ export class VhostWorker implements WorkerControl {
   runWorkList(): boolean {
     this.#takeKicks();
     let hasWorked = this.#device?.poll?.() ?? false;
-    for (const queue of this.#queues) if (queue.hasWork()) this.#enqueue(queue);
-    const batch = this.#workList;
-    if (batch.length === 0) return hasWorked;
-    this.#workList = this.#serving;
-    this.#serving = batch;
+    for (const queue of this.#queues) if (queue.hasWork()) this.#workList.add(queue);
+    if (this.#workList.length === 0) return hasWorked;
     const mayRest = this.#mayRest && this.#queues.length > 1;
-    for (const queue of batch) {
+    for (const queue of this.#workList.take()) {
       if (mayRest && queue.isResting) {
-        this.#workList.push(queue);
+        this.#workList.add(queue);
         continue;
       }
       hasWorked = true;
       queue.begin();
       this.#handleKick(queue);
-      if (queue.settle()) this.#workList.push(queue);
+      if (queue.settle()) this.#workList.add(queue);
     }
-    batch.length = 0;
     return hasWorked;
   }
 
@@ -225,17 +278,13 @@ export class VhostWorker implements WorkerControl {
     for (const queue of this.#queues) {
       if ((kicks & (1 << queue.index)) === 0) continue;
       if (this.#hasKickData) this.#checkKick(queue);
-      this.#enqueue(queue);
+      this.#workList.add(queue);
     }
   }
 
   #checkKick(queue: Virtqueue): void {
     const data = this.#notifier.kickData?.(queue.index);
     if (data !== undefined) queue.kicked(data);
-  }
-
-  #enqueue(queue: Virtqueue): void {
-    if (!this.#workList.includes(queue)) this.#workList.push(queue);
   }
 
   #startKicked(kicks: number): void {
@@ -268,16 +317,16 @@ export class VhostWorker implements WorkerControl {
   recheckRefused(now: number): void {
     if (now < this.#recheckAt || !this.hasRefused) return;
     this.#recheckAt = now + REFUSED_RECHECK_MS;
-    for (const queue of this.#queues) if (queue.awaitsRepair) this.#enqueue(queue);
+    for (const queue of this.#queues) if (queue.awaitsRepair) this.#workList.add(queue);
   }
 }
 
 async function makeNotifier(
-  { notifier }: WorkerSetup,
+  { notifier, calls }: WorkerSetup,
   doorbell: Doorbell,
   task: CurrentTask,
 ): Promise<Notifier> {
-  if (!notifier) return new DoorbellNotifier(doorbell);
+  if (!notifier) return new DoorbellNotifier(doorbell, calls && new Doorbell(calls));
   const { createNotifier } = (await import(notifier.module)) as NotifierModule;
   return task.uncut(() => createNotifier(notifier.options)); // it may load native code
 }

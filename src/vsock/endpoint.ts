@@ -65,6 +65,16 @@ export class VsockEndpoint {
     this.#options.localCid = cid;
   }
 
+  /** The other side's CID: packets from and for another are dropped. */
+  set peerCid(cid: number) {
+    this.#options.peerCid = cid;
+  }
+
+  /** Packets that belong to no connection and wait to be sent. */
+  get replyCount(): number {
+    return this.#replies.length;
+  }
+
   /** Connections that there are, those being closed included. */
   get connectionCount(): number {
     return this.#connections.size;

@@ -164,7 +164,7 @@ test("a worker that is asked for while the device closes is not made", async () 
     close: () => device.close(),
   }));
   const closed = disk.close();
-  refused("ENODEV", () => dev.worker.newWorker());
+  await rejected("ENODEV", dev.newWorker());
   await closed;
   expect(kernel.model.tasks()).toHaveLength(3);
 });

@@ -36,7 +36,7 @@ async function runScript(asked: Asked): Promise<Outcome> {
   const script = await loadScript(asked);
   if (typeof script !== "function") return script;
   try {
-    const seen: unknown = await script(makeScene());
+    const seen: unknown = await script(makeScene(asked.area));
     if (seen instanceof Inexpressible) return { inexpressible: seen.reason };
     if (typeof seen !== "object" || seen === null) return because("it returned no object");
     return { seen: Object.fromEntries(Object.entries(seen).map(([k, v]) => [k, told(v)])) };

@@ -31,6 +31,8 @@ export interface GuestOptions {
   more?: string[];
   /** More in its root file system. */
   root?: MoreOfGuest;
+  /** Another kernel than all others have. */
+  kernel?: string;
   /** For the whole life of the guest; 120,000 unless told. */
   limitMs?: number;
 }
@@ -73,7 +75,14 @@ export class Guest {
     this.program = new Program(home.tools, home.tools.qemu, [
       ...machineArguments(options),
       ...["-serial", "stdio", "-serial", `file:${this.#kernelLog}`],
-      ...["-kernel", home.kernel, "-initrd", this.#initrd, "-append", KERNEL_ARGUMENTS],
+      ...[
+        "-kernel",
+        options.kernel ?? home.kernel,
+        "-initrd",
+        this.#initrd,
+        "-append",
+        KERNEL_ARGUMENTS,
+      ],
     ]);
     const limitMs = options.limitMs ?? 120_000;
     this.#limit = setTimeout(() => this.#fail(`no end within ${limitMs / 1000} s`), limitMs);

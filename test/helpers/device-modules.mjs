@@ -43,13 +43,14 @@ const hangs = ({ config = 4, queues = 2 }) => ({
 });
 
 /** Leaves what it is given in the ring until told; `words` (Int32, shared): times run, told. */
-function waits({ words, queues = 1 }) {
-  const shared = new Int32Array(words);
+function waits({ words, queues = 1, shared }) {
+  const told = new Int32Array(words);
   return {
     ...plain(queues),
+    shared,
     handleKick: (vq) => {
-      Atomics.add(shared, 0, 1);
-      if (Atomics.load(shared, 1) !== 0) vq.drain(() => 0);
+      Atomics.add(told, 0, 1);
+      if (Atomics.load(told, 1) !== 0) vq.drain(() => 0);
     },
   };
 }
@@ -95,7 +96,7 @@ function eatsMemory() {
 }
 
 /** A disk whose back-end counts flushes and fails when told, in `options.words` (Int32, shared). */
-function countingBlk({ sizeBytes, words }, { memory }) {
+function countingBlk({ sizeBytes, words, queues = 1 }, { memory, shared }) {
   const counts = new Int32Array(words); // 0: flushes, 1: fail all but the next n, 2: closed
   const inner = new MemoryBackend(new SharedArrayBuffer(sizeBytes), false, memory);
   const unlessFailing =
@@ -119,7 +120,7 @@ function countingBlk({ sizeBytes, words }, { memory }) {
     },
     close: () => void Atomics.add(counts, 2, 1),
   };
-  return new BlkDevice(backend, "counting", 1, 64);
+  return new BlkDevice(backend, "counting", queues, 64, shared);
 }
 
 /** Answers, and writes a byte so far before the room for the answer that it is nobody's. */
@@ -190,6 +191,63 @@ function later({ ms = 5, many = 8, queues = 1 }) {
   };
 }
 
+/**
+ * Echoes numbered requests, in any number of workers. `words` (Int32, shared): for each queue the
+ * number that comes next, and how many came out of turn; behind them, how often each number came.
+ * With `many`, it holds so many before it answers them, the youngest first; or for a millisecond.
+ */
+function numbered({ words, queues, many = 0 }) {
+  const shared = new Int32Array(words);
+  let held = [];
+  let due = 0;
+  const serve = (index, { readable, writable }) => {
+    const bytes = new Uint8Array(readable.bytes);
+    readable.read(0, bytes);
+    const number = new DataView(bytes.buffer).getUint32(0, true);
+    if (Atomics.exchange(shared, 2 * index, number + 1) !== number) {
+      Atomics.add(shared, 2 * index + 1, 1);
+    }
+    Atomics.add(shared, 2 * queues + index + queues * number, 1);
+    return writable.write(0, bytes);
+  };
+  const answer = () => {
+    for (const { vq, chain, used } of held.reverse()) vq.answer(chain, used);
+    for (const vq of new Set(held.map(({ vq }) => vq))) vq.flush();
+    held = [];
+  };
+  const hold = (vq) => (chain) => {
+    due = performance.now() + 1;
+    held.push({ vq, chain: vq.hold(chain), used: serve(vq.index, chain) });
+    return HELD;
+  };
+  const now = { handleKick: (vq) => vq.drain((chain) => serve(vq.index, chain)) };
+  const afterwards = {
+    answersLater: true,
+    handleKick: (vq) => vq.drain(hold(vq)),
+    poll() {
+      if (held.length === 0) return false;
+      if (held.length < many && performance.now() < due) return true; // it does not sleep
+      answer();
+      return true;
+    },
+    async settle(how, index) {
+      if (how === "finish") answer();
+      held = held.filter(({ vq }) => index !== undefined && vq.index !== index);
+    },
+  };
+  return { ...plain(queues), shared: true, ...(many > 0 ? afterwards : now) };
+}
+
+/** As `hangs` and `throws`, in any number of workers: a request of a zero ends the thread. */
+function fragile({ queues }) {
+  const serve = ({ readable, writable }) => {
+    if (readable.u32(0) === 0) throw new TypeError("a zero");
+    writable.fill(0, 4, 1);
+    return 4;
+  };
+  return { ...plain(queues), shared: true, handleKick: (vq) => vq.drain(serve) };
+}
+
 /** Misuses chains that it holds, one `mistake` at a time. */
 const misholds = ({ mistake }) => ({
   ...plain(),
@@ -218,6 +276,8 @@ const devices = {
   odd,
   later,
   misholds,
+  numbered,
+  fragile,
   kicksAsync,
   scribbles,
   belies,

@@ -23,6 +23,8 @@ export interface Faults {
   reset: number;
   /** Of steps: the owner stops all queues, and starts them again where they were. */
   stop: number;
+  /** Of steps: a queue is left as it is, and goes on in a worker that knows nothing of it. */
+  move: number;
   kickLost: number;
   kickLate: number;
   kickTwice: number;
@@ -93,6 +95,7 @@ function chooseFaults(random: Random): Faults {
     driverDies: rate(300, 3000),
     reset: rate(60, 400),
     stop: rate(30, 200),
+    move: rate(10, 60),
     kickLost: rate(4, 30),
     kickLate: rate(2, 10),
     kickTwice: rate(3, 20),
@@ -111,6 +114,9 @@ export function chooseConfig(random: Random): SimConfig {
   const notifier = random.pick<NotifierKind>(["doorbell", "doorbell", "eventfd", "kickless"]);
   const isOutOfOrder = random.once(3);
   const policy = random.pick<Policy>(["strict", "strict", "linux"]);
+  const pollMs = random.pick([0, 0.02, 0.2]);
+  const faults = chooseFaults(random);
+  if (policy === "linux" && pollMs === 0) faults.kickLost = 0; // nobody would look, as with Linux
   return {
     queueCount: random.between(1, 3),
     workerRing: random.pick<RingKind>(["wasm", "wasm", "ts"]),
@@ -118,7 +124,7 @@ export function chooseConfig(random: Random): SimConfig {
     policy,
     notifier,
     awaitsKick: notifier === "eventfd" && random.once(2),
-    pollMs: random.pick([0, 0.02, 0.2]),
+    pollMs,
     driverSleepMs: random.pick([SLEEP_MS, Number.POSITIVE_INFINITY]),
     isInline: !random.once(3),
     recovery: policy === "linux" ? "redo" : random.pick(["redo", "inflight", "inflight"]),
@@ -128,7 +134,7 @@ export function chooseConfig(random: Random): SimConfig {
     callMicroseconds: random.pick([0, 1, 20]),
     nestedOnceIn: random.pick([2, 5, 20]),
     thinkMs: random.pick([0.01, 0.5, 30]),
-    faults: chooseFaults(random),
+    faults,
   };
 }
 

@@ -237,6 +237,12 @@ export const MUTANTS: Mutant[] = [
       })),
   },
   {
+    name: "a queue that is moved and begins where it began",
+    found: /VRING_E|completed|differ|lost wake-up|in flight|something is to be done|status/,
+    make: () =>
+      worker((made) => ({ startQueue: (ring) => made.startQueue({ ...ring, goesOn: false }) })),
+  },
+  {
     name: "a reset that does not stop the queues",
     found: /./,
     make: () => worker(() => ({ reset: async () => {} })),

@@ -64,10 +64,14 @@ export class SimNotifier implements Notifier {
     return this.#awaiting.has(queue);
   }
 
+  isKickless(): boolean {
+    return this.#world.config.notifier === "kickless";
+  }
+
   takeKicks(all = false): number {
     if (this.#isDoorbell) return this.#wires.doorbell.takeKicks();
-    const isDue = this.#awaiting.size > 0 && (all || this.#passes++ % PASSES_A_LOOK === 0);
-    if (isDue) this.#drain();
+    const isDue = this.#awaiting.size > 0 && this.#passes++ % PASSES_A_LOOK === 0;
+    if (all || isDue) this.#drain();
     const kicks = this.#kicks;
     this.#kicks = 0;
     return kicks;

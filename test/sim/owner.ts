@@ -44,6 +44,7 @@ export class Owner {
   readonly #stopped = new Set<number>();
   #features = 0n;
   #regionTable = 0;
+  #rings: readonly RingStart[] = [];
   /** Counts resets: what was begun before one is void after it. */
   #life = 0;
   task!: WorkerTask;
@@ -154,6 +155,7 @@ export class Owner {
       world.say(`queue ${index} of ${setup.num} starts at ${position.toString(16)}`);
       rings.push({ index, vq, position, awaitsKick: config.awaitsKick });
     }
+    this.#rings = rings;
     await worker.start(features, rings);
     if (config.awaitsKick) for (const { index } of rings) this.#wires.kick(index);
   }
@@ -178,6 +180,19 @@ export class Owner {
           if (life === this.#life) await this.#start(next);
         });
       });
+    });
+  }
+
+  /** Takes a queue from the worker as it is, and has one go on with it that knows nothing of it. */
+  move(): void {
+    if (this.started.length === 0 || this.isBusy) return;
+    const at = this.#world.random.below(this.started.length);
+    this.#post("move a queue", async (worker) => {
+      const ring = this.#rings[at];
+      if (!ring || this.started.length === 0) return; // a worker that was killed has left none
+      this.task.settle();
+      const awaitsKick = await worker.takeQueue(ring.index);
+      await worker.startQueue({ ...ring, awaitsKick, goesOn: !awaitsKick });
     });
   }
 

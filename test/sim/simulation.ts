@@ -124,6 +124,7 @@ class Simulation {
     const mayLie = world.config.policy === "strict"; // Linux goes on up to what is said
     if (driver.isLive && (owner.needsReset || world.fault("reset"))) driver.reset();
     if (world.fault("stop")) owner.pause();
+    if (world.fault("move")) owner.move();
     if (world.random.once(LOG_TAKEN_ONCE_IN)) dirty?.take(world.now);
     if (driver.isLive && mayLie && world.fault("indexWrong")) driver.spoilIndex();
     if (worker.isAlive && world.fault("spurious")) wires.spurious(world.config.queueCount);

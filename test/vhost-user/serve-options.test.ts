@@ -18,7 +18,16 @@ describe("vhost-wasm serve: what it is told", () => {
     expect(all.stdout).toMatch(/blk .*A disk/);
     const blk = await start("blk", "--help").outcome();
     expect(blk.code).toBe(0);
-    for (const option of ["socket", "image", "memory", "null", "read-only", "queues", "log"]) {
+    for (const option of [
+      "socket",
+      "image",
+      "memory",
+      "null",
+      "read-only",
+      "queues",
+      "workers",
+      "log",
+    ]) {
       expect(blk.stdout).toContain(`--${option}`);
     }
     expect(blk.stdout.split("\n").every((line) => line.length <= 100)).toBe(true);
@@ -40,6 +49,11 @@ describe("vhost-wasm serve: what it is told", () => {
     ["too much memory", () => ["blk", "--socket", path, "--memory", "8000T"], /ENOMEM|room|memory/],
     ["no queues", () => ["blk", "--socket", path, "--null", "1M", "--queues", "0"], /--queues/],
     ["33 queues", () => ["blk", "--socket", path, "--null", "1M", "--queues", "33"], /--queues/],
+    [
+      "more workers than queues",
+      () => ["blk", "--socket", path, "--null", "1M", "--queues", "2", "--workers", "3"],
+      /--workers is at most --queues/,
+    ],
     [
       "a long id",
       () => ["blk", "--socket", path, "--null", "1M", "--id", "x".repeat(21)],

@@ -6,6 +6,7 @@ import { copyProcess } from "#dist/kernel/fork.js";
 import { unshare } from "#dist/kernel/nsproxy.js";
 import { ptraceAttach, ptraceDetach } from "#dist/kernel/ptrace.js";
 import { isHalted, sendSignal } from "#dist/kernel/send-signal.js";
+import type { Task } from "#dist/kernel/task.js";
 import { CLONE_NEWPID, CLONE_VM, PF_KTHREAD, PF_USER_WORKER, SIGKILL } from "#dist/spec/sched.js";
 import { SIGNALS } from "#dist/spec/signal.js";
 import { rejected, threadCount, until } from "../helpers/devices.js";
@@ -154,29 +155,33 @@ describe("further workers", () => {
   test.each(EPOCHS)("%s: threads of their own, counted, ended with the device", async (epoch) => {
     const { kernel, vmm, group } = boot(epoch);
     const disk = await vmm.open(blk(DISK));
-    const one = disk.dev.worker.newWorker();
-    const two = disk.dev.worker.newWorker();
-    expect(one.task.comm).toBe(disk.workerTask.comm);
-    expect(one.task.flags & PF_USER_WORKER).toBe(PF_USER_WORKER);
+    expect([await disk.newWorker(), await disk.newWorker()]).toEqual([1, 2]);
+    const [first, one, two] = [...disk.workerTasks.values()] as [Task, Task, Task];
+    expect(first).toBe(disk.workerTask);
+    for (const task of [one, two]) {
+      expect([task.comm, task.flags & PF_USER_WORKER]).toEqual([first.comm, PF_USER_WORKER]);
+    }
     expect([group.pidsCurrent, kernel.model.ucounts.nproc(1000)]).toEqual([4, 4]);
-    expect(() => disk.dev.worker.newWorker()).toThrow(/EAGAIN.*RLIMIT_NPROC/);
-    await one[Symbol.asyncDispose]();
-    expect(await one.exited).toEqual({ code: 0, stopped: true });
+    expect(await rejected("EAGAIN", disk.newWorker())).toMatchObject({
+      message: expect.stringMatching(/RLIMIT_NPROC/),
+    });
+    await disk.freeWorker(1);
+    expect(await one.thread?.exited).toEqual({ code: 0, stopped: true });
     expect(group.pidsCurrent).toBe(3);
     await disk.close();
-    expect(await two.exited).toEqual({ code: 0, stopped: true });
+    expect(await two.thread?.exited).toEqual({ code: 0, stopped: true });
     expect([group.pidsCurrent, vmm.task.mm?.users]).toEqual([1, 1]);
-    expect(() => disk.dev.worker.newWorker()).toThrow(/ENODEV/);
+    await rejected("ENODEV", disk.newWorker());
     await vmm.exit();
   });
 
   test.each(EPOCHS)("%s: one whose thread breaks is gone, the device goes on", async (epoch) => {
     const { kernel, vmm, group } = boot(epoch);
     await using disk = await vmm.open(blk(DISK));
-    const further = disk.dev.worker.newWorker();
-    await further.task.thread?.terminate(new Error("broke"));
-    await until(() => group.pidsCurrent === 2);
-    expect([kernel.model.ucounts.nproc(1000), vmm.task.mm?.users]).toEqual([2, 3]);
+    const id = await disk.newWorker();
+    await disk.workerTasks.get(id)?.thread?.terminate(new Error("broke"));
+    await until(() => group.pidsCurrent === 2 && vmm.task.mm?.users === 3);
+    expect(kernel.model.ucounts.nproc(1000)).toBe(2);
     expect(await (await disk.driver()).read(0, 512)).toEqual(new Uint8Array(512));
     await vmm.exit();
   });
@@ -184,7 +189,7 @@ describe("further workers", () => {
   test("EFAULT beside a kernel thread", async () => {
     const { vmm, group } = boot();
     await using disk = await vmm.open(blk(DISK), { forkFromOwner: false });
-    expect(() => disk.dev.worker.newWorker()).toThrow(/EFAULT/);
+    await rejected("EFAULT", disk.newWorker());
     expect(group.pidsCurrent).toBe(2);
     await vmm.exit();
   });

@@ -1,6 +1,10 @@
 import type { Scene, Seen } from "../machine/index.js";
 
-export function run({ main, inexpressible }: Scene): Seen {
+/** A user address where nothing is mapped, and one of the kernel's. */
+const UNMAPPED = 0x1000n;
+const KERNEL = 0xffff_8000_0000_0000n;
+
+export function run({ main }: Scene): Seen {
   const fd = main.open("/dev/vhost-vsock");
   const running = (value?: number) => main.ioctl(fd, "VHOST_VSOCK_SET_RUNNING", value);
   const run_no_owner = running(1);
@@ -15,8 +19,7 @@ export function run({ main, inexpressible }: Scene): Seen {
     main.ioctl(fd, "VHOST_SET_VRING_NUM", { index, num: 8 }),
     main.ioctl(fd, "VHOST_SET_VRING_ADDR", { index, ring }),
   ]);
-  const noAddresses = inexpressible("rings have no addresses that could be unmapped");
-  return {
+  const seen: Seen = {
     run_no_owner,
     stop_no_owner,
     run_no_rings_no_mem,
@@ -28,9 +31,19 @@ export function run({ main, inexpressible }: Scene): Seen {
     run_value_7: running(7),
     stop: running(0),
     stop_twice: running(0),
-    run_ring1_unmapped_user_addr: noAddresses,
-    run_ring1_kernel_addr: noAddresses,
-    set_num_ring0_after_failed_run: noAddresses,
-    badptr: running(),
   };
+  const place = (at: bigint) =>
+    main.ioctl(fd, "VHOST_SET_VRING_ADDR", {
+      index: 1,
+      desc_user_addr: at,
+      avail_user_addr: at,
+      used_user_addr: at,
+    });
+  place(UNMAPPED);
+  seen.run_ring1_unmapped_user_addr = running(1);
+  place(KERNEL);
+  seen.run_ring1_kernel_addr = running(1);
+  const num = { index: 0, num: 8 };
+  seen.set_num_ring0_after_failed_run = main.ioctl(fd, "VHOST_SET_VRING_NUM", num);
+  return { ...seen, badptr: running() };
 }

@@ -1,17 +1,29 @@
 // What a thread does with vhost devices and their rings.
 
+import { SharedMemory } from "#dist/memory/shared-memory.js";
+import { VHOST_PAGE_SIZE } from "#dist/spec/vhost.js";
+import { VhostFile } from "#dist/vhost/ioctl/file.js";
+import { type BegunIoctl, beginIoctl } from "#dist/vhost/ioctl/ioctl.js";
+import { NetBackendFile } from "#dist/vhost/ioctl/net-backend.js";
+import { mprotectRead, munmap } from "#dist/vhost/user-access.js";
 import { ScriptError, SyscallError } from "./errors.js";
 import { OPATH } from "./file-calls.js";
+import { encodeIoctl, type IoctlArg, requestNamed } from "./ioctl-arg.js";
 import type { PendingCall } from "./machine.js";
-import { Ring } from "./ring.js";
+import { Ring, ringBytes } from "./ring.js";
 import { UringCalls } from "./uring-calls.js";
-import { VhostDevice } from "./vhost-device.js";
-import { flushes, type IoctlArg, vhostIoctl } from "./vhost-ioctl.js";
 
 /** Rings of a running vsock device. */
 export interface VsockRings {
   readonly rx: Ring;
   readonly tx: Ring;
+}
+
+/** All of a process's memory, as a memory table has it: guest addresses are user addresses. */
+export function wholeMemory(memory: WebAssembly.Memory): Record<string, bigint> {
+  const { guestStart, guestBytes } = SharedMemory.of(memory);
+  const start = BigInt(guestStart);
+  return { guest_phys_addr: start, memory_size: BigInt(guestBytes), userspace_addr: start };
 }
 
 /** The part of a thread that has to do with vhost devices. */
@@ -32,17 +44,14 @@ export abstract class Descriptors extends UringCalls {
       done: false,
       result: undefined,
     };
-    let isFlushed = () => true;
+    let begun: BegunIoctl | undefined;
     const result = this.try(() => {
-      const device = this.#vhost(fd);
-      try {
-        vhostIoctl(name, { dev: device, task: this.task, arg, others: this.machine.devices });
-      } finally {
-        if (flushes(name, device)) isFlushed = device.flush();
-      }
+      if (this.machine.opened.get(this.file(fd)) === OPATH) throw new SyscallError("EBADF");
+      begun = this.#begin(fd, name, arg);
+      if (begun.error) throw begun.error;
     });
     const finish = () => {
-      if (!isFlushed()) return false;
+      if (begun?.isDone() === false) return false;
       Object.assign(pending, { done: true, result });
       return true;
     };
@@ -57,6 +66,20 @@ export abstract class Descriptors extends UringCalls {
     return pending;
   }
 
+  /** The argument lies at the beginning of the caller's memory. */
+  #begin(fd: number, name: string, arg: IoctlArg): BegunIoctl {
+    const { task } = this;
+    const request = requestNamed(name);
+    const { bytes, address, finish } = encodeIoctl(request, arg, task);
+    const shared = task.mm && SharedMemory.of(task.mm.memory);
+    const at = shared?.guestStart ?? 0;
+    if (bytes) shared?.bytes.set(bytes, at);
+    const begun = beginIoctl(task, fd, request.request, bytes ? BigInt(at) : address);
+    this.machine.nameWorkers(this.file(fd));
+    finish(shared?.bytes.slice(at, at + (bytes?.length ?? 0)) ?? new Uint8Array(0));
+    return begun;
+  }
+
   /** Sets a vsock device up, whose owner this is, and starts it: "OK", or what failed first. */
   startVsock(fd: number, cid: number, rings: VsockRings, num = 8): string {
     const vring = (name: string, more: (ring: Ring) => object) =>
@@ -66,7 +89,7 @@ export abstract class Descriptors extends UringCalls {
       ]);
     const steps: [string, IoctlArg][] = [
       ["VHOST_SET_FEATURES", 0x100000000n],
-      ["VHOST_SET_MEM_TABLE", {}],
+      ["VHOST_SET_MEM_TABLE", { regions: [wholeMemory(this.memory)] }],
       ...vring("VHOST_SET_VRING_NUM", () => ({ num })),
       ...vring("VHOST_SET_VRING_BASE", () => ({ num: 0 })),
       ...vring("VHOST_SET_VRING_ADDR", (ring) => ({ ring })),
@@ -85,7 +108,35 @@ export abstract class Descriptors extends UringCalls {
 
   /** Memory for the rings of a vsock device, which children share. */
   mapVsockRings(num = 8): VsockRings {
-    return { rx: new Ring(num), tx: new Ring(num) };
+    return { rx: this.mapRing(num), tx: this.mapRing(num) };
+  }
+
+  /** Memory for one ring. */
+  mapRing(num = 8): Ring {
+    return new Ring(this.memory, { num, address: this.mapPages(ringBytes(num)) });
+  }
+
+  /** Maps so many bytes, zeroed, at an address that is free in every process. */
+  mapPages(bytes: number): number {
+    const address = this.machine.mapAddress(Math.ceil(bytes / VHOST_PAGE_SIZE) * VHOST_PAGE_SIZE);
+    if (address + bytes <= this.memory.buffer.byteLength) return address;
+    throw new ScriptError("the machine's processes have no more memory");
+  }
+
+  /** Pages that are not there any more. */
+  munmap(address: number, bytes: number): void {
+    this.call(() => munmap(this.memory, BigInt(address), BigInt(bytes)));
+  }
+
+  /** Pages that can't be written any more. */
+  mprotectRead(address: number, bytes: number): void {
+    this.call(() => mprotectRead(this.memory, BigInt(address), BigInt(bytes)));
+  }
+
+  protected get memory(): WebAssembly.Memory {
+    const { mm } = this.task;
+    if (mm === null) throw new ScriptError("it has no memory");
+    return mm.memory;
   }
 
   /** Writes the ring's kick eventfd, which this process has. */
@@ -99,10 +150,36 @@ export abstract class Descriptors extends UringCalls {
     this.kick(ring);
   }
 
-  #vhost(fd: number): VhostDevice {
-    const device = this.machine.opened.get(this.file(fd));
-    if (device instanceof VhostDevice) return device;
-    if (device === OPATH) throw new SyscallError("EBADF");
-    throw new SyscallError("ENOTTY");
+  /** poll(2) of a vhost device: POLL… bits. */
+  poll(fd: number): number {
+    return this.call(() => this.vhost(fd).poll());
+  }
+
+  /** mmap(2) of a vhost device. */
+  mapFile(fd: number): string {
+    return this.try(() => this.vhost(fd).mmap());
+  }
+
+  /** lseek(2) of a vhost device: where it is. */
+  lseek(fd: number): number {
+    return this.call(() => this.vhost(fd).lseek());
+  }
+
+  /** A tap, or a raw packet socket: its descriptor; `sent` is called with the guest's frames. */
+  openTap(sent: (frame: Uint8Array) => void = () => {}): { fd: number; file: NetBackendFile } {
+    const file = new NetBackendFile(() => {}, sent);
+    return { fd: this.call(() => this.install(file)), file };
+  }
+
+  /** What the machine has of the device behind a descriptor. */
+  opened(fd: number) {
+    return this.machine.devices.get(this.vhost(fd));
+  }
+
+  /** The device behind a descriptor. */
+  protected vhost(fd: number): VhostFile {
+    const file = this.file(fd);
+    if (file instanceof VhostFile) return file;
+    throw new ScriptError(`descriptor ${fd} is no vhost device`);
   }
 }

@@ -3,17 +3,11 @@
 import { fdClose, fdInstall, OpenFile } from "#dist/kernel/files.js";
 import type { Kernel } from "#dist/kernel/kernel.js";
 import type { Task } from "#dist/kernel/task.js";
+import { VhostFile } from "#dist/vhost/ioctl/file.js";
 import { CGROUP_MOUNT } from "./cgroupfs.js";
 import { ScriptError, SyscallError } from "./errors.js";
 import type { Machine } from "./machine.js";
 import { isPipeEnd, Pipe, type PipeEnd } from "./pipe.js";
-import { type DeviceKind, VhostDevice } from "./vhost-device.js";
-
-const DEVICES: Record<string, DeviceKind> = {
-  "/dev/vhost-vsock": "vsock",
-  "/dev/vhost-net": "net",
-  "/dev/vhost-scsi": "scsi",
-};
 
 /** The O_ flags that mean something here. */
 const OPEN_FLAGS = [
@@ -57,14 +51,15 @@ export abstract class FileCalls {
     return this.call(() => {
       const fd = this.install(this.#opened(path, words));
       if (words.has("O_CLOEXEC")) this.files.closeOnExec.add(fd);
+      if (words.has("O_NONBLOCK")) this.machine.nonblocking.add(this.file(fd));
       return fd;
     });
   }
 
   #opened(path: string, words: ReadonlySet<string>): OpenFile {
     if (words.has("O_PATH")) return this.#file(OPATH);
-    const kind = Object.hasOwn(DEVICES, path) ? DEVICES[path] : undefined;
-    if (kind !== undefined) return this.#device(kind);
+    const device = this.machine.openDevice(path);
+    if (device !== undefined) return device;
     const fifo = this.machine.fifos.get(path);
     if (fifo === undefined) return this.#file(path);
     const reads = !words.has("O_WRONLY");
@@ -80,15 +75,6 @@ export abstract class FileCalls {
     const file = new OpenFile(release);
     this.machine.opened.set(file, opened);
     return file;
-  }
-
-  #device(kind: DeviceKind): OpenFile {
-    const device = new VhostDevice(this.kernel, kind, this.machine.sleepsIn);
-    this.machine.devices.add(device);
-    return this.#file(device, () => {
-      device.release();
-      this.machine.devices.delete(device);
-    });
   }
 
   /** Makes a FIFO. EEXIST. */
@@ -131,27 +117,33 @@ export abstract class FileCalls {
 
   /** Reads up to `length` bytes: how many. Throws EBADF. Whatever waits is a ScriptError. */
   readBytes(fd: number, length = 1): number {
-    return this.#transfer(fd, "reads", (pipe) => pipe.read(length), 0);
+    const device = (file: VhostFile) => file.read(length, this.machine.nonblocking.has(file));
+    return this.#transfer(fd, "reads", (pipe) => pipe.read(length), device, 0);
   }
 
-  /** Writes `length` bytes: how many. Throws EBADF, EPIPE. */
-  writeBytes(fd: number, length = 1): number {
+  /** Writes `length` bytes, or these: how many. Throws EBADF, EPIPE. */
+  writeBytes(fd: number, what: number | Uint8Array<ArrayBuffer> = 1): number {
+    const bytes = typeof what === "number" ? new Uint8Array(what) : what;
+    const { length } = bytes;
     const write = (pipe: Pipe) => {
       if (pipe.readers === 0) throw new SyscallError("EPIPE");
       return pipe.write(length);
     };
-    return this.#transfer(fd, "writes", write, length);
+    return this.#transfer(fd, "writes", write, (file) => file.write(bytes), length);
   }
 
   #transfer(
     fd: number,
     how: "reads" | "writes",
     move: (pipe: Pipe) => number | undefined,
+    device: (file: VhostFile) => number,
     elsewhere: number,
   ): number {
     return this.call(() => {
-      const opened = this.machine.opened.get(this.file(fd));
+      const file = this.file(fd);
+      const opened = this.machine.opened.get(file);
       if (opened === OPATH) throw new SyscallError("EBADF");
+      if (file instanceof VhostFile) return device(file);
       if (!isPipeEnd(opened)) return elsewhere;
       if (!opened[how]) throw new SyscallError("EBADF");
       const count = move(opened.pipe);

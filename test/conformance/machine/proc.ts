@@ -95,7 +95,7 @@ export class Proc extends Attributes {
       machine.ioWqs.delete(this.task);
       const { groupLeader } = this.task;
       if (groupLeader !== this.task) this.#becomeLeader(groupLeader);
-      beginNewExec(kernel, groupLeader, { comm, memoryBytes: 65536 });
+      beginNewExec(kernel, groupLeader, { comm, memoryBytes: machine.memoryBytes });
       commitCreds(kernel, groupLeader, cred);
       machine.exes.delete(groupLeader.mm as Mm);
     });

@@ -31,11 +31,14 @@ export interface Scene {
 }
 
 /** The steps of one scenario. */
-export type Script = (scene: Scene) => Seen | Inexpressible;
+export type Script = (scene: Scene) => Seen | Inexpressible | Promise<Seen>;
 
-/** A fresh scene. */
-export function makeScene(): Scene {
-  const machine = new Machine();
+/** Bytes of a process's memory in scenarios of the data path, where buffers are large. */
+const DATAPATH_BYTES = 4 << 20;
+
+/** A fresh scene, for a scenario of an area. */
+export function makeScene(area?: string): Scene {
+  const machine = new Machine("v6.12", area === "datapath" ? DATAPATH_BYTES : undefined);
   const parent = machine.boot();
   return { machine, parent, main: parent.fork(), attempt, inexpressible };
 }

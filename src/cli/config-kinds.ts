@@ -1,0 +1,186 @@
+import { dirname, resolve } from "node:path";
+import {
+  array,
+  boolean,
+  check,
+  type GenericSchema,
+  type InferOutput,
+  integer,
+  literal,
+  maxValue,
+  minValue,
+  nonEmpty,
+  number,
+  optional,
+  picklist,
+  pipe,
+  rawTransform,
+  strictObject,
+  string,
+  union,
+} from "valibot";
+import { console } from "../devices/console.js";
+import { rng } from "../devices/rng.js";
+import { vsock } from "../devices/vsock.js";
+import { VIRTIO_BLK_SECTOR_BYTES } from "../spec/virtio-blk.js";
+import { VMADDR_ANY, VMADDR_CID_GUEST_MIN } from "../spec/virtio-vsock.js";
+import type { DeviceSpec } from "../vhost/device.js";
+import { DOORBELL_QUEUES_MAX } from "../vhost/notify.js";
+import { BLK_ID_DEFAULT, BLK_QUEUES_DEFAULT, blkFault, blkOf, describeBlk } from "./serve-blk.js";
+import { joinPorts } from "./serve-console.js";
+import { POLL_MICROSECONDS_DEFAULT, POLL_MICROSECONDS_MAX } from "./serve-device.js";
+import { describeRng } from "./serve-rng.js";
+import { VSOCK_QUEUE_SIZE } from "./serve-vsock.js";
+import { parseSize } from "./size.js";
+
+/** A device as a kind makes it. */
+export interface Made {
+  device: DeviceSpec;
+  /** What it is, in a few words. */
+  served: string;
+  /** What is to be done at the end. */
+  leave?: (() => void)[];
+}
+
+const SIDE_MAX = 0xffff;
+const text = pipe(string(), nonEmpty("it is empty"));
+
+function count(min: number, max: number) {
+  const message = `it is a whole number from ${min} to ${max}`;
+  return pipe(number(), integer(message), minValue(min, message), maxValue(max, message));
+}
+
+/** A number of bytes, or text as the options of the command line have it: "64M". */
+function size(unitBytes: number) {
+  return pipe(
+    union([number(), string()], 'it is a number of bytes, or a text like "64M"'),
+    rawTransform<number | string, number>(({ dataset, addIssue, NEVER }) => {
+      try {
+        return parseSize(unitBytes)(String(dataset.value));
+      } catch (error) {
+        addIssue({ message: (error as Error).message });
+        return NEVER;
+      }
+    }),
+  );
+}
+
+/** What every device has. */
+const common = {
+  name: optional(text),
+  socket: text,
+  pollUs: optional(count(0, POLL_MICROSECONDS_MAX), POLL_MICROSECONDS_DEFAULT),
+  policy: optional(picklist(["strict", "linux"]), "strict"),
+  trustMemory: optional(boolean(), false),
+};
+
+const blkSchema = strictObject({
+  ...{ kind: literal("blk"), ...common },
+  image: optional(text),
+  memory: optional(size(VIRTIO_BLK_SECTOR_BYTES)),
+  null: optional(size(VIRTIO_BLK_SECTOR_BYTES)),
+  readOnly: optional(boolean(), false),
+  queues: optional(count(1, DOORBELL_QUEUES_MAX), BLK_QUEUES_DEFAULT),
+  workers: optional(count(1, DOORBELL_QUEUES_MAX), 1),
+  id: optional(string(), BLK_ID_DEFAULT),
+  io: optional(picklist(["inline", "uring"]), "inline"),
+  asOwner: optional(boolean(), false),
+});
+
+const vsockSchema = strictObject({
+  ...{ kind: literal("vsock"), ...common },
+  cid: count(VMADDR_CID_GUEST_MIN, VMADDR_ANY - 1),
+  unix: text,
+});
+
+const rngSchema = strictObject({
+  ...{ kind: literal("rng"), ...common },
+  rate: optional(size(1)),
+});
+
+const portSchema = strictObject({
+  name: optional(text),
+  console: optional(boolean()),
+  unix: text,
+});
+
+const consoleSchema = strictObject({
+  ...{ kind: literal("console"), ...common },
+  ports: array(portSchema),
+  cols: optional(count(1, SIDE_MAX)),
+  rows: optional(count(1, SIDE_MAX)),
+});
+
+/** A kind of device: what its entry must be, and the device that is made of it. */
+interface ConfigKind<Schema extends GenericSchema> {
+  schema: Schema;
+  /** `at`: a path as it is meant. May throw what the device's maker does. */
+  make(config: InferOutput<Schema>, at: (path: string) => string): Made;
+}
+
+/** Infers the one from the other. */
+const kind = <Schema extends GenericSchema>(one: ConfigKind<Schema>) => one;
+
+const blkKind = kind({
+  schema: pipe(
+    blkSchema,
+    check(
+      (config) => blkFault(config, String) === undefined,
+      ({ input }) => blkFault(input, String) ?? "",
+    ),
+  ),
+  make: ({ image, ...rest }, at) => {
+    const config = { ...rest, ...(image !== undefined && { image: at(image) }) };
+    return { device: blkOf(config), served: describeBlk(config) };
+  },
+});
+
+const vsockKind = kind({
+  schema: vsockSchema,
+  make: ({ cid, unix }, at) => ({
+    device: vsock({ cid, unix: at(unix), queueSize: VSOCK_QUEUE_SIZE }),
+    served: `CID ${cid} at ${at(unix)}`,
+  }),
+});
+
+const rngKind = kind({
+  schema: rngSchema,
+  make: ({ rate }) => ({
+    device: rng(rate === undefined ? {} : { rate }),
+    served: describeRng(rate),
+  }),
+});
+
+const consoleKind = kind({
+  schema: consoleSchema,
+  make: ({ ports, cols, rows }, at) => {
+    const device = console({
+      ports: ports.map(({ name, console: isConsole }) => ({
+        ...(name !== undefined && { name }),
+        ...(isConsole !== undefined && { console: isConsole }),
+      })),
+      ...(cols !== undefined && { cols }),
+      ...(rows !== undefined && { rows }),
+    });
+    const leave = joinPorts(
+      device,
+      ports.map(({ unix }, index) => ({ name: index, path: at(unix) })),
+    );
+    return {
+      device,
+      served: `a console at ${ports.map(({ unix }) => at(unix)).join(", ")}`,
+      leave,
+    };
+  },
+});
+
+/** All kinds, by the name that an entry has in `kind`. */
+export const CONFIG_KINDS = {
+  blk: blkKind,
+  console: consoleKind,
+  rng: rngKind,
+  vsock: vsockKind,
+};
+
+/** Paths of a file are from its folder on. */
+export const pathsFrom = (file: string) => (path: string) => resolve(dirname(file), path);

@@ -1,0 +1,57 @@
+import { array, minLength, optional, picklist, pipe, strictObject, variant } from "valibot";
+import { VhostError } from "../spec/errno.js";
+import { readConfig } from "./config-file.js";
+import { CONFIG_KINDS, type Made, pathsFrom } from "./config-kinds.js";
+import { type Serving, serveDevices } from "./serve-device.js";
+
+const { blk, console, rng, vsock } = CONFIG_KINDS;
+
+const schema = strictObject({
+  log: optional(picklist(["text", "json"]), "text"),
+  devices: pipe(
+    array(variant("kind", [blk.schema, console.schema, rng.schema, vsock.schema])),
+    minLength(1, "name a device"),
+  ),
+});
+
+/**
+ * Serves all devices that the JSON file at `path` names, until a signal comes. Rejects with EINVAL
+ * for a file that is wrong, naming line and field, and with what a device's own server does: then
+ * none is served.
+ */
+export async function serveConfig(path: string): Promise<void> {
+  const { log, devices } = readConfig(path, schema);
+  const at = pathsFrom(path);
+  const leave: (() => void)[] = [];
+  try {
+    const servings = devices.map((config, index): Serving => {
+      const { name = `${config.kind} ${index}`, socket, pollUs, policy, trustMemory } = config;
+      const made = within(`${path}: devices[${index}]`, () => make(config, at));
+      leave.push(...(made.leave ?? []));
+      const { asOwner = false, workers = 1 } = config.kind === "blk" ? config : {};
+      const options = { socket: at(socket), pollUs, policy, trustMemory, asOwner, workers };
+      return { ...made, name, options };
+    });
+    await serveDevices(servings, { log });
+  } finally {
+    for (const one of leave) one();
+  }
+}
+
+type Config = ReturnType<typeof readConfig<typeof schema>>["devices"][number];
+
+/** The union of what entries are meets the union of what makes them: that it fits, `kind` says. */
+function make(config: Config, at: (path: string) => string): Made {
+  return (CONFIG_KINDS[config.kind].make as (config: Config, to: typeof at) => Made)(config, at);
+}
+
+/** An error says where it comes from. */
+function within<T>(where: string, work: () => T): T {
+  try {
+    return work();
+  } catch (error) {
+    if (!(error instanceof VhostError)) throw error;
+    const message = error.message.replace(/^\w+: /, "");
+    throw new VhostError(error.code, `${where}: ${message}`, error.facts);
+  }
+}

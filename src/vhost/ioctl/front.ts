@@ -1,0 +1,95 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import type { Task } from "../../kernel/task.js";
+import { SharedMemory } from "../../memory/shared-memory.js";
+import { VhostError } from "../../spec/errno.js";
+import {
+  VHOST_MEMORY,
+  VHOST_MEMORY_REGION,
+  VHOST_REQUESTS,
+  VHOST_SET_MEM_TABLE,
+  type VhostRequest,
+} from "../../spec/vhost.js";
+import { decodeStruct, encodeStruct, type StructValues } from "../user-access.js";
+import { VhostFile } from "./file.js";
+import { beginIoctl } from "./ioctl.js";
+
+/** What an ioctl's argument holds: the fields of its struct; of a memory table, its regions. */
+export type IoctlValues = StructValues | { readonly regions: readonly StructValues[] };
+
+const BY_NAME = new Map(VHOST_REQUESTS.map((one) => [one.name, one]));
+
+/** An ioctl by its name, VHOST_…. Throws EINVAL. */
+export function requestOf(name: string): VhostRequest {
+  const found = BY_NAME.get(name);
+  if (found) return found;
+  throw new VhostError("EINVAL", `${name} is no ioctl of a vhost device`, { name });
+}
+
+/** The bytes that an argument points to. Throws EINVAL for fields that the struct has not. */
+export function encodeArg({ request, struct }: VhostRequest, values: IoctlValues): Uint8Array {
+  if (request === VHOST_SET_MEM_TABLE && Array.isArray(values.regions)) {
+    return encodeTable(values.regions);
+  }
+  return struct ? encodeStruct(struct, values as StructValues) : new Uint8Array(0);
+}
+
+function encodeTable(regions: readonly StructValues[]): Uint8Array {
+  const header = encodeStruct(VHOST_MEMORY, { nregions: regions.length });
+  const all = [header, ...regions.map((region) => encodeStruct(VHOST_MEMORY_REGION, region))];
+  return Uint8Array.from(all.flatMap((bytes) => [...bytes]));
+}
+
+/**
+ * ioctl(2) on a vhost device: `arg` is a user address of the caller's. Resolves when it has
+ * returned; a call that waits for the workers has them work meanwhile. Rejects as `beginIoctl`.
+ */
+export async function vhostIoctl(
+  task: Task,
+  fd: number,
+  request: number,
+  arg: bigint,
+): Promise<void> {
+  const file = task.files?.fds.get(fd);
+  if (file) file.count++; // it stays open until the call returns
+  try {
+    const { error, isDone } = beginIoctl(task, fd, request, arg);
+    while (!isDone() && file instanceof VhostFile) {
+      if (!file.runPending() && !isDone()) await sleep(1); // a worker is stopped, or frozen
+    }
+    if (error) throw error;
+  } finally {
+    file?.put();
+  }
+}
+
+/**
+ * The same, by name, with values in place of bytes: they lie in the caller's memory for as long as
+ * the call takes. Resolves with what the struct holds afterwards. Throws ENOMEM, too.
+ */
+export async function ioctl(
+  task: Task,
+  fd: number,
+  name: string,
+  values: IoctlValues = {},
+): Promise<StructValues> {
+  const request = requestOf(name);
+  const bytes = encodeArg(request, values);
+  if (bytes.length === 0 || !task.mm) {
+    await vhostIoctl(task, fd, request.request, 0n);
+    return {};
+  }
+  const shared = SharedMemory.of(task.mm.memory);
+  const address = shared.allocGuest(bytes.length);
+  try {
+    shared.bytes.set(bytes, address);
+    await vhostIoctl(task, fd, request.request, BigInt(address));
+    return decodeArg(request, shared.bytes.slice(address, address + bytes.length));
+  } finally {
+    shared.guest.free(address);
+  }
+}
+
+/** What an argument's bytes, a copy of them, hold. */
+export function decodeArg({ struct }: VhostRequest, bytes: Uint8Array): StructValues {
+  return struct ? decodeStruct(struct, Uint8Array.from(bytes)) : {};
+}

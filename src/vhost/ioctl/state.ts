@@ -1,0 +1,231 @@
+import type { EventFd } from "../../kernel/eventfd.js";
+import type { Kernel } from "../../kernel/kernel.js";
+import { type Mm, mmget, mmput } from "../../kernel/mm.js";
+import type { Task } from "../../kernel/task.js";
+import { SharedMemory } from "../../memory/shared-memory.js";
+import { loadRings } from "../../ring/load.js";
+import { VhostError } from "../../spec/errno.js";
+import { UserMemory } from "../user-access.js";
+import { memoryAccessOk } from "./access.js";
+import type { LiveMemory } from "./live-ring.js";
+import type { UserRegion } from "./memory-table.js";
+import { NetBackendFile } from "./net-backend.js";
+import { Vq, type VqShared } from "./vq.js";
+import { type VhostWork, VhostWorkers } from "./workers.js";
+
+/** Which device node. */
+export type VhostKind = "vsock" | "net" | "scsi";
+
+/** What a device does with its rings. Its worker's time, or the caller's where that is said. */
+export interface VhostHandlers {
+  /** The ring was kicked. Linux: handle_kick. */
+  handleKick(index: number): void;
+  /** The rings were started. Caller's time. */
+  started?(): void;
+  /** The guest has this CID from now on. Caller's time. */
+  cidSet?(cid: number): void;
+  /** The last close. */
+  released?(): void;
+}
+
+/** Rings that a device has. */
+const QUEUES: Record<VhostKind, number> = { vsock: 2, net: 2, scsi: 130 };
+
+/** CIDs that are taken, by machine. */
+const cids = new WeakMap<Kernel, Map<number, VhostState>>();
+
+/**
+ * What an open /dev/vhost-… is: owner, memory table, rings, workers. Every ioctl is a change of it.
+ * Kernel's thread. Linux: vhost_dev.
+ */
+export class VhostState implements VqShared {
+  readonly kernel: Kernel;
+  readonly kind: VhostKind;
+  readonly vqs: readonly Vq[];
+  readonly workers: VhostWorkers;
+  readonly #handlers: VhostHandlers;
+  /** Features that were accepted. Linux: acked_features of each ring. */
+  features = 0n;
+  backendFeatures = 0n;
+  regions: readonly UserRegion[] | undefined;
+  /** Workers are made from the owner; else they are kernel threads. Linux: fork_owner. */
+  forkFromOwner: boolean;
+  #logFd: EventFd | null = null;
+  #mm: Mm | null = null;
+  #live: LiveMemory | undefined;
+  #cid: number | undefined;
+
+  /** `handlers`: made with the state, for what works on its rings. */
+  constructor(kernel: Kernel, kind: VhostKind, handlers: (state: VhostState) => VhostHandlers) {
+    this.kernel = kernel;
+    this.kind = kind;
+    this.forkFromOwner = kernel.forkFromOwnerDefault;
+    this.vqs = Array.from({ length: QUEUES[kind] }, (_, index) => {
+      const handleKick = () => this.#handlers.handleKick(index);
+      return new Vq(this, handleKick, (vq) => this.queue(vq));
+    });
+    this.workers = new VhostWorkers(kernel, this.vqs);
+    this.#handlers = handlers(this);
+  }
+
+  /** Linux: vhost_dev_has_owner(). */
+  get isOwned(): boolean {
+    return this.#mm !== null;
+  }
+
+  /** By memory alone: threads pass, a forked child does not. Linux: vhost_dev_check_owner(). */
+  isOwner(task: Task): boolean {
+    return this.#mm !== null && this.#mm === task.mm;
+  }
+
+  /** EPERM: the caller is not the owner. */
+  mustOwn(task: Task): void {
+    if (this.isOwner(task)) return;
+    throw new VhostError("EPERM", "the caller does not own the device", { pid: task.pid });
+  }
+
+  /** EBUSY: owned. ENOMEM: no worker, for whatever reason. Linux: vhost_dev_set_owner(). */
+  setOwner(task: Task): void {
+    const { mm } = task;
+    if (this.#mm !== null) throw new VhostError("EBUSY", "the device has an owner");
+    if (mm === null) throw new VhostError("EINVAL", "the caller has no memory", { pid: task.pid });
+    const id = this.workers.create(task, this.forkFromOwner);
+    mmget(mm);
+    this.#mm = mm;
+    for (const vq of this.vqs) this.workers.attach(vq, id);
+  }
+
+  get live(): LiveMemory {
+    this.#live ??= this.#makeLive();
+    return this.#live;
+  }
+
+  /** The owner's memory as a whole. Throws EFAULT for one in which no ring can be. */
+  #makeLive(): LiveMemory {
+    const memory = this.#mm?.memory;
+    const user = new UserMemory(memory);
+    if (memory === undefined || user.end === 0) {
+      throw new VhostError("EFAULT", "the owner has no memory that rings can be in");
+    }
+    return { shared: SharedMemory.of(memory), user, rings: loadRings(memory) };
+  }
+
+  /** Has the ring's worker do `work`: by default, look at the ring. Nothing if it is dead. */
+  queue(vq: Vq, work: VhostWork = vq.poll): boolean {
+    return this.workers.queue(vq, work);
+  }
+
+  /**
+   * Whether the program can have all of `regions`, and their bits of the log if one is kept or
+   * `isLogged`, as far as rings are active. Linux: memory_access_ok().
+   */
+  isMemoryAccessible(regions: readonly UserRegion[] | undefined, isLogged = false): boolean {
+    return this.vqs.every((vq) => {
+      return !vq.isActive || memoryAccessOk(regions, vq.log.base, isLogged || vq.isLogged);
+    });
+  }
+
+  /** Sets what rings that run go by, too. */
+  set(values: Partial<Pick<VhostState, "features" | "regions">>): void {
+    Object.assign(this, values);
+    for (const vq of this.vqs) vq.update();
+  }
+
+  get logFd(): EventFd | null {
+    return this.#logFd;
+  }
+
+  /** Refers to `file` from now on. Linux: log_ctx. */
+  setLogFd(file: EventFd | null): void {
+    if (file) file.count++;
+    this.#logFd?.put();
+    this.#logFd = file;
+  }
+
+  /** The guest's CID. */
+  get cid(): number | undefined {
+    return this.#cid;
+  }
+
+  /** EADDRINUSE: another device has it. Linux: vhost_vsock_set_cid(). */
+  setCid(cid: number): void {
+    const taken = cids.get(this.kernel) ?? new Map<number, VhostState>();
+    cids.set(this.kernel, taken);
+    const other = taken.get(cid);
+    if (other === this) return;
+    if (other) throw new VhostError("EADDRINUSE", `another device has CID ${cid}`, { cid });
+    this.#dropCid();
+    taken.set(cid, this);
+    this.#cid = cid;
+    this.#handlers.cidSet?.(cid);
+  }
+
+  #dropCid(): void {
+    if (this.#cid !== undefined) cids.get(this.kernel)?.delete(this.#cid);
+    this.#cid = undefined;
+  }
+
+  /**
+   * Starts every ring that is not active. EFAULT: one can't; then none is active. Linux:
+   * vhost_vsock_start().
+   */
+  start(): void {
+    try {
+      for (const vq of this.vqs) {
+        if (!vq.isAccessible) throw new VhostError("EFAULT", "a ring, or memory, can't be there");
+        if (!vq.isActive) vq.start(this);
+      }
+    } catch (error) {
+      this.stop();
+      throw error;
+    }
+    this.#handlers.started?.();
+  }
+
+  /**
+   * A ring works for `backend` from now on, or for nothing; what was made available before is
+   * looked at. As `Vq.start`, and nothing is changed then. Linux: vhost_net_set_backend().
+   */
+  setBackend(vq: Vq, backend: NetBackendFile | null): void {
+    const old = vq.backend;
+    if (old === backend) return;
+    if (backend === null) vq.stop();
+    else if (vq.isActive) vq.backend = backend;
+    else vq.start(backend);
+    if (old instanceof NetBackendFile) {
+      old.offFrame(vq.kicked);
+      old.put();
+    }
+    if (backend === null) return;
+    backend.count++;
+    if (vq === this.vqs[0]) backend.onFrame(vq.kicked); // the other one sends
+    this.queue(vq);
+  }
+
+  /** Stops every ring. */
+  stop(): void {
+    for (const vq of this.vqs) vq.stop();
+  }
+
+  /** Everything but the CID as it was at first, no owner. Linux: vhost_dev_cleanup(). */
+  reset(): void {
+    for (const vq of this.vqs) {
+      if (vq.backend instanceof NetBackendFile) this.setBackend(vq, null);
+      vq.reset();
+    }
+    this.workers.stop();
+    this.setLogFd(null);
+    Object.assign(this, { features: 0n, backendFeatures: 0n, regions: undefined });
+    this.#live = undefined;
+    mmput(this.#mm);
+    this.#mm = null;
+    this.forkFromOwner = this.kernel.forkFromOwnerDefault;
+  }
+
+  /** The last close. */
+  release(): void {
+    this.reset();
+    this.#dropCid();
+    this.#handlers.released?.();
+  }
+}

@@ -1,0 +1,190 @@
+// `serve --config`: a machine's devices in one process; what is wrong is said by line and field.
+
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { connect } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, describe, expect, test } from "vitest";
+import { FrontEnd } from "#dist/bench/front-end.js";
+import { ROOT } from "../helpers/source.js";
+import { describeVhostUser, eventually, useDisk } from "../helpers/vhost-user.js";
+import { Program } from "../helpers/vhost-user-child.js";
+
+const folder = mkdtempSync(join(tmpdir(), "vhost-wasm-test-"));
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+let count = 0;
+
+function write(content: string): string {
+  const path = join(folder, `machine-${count++}.json`);
+  writeFileSync(path, content);
+  return path;
+}
+
+const serve = (content: string) => Program.cli("serve", "--config", write(content));
+
+/** What it prints of a file that is wrong, without the file's path; a line each. */
+async function faults(content: string): Promise<string[]> {
+  await using program = serve(content);
+  const { code, stdout, stderr } = await program.outcome();
+  expect({ code, stdout }).toEqual({ code: 1, stdout: "" });
+  expect(stderr).toMatch(/^vhost-wasm: EINVAL: /);
+  return stderr
+    .trim()
+    .replace("vhost-wasm: EINVAL: ", "")
+    .split("\n")
+    .map((line) => line.replaceAll(/\S*(machine-\d+\.json)/g, "FILE"));
+}
+
+const DEVICES = ["a.sock", "b.sock", "c.sock", "d.sock"].map((name) => join(folder, name));
+
+const MACHINE = `{
+  "log": "json",
+  "devices": [
+    { "kind": "blk", "name": "root", "socket": "a.sock", "memory": "1M", "queues": 2 },
+    { "kind": "rng", "socket": "b.sock", "rate": "4K" },
+    { "kind": "vsock", "socket": "c.sock", "cid": 77, "unix": "v.sock" },
+    {
+      "kind": "console", "socket": "d.sock", "cols": 80, "rows": 25,
+      "ports": [{ "unix": "tty.sock" }, { "name": "agent", "unix": "agent.sock" }]
+    }
+  ]
+}
+`;
+
+describeVhostUser("a whole machine", () => {
+  test("all are served, each by its name; a signal ends all", { timeout: 60_000 }, async () => {
+    await using program = serve(MACHINE);
+    await eventually(() => program.lines.length === 4, "4 listen");
+    expect(program.lines.map(({ event, device }) => [event, device])).toEqual([
+      ["listening", "root"],
+      ["listening", "rng 1"],
+      ["listening", "vsock 2"],
+      ["listening", "console 3"],
+    ]);
+    await useDisk(DEVICES[0] as string);
+    for (const path of DEVICES) {
+      using front = new FrontEnd(path);
+      await front.negotiate(~0n);
+      await front.setMemory();
+      await front.startQueue(0, 8);
+    }
+    const connected = () => program.lines.filter(({ event }) => event === "connected");
+    await eventually(() => connected().length === 5, "all connected");
+    expect(new Set(connected().map(({ device }) => device)).size).toBe(4);
+    program.child.kill("SIGTERM");
+    const { code, stderr } = await program.outcome();
+    expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
+    const left = [...DEVICES, join(folder, "tty.sock"), join(folder, "agent.sock")];
+    expect(left.filter((path) => existsSync(path))).toEqual([]);
+  });
+
+  test("the README's machine is one", async () => {
+    const readme = readFileSync(join(ROOT, "README.md"), "utf8");
+    const [, machine = ""] = /<!-- machine: .*-->\n```json\n([^`]*)```/.exec(readme) ?? [];
+    await using program = serve(machine);
+    await eventually(() => program.lines.length === 4, "4 listen");
+    program.child.kill("SIGTERM");
+    expect((await program.outcome()).code).toBe(0);
+  });
+
+  test("one that can't be served: said, and none is", async () => {
+    const socket = join(folder, "a.sock");
+    const both = `{ "devices": [
+      { "kind": "rng", "socket": "a.sock" }, { "kind": "rng", "socket": "a.sock" } ] }`;
+    await using program = serve(both);
+    const { code, stderr } = await program.outcome();
+    expect(code).toBe(1);
+    expect(stderr).toMatch(/^vhost-wasm: EADDRINUSE: .*a\.sock/);
+    expect(existsSync(socket)).toBe(false);
+  });
+
+  test("a console's socket has one at a time", async () => {
+    await using program = serve(MACHINE);
+    await eventually(() => program.lines.length === 4, "4 listen");
+    const first = connect(join(folder, "agent.sock"));
+    const second = connect(join(folder, "agent.sock"));
+    await new Promise((resolve) => second.once("close", resolve));
+    expect(first.destroyed).toBe(false);
+    first.destroy();
+    const closes = () => {
+      const third = connect(join(folder, "agent.sock"));
+      return new Promise<boolean>((resolve) => {
+        third.once("close", () => resolve(true));
+        setTimeout(() => resolve(third.destroy() === undefined), 200);
+      });
+    };
+    await expect.poll(closes).toBe(false);
+  });
+});
+
+describe("what is wrong", () => {
+  test("fields: missing, unknown, of a wrong kind or value, each with its line", async () => {
+    expect(
+      await faults(`{
+  "devices": [
+    {
+      "kind": "blk",
+      "imgae": "x.img",
+      "queues": 99
+    },
+    { "kind": "rng", "socket": 7,
+      "rate": "fast" },
+    { "kind": "vsock", "socket": "s",
+      "cid": 2, "unix": "" },
+    { "kind": "tape" }
+  ],
+  "lgo": "text"
+}`),
+    ).toEqual([
+      "FILE:3: devices[0].socket: it is missing",
+      "FILE:6: devices[0].queues: it is a whole number from 1 to 32",
+      "FILE:5: devices[0].imgae: there is no such field",
+      "FILE:8: devices[1].socket: Invalid type: Expected string but received 7",
+      "FILE:9: devices[1].rate: A size is a number of bytes, or with K, M, G or T: 64M; a " +
+        "multiple of 1 bytes.",
+      "FILE:11: devices[2].cid: it is a whole number from 3 to 4294967294",
+      "FILE:11: devices[2].unix: it is empty",
+      "FILE:12: devices[3].kind: Invalid type: " +
+        'Expected ("blk" | "console" | "rng" | "vsock") but received "tape"',
+      "FILE:14: lgo: there is no such field",
+    ]);
+  });
+
+  test.each([
+    ['{ "devices": [] }', "FILE:1: devices: name a device"],
+    ["{}", "FILE:1: devices: it is missing"],
+    ["[]", "FILE:1: devices: it is missing"],
+    ["7", "FILE:1: the whole: Invalid type: Expected Object but received 7"],
+    ["", "FILE:1: no JSON: value expected"],
+    ['{\n\n"devices" }', "FILE:3: no JSON: colon expected"],
+    ['{ // all\n"devices": [] }', "FILE:1: no JSON: invalid comment token"],
+    [
+      '{ "devices": [{ "kind": "blk", "socket": "s" }] }',
+      "FILE:1: devices[0]: name one of image, memory, null",
+    ],
+    [
+      '{ "devices": [{ "kind": "blk", "socket": "s", "memory": 512, "asOwner": true }] }',
+      "FILE:1: devices[0]: asOwner is about the file of image",
+    ],
+    [
+      `{ "devices": [
+        { "kind": "console", "socket": "s", "ports": [{ "unix": "u", "name": "a/b" }] }] }`,
+      'FILE: devices[0]: a port\'s name has up to 128 bytes, no "/" and no controls',
+    ],
+  ])("%s", async (content, line) => {
+    expect(await faults(content)).toEqual([line]);
+  });
+
+  test("no file; no command", async () => {
+    await using program = Program.cli("serve", "--config", join(folder, "none.json"));
+    const { code, stderr } = await program.outcome();
+    expect([code, stderr]).toEqual([
+      1,
+      expect.stringMatching(/ENOENT: .*none\.json can't be read/),
+    ]);
+    await using bare = Program.cli("serve");
+    const outcome = await bare.outcome();
+    expect(outcome.code).toBe(1);
+    expect(outcome.stderr).toMatch(/--config <file>/);
+  });
+});

@@ -1,0 +1,8 @@
+import type { Scene, Seen } from "../machine/index.js";
+import { HEADER_BYTES, kickRepairNext, NEXT, VsockRig } from "../machine/vsock-rig.js";
+
+export function run({ main }: Scene): Seen {
+  const rig = new VsockRig(main);
+  rig.setTx({ addr: rig.packet(), len: HEADER_BYTES, flags: NEXT, next: 0 });
+  return kickRepairNext(rig);
+}

@@ -1,0 +1,20 @@
+import type { Scene, Seen } from "../machine/index.js";
+import {
+  INDIRECT,
+  kickRepairNext,
+  NEXT,
+  UNMAPPED,
+  VsockRig,
+  WITH_INDIRECT,
+} from "../machine/vsock-rig.js";
+
+export function run({ main }: Scene): Seen {
+  const rig = new VsockRig(main, { features: WITH_INDIRECT });
+  const addr = rig.packet();
+  const table = rig.alloc(64);
+  rig.tx.setDesc(0, { addr, len: 20, flags: NEXT, next: 2 }, table);
+  rig.tx.setDesc(1, { addr: UNMAPPED, len: 24, flags: NEXT, next: 2 }, table);
+  rig.tx.setDesc(2, { addr: addr + 20, len: 24 }, table);
+  rig.setTx({ addr: table, len: 48, flags: INDIRECT });
+  return kickRepairNext(rig);
+}

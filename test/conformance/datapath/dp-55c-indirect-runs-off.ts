@@ -1,0 +1,12 @@
+import type { Scene, Seen } from "../machine/index.js";
+import { INDIRECT, kickRepairNext, NEXT, VsockRig, WITH_INDIRECT } from "../machine/vsock-rig.js";
+
+export function run({ main }: Scene): Seen {
+  const rig = new VsockRig(main, { features: WITH_INDIRECT });
+  const addr = rig.packet();
+  const table = rig.alloc(64);
+  rig.tx.setDesc(0, { addr, len: 20, flags: NEXT, next: 1 }, table);
+  rig.tx.setDesc(1, { addr: addr + 20, len: 24, flags: NEXT, next: 2 }, table);
+  rig.setTx({ addr: table, len: 32, flags: INDIRECT });
+  return kickRepairNext(rig);
+}
