@@ -3,7 +3,7 @@ import { randomFillSync } from "node:crypto";
 /** Entries that an address may be in: those of one bucket. */
 const WAYS = 8;
 /** Entries of a bucket that one port may have: it can't push out all that others have. */
-const WAYS_A_PORT = 2;
+const WAYS_A_PORT = 4;
 const BUCKETS = 512;
 
 // Words of an entry.

@@ -83,8 +83,8 @@ export class Vring extends VringSettings {
   }
 
   /**
-   * As it was set. Some front-ends (DPDK's virtio_user) say one position of a packed ring, and leave
-   * the upper half 0: it is both.
+   * As it was set. Some front-ends (DPDK's virtio_user) say one position of a packed ring, and
+   * leave the upper half 0: it is both.
    */
   override base(features: bigint): number {
     const base = super.base(features);
