@@ -3,6 +3,7 @@
 // The contract of every function is in src/ring/ring.ts, the layouts in src/spec/ring-state.ts;
 // those of io_uring in src/io-uring/ring.ts and src/spec/io-uring.ts.
 
+export { checksumSum } from "./checksum";
 export {
   iouAdvance,
   iouGetSqe,

@@ -1,3 +1,4 @@
+import type { Checksum } from "../ring/checksum.js";
 import { featureMask, hasFeature } from "../spec/features.js";
 import { VIRTIO_ID_NET } from "../spec/virtio-config.js";
 import {
@@ -7,11 +8,14 @@ import {
   VIRTIO_NET_CONFIG_MAX_VIRTQUEUE_PAIRS,
   VIRTIO_NET_CONFIG_MTU,
   VIRTIO_NET_CONFIG_STATUS,
+  VIRTIO_NET_F_CSUM,
+  VIRTIO_NET_F_GUEST_CSUM,
   VIRTIO_NET_F_MAC,
   VIRTIO_NET_F_MRG_RXBUF,
   VIRTIO_NET_F_MTU,
   VIRTIO_NET_F_STATUS,
   VIRTIO_NET_HDR_BYTES,
+  VIRTIO_NET_HDR_FLAGS,
   VIRTIO_NET_QUEUE_RX,
   VIRTIO_NET_QUEUE_TX,
   VIRTIO_NET_QUEUES,
@@ -21,6 +25,7 @@ import type { Chain } from "../vhost/chain.js";
 import type { VirtioDevice } from "../vhost/device.js";
 import { VHOST_WEIGHT_REQUESTS_MAX, type Virtqueue } from "../vhost/virtqueue.js";
 import { NetMerge } from "./net-merge.js";
+import { NetOffload } from "./net-offload.js";
 import { NET_PACKET_BYTES_MAX } from "./net-pipe.js";
 import type { NetPort, NetTap } from "./net-port.js";
 
@@ -38,12 +43,15 @@ export interface NetDeviceOptions {
 
 /**
  * A network device's rings: packets go to its port and come from it, in bursts. A frame is not
- * looked at. Packets are as the guest wrote them but for their header, which is made anew.
+ * looked at. Packets are as the guest wrote them but for their header, which is made anew, and a
+ * checksum that is left to us.
  * virtio 1.3, 5.1 Network Device. Linux: drivers/vhost/net.c.
  */
 export class NetDevice implements VirtioDevice {
   readonly deviceId = VIRTIO_ID_NET;
   readonly features = featureMask(
+    VIRTIO_NET_F_CSUM,
+    VIRTIO_NET_F_GUEST_CSUM,
     VIRTIO_NET_F_MTU,
     VIRTIO_NET_F_MAC,
     VIRTIO_NET_F_MRG_RXBUF,
@@ -57,12 +65,17 @@ export class NetDevice implements VirtioDevice {
   readonly #queues: (Virtqueue | undefined)[] = [];
   readonly #merge: NetMerge;
   readonly #shown: Uint8Array;
+  readonly #offload: NetOffload;
   #isMergeable = false;
+  /** The guest may leave checksums to us; it takes packets that have none. */
+  #leavesChecksums = false;
+  #takesPartial = false;
   /** TX has packets, and the port no room for them. */
   #isStalled = false;
 
-  /** `tap`: sees what the guest gets. */
-  constructor(options: NetDeviceOptions, port: NetPort, tap?: NetTap) {
+  /** `tap`: sees the guest's packets, both ways. */
+  constructor(options: NetDeviceOptions, port: NetPort, checksum: Checksum, tap?: NetTap) {
+    this.#offload = new NetOffload(checksum);
     this.#options = options;
     this.queueSizeMax = options.queueSize;
     this.#port = port;
@@ -83,10 +96,15 @@ export class NetDevice implements VirtioDevice {
 
   start(features: bigint): void {
     this.#isMergeable = hasFeature(features, VIRTIO_NET_F_MRG_RXBUF);
+    this.#leavesChecksums = hasFeature(features, VIRTIO_NET_F_CSUM);
+    this.#takesPartial = hasFeature(features, VIRTIO_NET_F_GUEST_CSUM);
+    this.#port.setPartial(this.#takesPartial);
   }
 
   reset(): void {
     this.#isStalled = false;
+    this.#takesPartial = false;
+    this.#port.setPartial(false);
     this.#port.reset();
   }
 
@@ -142,8 +160,11 @@ export class NetDevice implements VirtioDevice {
     const { bytes } = readable;
     const isPacket = bytes >= PACKET_BYTES_MIN && bytes <= NET_PACKET_BYTES_MAX;
     if (!isPacket || writable.count > 0) return vq.badRequest();
+    const offload = this.#offload;
+    if (!this.#leavesChecksums) offload.clear();
+    else if (!offload.read(readable, bytes)) return vq.badRequest();
     if (this.#tap) this.#show(chain);
-    this.#port.send(readable, bytes);
+    this.#port.send(readable, bytes, offload);
     return 0;
   }
 
@@ -174,6 +195,10 @@ export class NetDevice implements VirtioDevice {
     const isBuffer = readable.count === 0 && writable.bytes >= VIRTIO_NET_HDR_BYTES;
     if (!pipe || !isBuffer) return vq.badRequest();
     const { bytes, at, length } = pipe;
+    if (bytes[at + VIRTIO_NET_HDR_FLAGS] !== 0 && !this.#takesPartial) {
+      this.#port.drop(false); // sent before its sender saw that another driver has come
+      return 0;
+    }
     if (!this.#merge.isOpen && writable.bytes >= length) {
       writable.write(0, bytes, at, length);
       this.#delivered(bytes, at, length);

@@ -1,6 +1,7 @@
 import { VIRTIO_NET_HDR_BYTES, VIRTIO_NET_HDR_NUM_BUFFERS } from "../spec/virtio-net.js";
 import type { ChainSide } from "../vhost/chain.js";
 import { NetBell } from "./net-bell.js";
+import type { NetOffload } from "./net-offload.js";
 import { NetPipe, netPipeBytes } from "./net-pipe.js";
 import type { NetPort } from "./net-port.js";
 
@@ -24,6 +25,12 @@ export interface NetLinkBuffers {
 /** A header that asks for nothing: no checksum, no segmentation, one buffer. */
 export const PLAIN_HEADER = new Uint8Array(VIRTIO_NET_HDR_BYTES);
 PLAIN_HEADER[VIRTIO_NET_HDR_NUM_BUFFERS] = 1;
+
+/** Writes a little-endian u16: a checksum, say. */
+export function putU16(bytes: Uint8Array, at: number, value: number): void {
+  bytes[at] = value & 0xff;
+  bytes[at + 1] = value >>> 8;
+}
 
 /** Packets between a device in its worker and its user in the opening thread. */
 export class NetLink {
@@ -85,13 +92,19 @@ export class NetLinkPort implements NetPort {
     return this.#link.toHost.room;
   }
 
-  send(packet: ChainSide, length: number): void {
+  /** Its user gets whole frames. */
+  setPartial(): void {}
+
+  send(packet: ChainSide, length: number, offload: NetOffload): void {
     const { toHost } = this.#link;
     const at = toHost.begin(length);
     if (at < 0) return; // there was room
     toHost.bytes.set(PLAIN_HEADER, at);
     const done = VIRTIO_NET_HDR_BYTES;
     packet.read(done, toHost.bytes, at + done, length - done);
+    if (offload.start >= 0) {
+      putU16(toHost.bytes, at + done + offload.at, offload.checksum(packet, length));
+    }
     toHost.end();
     this.#isDue = true;
   }

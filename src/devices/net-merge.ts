@@ -3,7 +3,7 @@ import type { Chain, HeldChain } from "../vhost/chain.js";
 import { HELD, type Virtqueue } from "../vhost/virtqueue.js";
 
 /** How long a packet waits for the rest of its buffers, in milliseconds. */
-const WAIT_MS_MAX = 100;
+const WAIT_MS_MAX = 1000;
 
 /**
  * A packet to the guest that is in several buffers. They are held until there is room for all of

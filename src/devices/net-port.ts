@@ -1,4 +1,5 @@
 import type { ChainSide } from "../vhost/chain.js";
+import type { NetOffload } from "./net-offload.js";
 import type { NetPipe } from "./net-pipe.js";
 
 /**
@@ -8,8 +9,13 @@ import type { NetPipe } from "./net-pipe.js";
 export interface NetPort {
   /** Packets that can be taken from the guest now, at least; the rest stays in its ring. */
   readonly room: number;
-  /** Takes one, of `length` bytes with its header; what there is no room for is counted. */
-  send(packet: ChainSide, length: number): void;
+  /**
+   * Takes one, of `length` bytes with its header, which `offload` has read; what there is no room
+   * for is counted.
+   */
+  send(packet: ChainSide, length: number, offload: NetOffload): void;
+  /** Whether the guest takes packets whose checksum is not made. */
+  setPartial(isPartial: boolean): void;
   /** Up to `max` packets wait for the guest: how many. */
   count(max: number): number;
   /** The packet to deliver next, by the pipe that shows it; `undefined`: there is none. */

@@ -1,6 +1,16 @@
-import { ETH_HLEN, ETH_P_8021Q, VIRTIO_NET_HDR_BYTES, VLAN_HLEN } from "../spec/virtio-net.js";
+import {
+  ETH_HLEN,
+  ETH_P_8021Q,
+  VIRTIO_NET_HDR_BYTES,
+  VIRTIO_NET_HDR_CSUM_OFFSET,
+  VIRTIO_NET_HDR_CSUM_START,
+  VIRTIO_NET_HDR_F_NEEDS_CSUM,
+  VIRTIO_NET_HDR_FLAGS,
+  VLAN_HLEN,
+} from "../spec/virtio-net.js";
 import type { ChainSide } from "../vhost/chain.js";
-import { PLAIN_HEADER } from "./net-link.js";
+import { PLAIN_HEADER, putU16 } from "./net-link.js";
+import type { NetOffload } from "./net-offload.js";
 import { NET_PACKET_BYTES_MAX, type NetPipe } from "./net-pipe.js";
 import type { NetPort } from "./net-port.js";
 import {
@@ -73,15 +83,19 @@ export class NetSwitchPort implements NetPort {
     this.poll();
   }
 
-  send(packet: ChainSide, length: number): void {
+  setPartial(isPartial: boolean): void {
+    this.#state.setPartial(this.#port, isPartial);
+  }
+
+  send(packet: ChainSide, length: number, offload: NetOffload): void {
     const frameBytes = length - VIRTIO_NET_HDR_BYTES;
     packet.read(VIRTIO_NET_HDR_BYTES, this.#head, 0, Math.min(HEAD_BYTES, frameBytes)); // once
     this.#count(COUNT_RECEIVED);
     this.#count(COUNT_RECEIVED_BYTES, frameBytes);
     const to = this.#admit(frameBytes) ? this.#route() : this.#port;
     if (to === this.#port) this.#count(COUNT_FILTERED);
-    else if (to === ALL) this.#flood(packet, length);
-    else this.#forward(packet, length, to);
+    else if (to === ALL) this.#flood(packet, length, offload);
+    else this.#forward(packet, length, offload, to);
   }
 
   #count(which: number, more = 1): void {
@@ -116,17 +130,17 @@ export class NetSwitchPort implements NetPort {
     return to >= 0 && to < settings.ports && this.#state.takes(to, this.#vlan) ? to : ALL;
   }
 
-  #flood(packet: ChainSide, length: number): void {
+  #flood(packet: ChainSide, length: number, offload: NetOffload): void {
     this.#count(COUNT_FLOODED);
     for (let to = 0; to < this.#out.length; to++) {
       if (to !== this.#port && this.#state.takes(to, this.#vlan)) {
-        this.#forward(packet, length, to);
+        this.#forward(packet, length, offload, to);
       }
     }
   }
 
   /** Copies the packet, with or without a tag as the receiver has it. */
-  #forward(packet: ChainSide, length: number, to: number): void {
+  #forward(packet: ChainSide, length: number, offload: NetOffload, to: number): void {
     const isTrunk = this.#state.mode(to) === PORT_TRUNK;
     const cut = this.#hasTag && !isTrunk && this.#vlan !== 0 ? VLAN_HLEN : 0;
     const added = isTrunk && !this.#hasTag ? VLAN_HLEN : 0;
@@ -139,6 +153,14 @@ export class NetSwitchPort implements NetPort {
     }
     pipe.bytes.set(PLAIN_HEADER, at);
     this.#copy(packet, length, pipe, at + VIRTIO_NET_HDR_BYTES, cut, added);
+    if (offload.start >= 0) {
+      const moved = added - cut;
+      if (this.#state.isPartial(to)) leaveChecksum(pipe.bytes, at, offload, moved);
+      else {
+        const where = at + VIRTIO_NET_HDR_BYTES + offload.at + moved;
+        putU16(pipe.bytes, where, offload.checksum(packet, length));
+      }
+    }
     pipe.end();
     this.#count(COUNT_FORWARDED);
     this.#got |= 1 << to;
@@ -234,4 +256,11 @@ export class NetSwitchPort implements NetPort {
     this.#state.setMode(this.#port, PORT_DOWN);
     this.#wakers.close();
   }
+}
+
+/** The receiver makes the checksum, or needs none. `moved`: by how much a tag has moved it. */
+function leaveChecksum(bytes: Uint8Array, at: number, offload: NetOffload, moved: number): void {
+  bytes[at + VIRTIO_NET_HDR_FLAGS] = VIRTIO_NET_HDR_F_NEEDS_CSUM;
+  putU16(bytes, at + VIRTIO_NET_HDR_CSUM_START, offload.start + moved);
+  putU16(bytes, at + VIRTIO_NET_HDR_CSUM_OFFSET, offload.at - offload.start);
 }

@@ -30,6 +30,7 @@ const PORT_WORDS = 16;
 const MODE = 0;
 const VLAN = 1;
 const BELL = 2;
+const PARTIAL = 3;
 
 /** The port's device is not there. */
 export const PORT_DOWN = 0;
@@ -109,6 +110,16 @@ export class NetSwitchState {
   /** Opening thread: the port's device comes (what the port is), or goes (PORT_DOWN). */
   setMode(port: number, mode: number): void {
     Atomics.store(this.#words, PORTS + port * PORT_WORDS + MODE, mode);
+  }
+
+  /** Whether the port's guest takes packets whose checksum is not made. */
+  isPartial(port: number): boolean {
+    return Atomics.load(this.#words, PORTS + port * PORT_WORDS + PARTIAL) !== 0;
+  }
+
+  /** The port's worker: says so. */
+  setPartial(port: number, isPartial: boolean): void {
+    Atomics.store(this.#words, PORTS + port * PORT_WORDS + PARTIAL, isPartial ? 1 : 0);
   }
 
   /** Opening thread: what the port is, before it is used. */

@@ -1,4 +1,6 @@
 import { checkQueueSize } from "../memory/vring.js";
+import { loadChecksum } from "../ring/checksum.js";
+import type { RingKind } from "../ring/load.js";
 import { VhostError } from "../spec/errno.js";
 import { checkNames } from "../spec/options.js";
 import {
@@ -8,7 +10,14 @@ import {
   VIRTIO_NET_HDR_BYTES,
   VIRTIO_NET_MTU_MIN,
 } from "../spec/virtio-net.js";
-import type { Claim, DeviceHost, DeviceParts, DeviceSpec, VirtioDevice } from "../vhost/device.js";
+import type {
+  Claim,
+  DeviceEnvironment,
+  DeviceHost,
+  DeviceParts,
+  DeviceSpec,
+  VirtioDevice,
+} from "../vhost/device.js";
 import { NetDevice, type NetDeviceOptions } from "./net-device.js";
 import { NetHost } from "./net-host.js";
 import { type NetLinkBuffers, NetLinkPort } from "./net-link.js";
@@ -45,6 +54,7 @@ const OPTIONS = ["mac", "mtu", "queueSize", "onPacket", "switch", "pcap"];
 /** What is different at each opening. */
 interface NetWire {
   pcap: NetPcapOptions | undefined;
+  ringKind: RingKind;
   link?: NetLinkBuffers;
   port?: NetSwitchPortOptions;
 }
@@ -91,18 +101,19 @@ export class Net implements DeviceSpec<"net"> {
 
   /** For who opens it. */
   prepare(deviceHost: DeviceHost): DeviceParts {
+    const { ringKind } = deviceHost;
     const path = this.#pcapPath;
     const pcap = path === undefined ? undefined : { path, appends: this.#isKnown };
     this.#isKnown = true;
     const wire = this.#port?.lan.connect(this.#port.index, deviceHost);
     if (wire) {
-      const options = { ...this.options, pcap, port: wire.options };
+      const options = { ...this.options, pcap, ringKind, port: wire.options };
       return { options, close: async () => wire.close() };
     }
     const host = new NetHost(deviceHost, this.#onPacket);
     this.#host = host;
     return {
-      options: { ...this.options, pcap, link: host.buffers },
+      options: { ...this.options, pcap, ringKind, link: host.buffers },
       close: async () => {
         this.#host = undefined;
         host.close();
@@ -158,9 +169,9 @@ function checkWire({ onPacket, pcap, switch: port }: NetOptions): void {
 }
 
 /** Makes the device, in the worker's thread. For `DeviceModule`. */
-export function createDevice(options: unknown): VirtioDevice {
-  const { link, port, pcap, ...settings } = options as NetDeviceOptions & NetWire;
+export function createDevice(options: unknown, { memory }: DeviceEnvironment): VirtioDevice {
+  const { link, port, pcap, ringKind, ...settings } = options as NetDeviceOptions & NetWire;
   const tap = pcap && new NetPcap(pcap);
   const wire = port ? new NetSwitchPort(port) : new NetLinkPort(link as NetLinkBuffers);
-  return new NetDevice(settings, wire, tap);
+  return new NetDevice(settings, wire, loadChecksum(memory, ringKind), tap);
 }

@@ -36,6 +36,7 @@ export interface RingModule {
   packedDisableKick(vq: number): void;
   packedAvailLen(vq: number): number;
   packedKicked(vq: number, position: number): number;
+  checksumSum(address: number, bytes: number): number;
 }
 
 /** The driver's half in WebAssembly; see `DriverRing`. Throws nothing. */

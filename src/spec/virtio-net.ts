@@ -1,6 +1,10 @@
 // virtio 1.3, 5.1 Network Device.
 
-/** Feature bit number. virtio 1.3, 5.1.3 Feature bits: `mtu` in the configuration space holds. */
+/** Feature bit number. virtio 1.3, 5.1.3 Feature bits: the device makes the driver's checksums. */
+export const VIRTIO_NET_F_CSUM = 0;
+/** virtio 1.3, 5.1.3 Feature bits: the driver takes packets whose checksum is not made. */
+export const VIRTIO_NET_F_GUEST_CSUM = 1;
+/** virtio 1.3, 5.1.3 Feature bits: `mtu` in the configuration space holds. */
 export const VIRTIO_NET_F_MTU = 3;
 /** virtio 1.3, 5.1.3 Feature bits: `mac` in the configuration space holds. */
 export const VIRTIO_NET_F_MAC = 5;
@@ -34,6 +38,16 @@ export const VIRTIO_NET_MTU_MIN = 68;
 
 /** Bytes of `struct virtio_net_hdr`. virtio 1.3, 5.1.6 Device Operation. */
 export const VIRTIO_NET_HDR_BYTES = 12;
+/** Offset in the header, u8: VIRTIO_NET_HDR_F_… virtio 1.3, 5.1.6 Device Operation. */
+export const VIRTIO_NET_HDR_FLAGS = 0;
+/** `flags`, mask: a checksum is to be made. virtio 1.3, 5.1.6.2 Packet Transmission. */
+export const VIRTIO_NET_HDR_F_NEEDS_CSUM = 1;
+/** Offset in the header, u8: how the packet is to be cut in segments; 0: it is not. */
+export const VIRTIO_NET_HDR_GSO_TYPE = 1;
+/** Offset in the header, le16: where the checksum begins to count, in bytes of the frame. */
+export const VIRTIO_NET_HDR_CSUM_START = 6;
+/** Offset in the header, le16: where it goes, in bytes from there. */
+export const VIRTIO_NET_HDR_CSUM_OFFSET = 8;
 /** Offset in the header, le16: buffers that the packet is in. virtio 1.3, 5.1.6.4. */
 export const VIRTIO_NET_HDR_NUM_BUFFERS = 10;
 

@@ -15,6 +15,29 @@ export const accessOk = (address: bigint, bytes: bigint): boolean =>
 /** Values of a struct's fields, by name: u64 as bigint, others as numbers. */
 export type StructValues = Record<string, number | bigint>;
 
+/** Pages that a program has unmapped, or made read-only. */
+interface Change {
+  readonly start: bigint;
+  readonly end: bigint;
+  readonly isReadable: boolean;
+}
+
+const changesOf = new WeakMap<WebAssembly.Memory, Change[]>();
+
+function change(memory: WebAssembly.Memory, start: bigint, bytes: bigint, how: boolean): void {
+  const changes = changesOf.get(memory) ?? [];
+  changes.push({ start, end: start + bytes, isReadable: how });
+  changesOf.set(memory, changes);
+}
+
+/** Nothing is mapped there any more, for the kernel. The bytes stay. Linux: munmap(2). */
+export const munmap = (memory: WebAssembly.Memory, address: bigint, bytes: bigint): void =>
+  change(memory, address, bytes, false);
+
+/** The kernel does not write there any more. Buffers are not looked at. Linux: mprotect(2). */
+export const mprotectRead = (memory: WebAssembly.Memory, address: bigint, bytes: bigint): void =>
+  change(memory, address, bytes, true);
+
 /**
  * The memory of a process as the kernel sees it: a user address is a linear address in the guest's
  * part; elsewhere nothing is mapped. Linux: copy_from_user(), copy_to_user().
@@ -33,12 +56,46 @@ export class UserMemory {
     return new UserMemory(mm?.memory);
   }
 
-  /** Whether all of a range is mapped, and so writable. */
+  /** Whether all of a range is mapped. */
   isMapped(address: bigint, bytes: bigint): boolean {
     const shared = this.#shared;
     if (shared === undefined) return false;
     const start = BigInt(shared.guestStart);
-    return address >= start && address + bytes <= start + BigInt(shared.guestBytes);
+    if (address < start || address + bytes > start + BigInt(shared.guestBytes)) return false;
+    return !this.#changes.some((one) => !one.isReadable && meets(one, address, bytes));
+  }
+
+  /** Whether it can be written, too. */
+  isWritable(address: bigint, bytes: bigint): boolean {
+    const isChanged = this.#changes.some((one) => meets(one, address, bytes));
+    return !isChanged && this.isMapped(address, bytes);
+  }
+
+  get #changes(): readonly Change[] {
+    return (this.#shared && changesOf.get(this.#shared.memory)) ?? NO_CHANGES;
+  }
+
+  /** How often a program has changed what is mapped. */
+  get changeCount(): number {
+    return this.#changes.length;
+  }
+
+  /** The parts of [start, end) that are mapped, in order. */
+  mappedParts(start: bigint, end: bigint): { start: bigint; end: bigint }[] {
+    let parts = this.#shared === undefined ? [] : [{ start, end }];
+    const first = BigInt(this.#shared?.guestStart ?? 0);
+    const ends = [
+      { start: 0n, end: first },
+      { start: BigInt(this.end), end: END_OF_ADDRESSES },
+    ];
+    for (const hole of [...ends, ...this.#changes.filter(({ isReadable }) => !isReadable)]) {
+      parts = parts.flatMap((part) => [
+        { start: part.start, end: part.end < hole.start ? part.end : hole.start },
+        { start: part.start > hole.end ? part.start : hole.end, end: part.end },
+      ]);
+      parts = parts.filter((part) => part.start < part.end);
+    }
+    return parts;
   }
 
   /** Where the mapping ends: the first address behind it. 0: nothing is mapped. */
@@ -56,6 +113,9 @@ export class UserMemory {
 
   /** EFAULT, with nothing written. */
   write(address: bigint, bytes: Uint8Array): void {
+    if (!this.isWritable(address, BigInt(bytes.length))) {
+      throw new VhostError("EFAULT", "the address can't be written", { address });
+    }
     const { shared, at } = this.#place(address, bytes.length);
     shared.bytes.set(bytes, at);
   }
@@ -83,6 +143,13 @@ export class UserMemory {
     return new DataView(this.read(address, 4).buffer).getUint32(0, true);
   }
 }
+
+const NO_CHANGES: readonly Change[] = [];
+/** Every address is below: a region may end past 2^64. */
+const END_OF_ADDRESSES = 2n ** 65n;
+
+const meets = ({ start, end }: Change, address: bigint, bytes: bigint): boolean =>
+  address < end && start < address + bytes;
 
 /** As `SharedMemory` has it. */
 const MEMORY_BYTES_MIN = 1 << 20;

@@ -42,7 +42,7 @@ describeGuests("two real guests on a switch", (lab) => {
   test.each([
     ["split, mergeable", ""],
     ["split, not mergeable", ",mrg_rxbuf=off"],
-    ["packed, mergeable", ",packed=on"],
+    ["packed, mergeable, checksums made for who takes none without", ",packed=on,guest_csum=off"],
   ])("ping, and a file over TCP both ways: %s", LIMIT, async (_, properties) => {
     const pcap = lab.path("capture.pcap");
     const { program, sockets } = await startSwitch(lab, ["--pcap", pcap]);

@@ -1,4 +1,4 @@
-// Packets one way between two threads: all arrive, in their order, whole, and none where no room is.
+// Packets one way between two threads: all arrive, in their order, whole.
 
 import { expect, test } from "vitest";
 import {

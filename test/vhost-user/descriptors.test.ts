@@ -31,7 +31,7 @@ describeVhostUser("vhost-user: descriptors that run out", () => {
     await using serving = await Serving.start(
       2,
       { disk: { memoryBytes: 4096, queues: 32 } },
-      { fdsMax: 96 },
+      { fdsMax: 112 },
     );
     const [first, second] = serving.paths as [string, string];
     const greedy = new FrontEnd(first);
@@ -155,7 +155,7 @@ describeVhostUser("vhost-user: descriptors that run out", () => {
   });
 
   test("a first server that can't be had is an error to catch, no more", async () => {
-    await using serving = await Serving.start(0, {}, { fdsMax: 100 });
+    await using serving = await Serving.start(0, {}, { fdsMax: 116 });
     const { program } = serving;
     for (const left of [0, 2, 4, 6, 8]) {
       program.say(`eat ${left}`);

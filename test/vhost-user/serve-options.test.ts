@@ -59,7 +59,7 @@ describe("vhost-wasm serve: what it is told", () => {
       () => ["blk", "--socket", path, "--null", "1M", "--id", "x".repeat(21)],
       /20 bytes/,
     ],
-    ["another device", () => ["net"], /net/],
+    ["another device", () => ["gpu"], /gpu/],
     [
       "an image that is not there",
       () => ["blk", "--socket", path, "--image", join(folder, "no")],

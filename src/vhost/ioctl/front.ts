@@ -10,7 +10,6 @@ import {
   type VhostRequest,
 } from "../../spec/vhost.js";
 import { decodeStruct, encodeStruct, type StructValues } from "../user-access.js";
-import { fileOf } from "./call.js";
 import { VhostFile } from "./file.js";
 import { beginIoctl } from "./ioctl.js";
 
@@ -50,13 +49,17 @@ export async function vhostIoctl(
   request: number,
   arg: bigint,
 ): Promise<void> {
-  const { error, isDone } = beginIoctl(task, fd, request, arg);
-  while (!isDone()) {
-    const file = fileOf(task, fd);
-    if (!(file instanceof VhostFile)) break;
-    if (!file.state.workers.run() && !isDone()) await sleep(1); // a worker is stopped, or frozen
+  const file = task.files?.fds.get(fd);
+  if (file) file.count++; // it stays open until the call returns
+  try {
+    const { error, isDone } = beginIoctl(task, fd, request, arg);
+    while (!isDone() && file instanceof VhostFile) {
+      if (!file.runPending() && !isDone()) await sleep(1); // a worker is stopped, or frozen
+    }
+    if (error) throw error;
+  } finally {
+    file?.put();
   }
-  if (error) throw error;
 }
 
 /**

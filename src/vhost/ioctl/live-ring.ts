@@ -26,7 +26,8 @@ import {
   VQ_REGION_COUNT,
 } from "../../spec/ring-state.js";
 import { VHOST_F_LOG_ALL, VHOST_MEMORY_MAX_NREGIONS } from "../../spec/vhost.js";
-import { VIRTIO_F_NOTIFY_ON_EMPTY } from "../../spec/virtio-config.js";
+import { VIRTIO_F_EVENT_IDX, VIRTIO_F_NOTIFY_ON_EMPTY } from "../../spec/virtio-config.js";
+import { VIRTQ_AVAIL_F_NO_INTERRUPT, VIRTQ_RING_FLAGS } from "../../spec/virtio-ring.js";
 import { Chain } from "../chain.js";
 import type { UserMemory } from "../user-access.js";
 import { areaBytes, type VqAreas, type VqLog } from "./access.js";
@@ -48,8 +49,8 @@ export interface LiveMemory {
   readonly rings: Rings;
 }
 
-/** Each region of a table may be two: see `readMemoryTable`. */
-const REGIONS_MAX = 2 * VHOST_MEMORY_MAX_NREGIONS;
+/** Each region of a table may be two (see `readMemoryTable`), and each of these in parts. */
+const REGIONS_MAX = 4 * VHOST_MEMORY_MAX_NREGIONS;
 
 /** No chain is there. */
 export const EMPTY = -1;
@@ -69,8 +70,12 @@ export class LiveRing {
   readonly #chain: Chain;
   /** Address of its region table. */
   readonly #regions: number;
-  #isMapped = false;
-  #isUsedMapped = false;
+  /** Descriptors and available ring are mapped. */
+  #isReadable = false;
+  /** The used ring can be written. */
+  #isWritable = false;
+  #setup: LiveSetup;
+  #changeCount = 0;
   #isNotifyOnEmpty = false;
 
   /**
@@ -80,6 +85,7 @@ export class LiveRing {
   constructor(memory: LiveMemory, setup: LiveSetup, position: number, isNotifyDisabled: boolean) {
     const { shared, rings } = memory;
     this.#memory = memory;
+    this.#setup = setup;
     this.#num = setup.num;
     const nowhere = { num: setup.num, desc: 0, driver: 0, device: 0, features: 0n };
     this.#regions = shared.allocHost(REGIONS_MAX * REGION_BYTES);
@@ -104,6 +110,8 @@ export class LiveRing {
 
   /** What it goes by has changed; its size has not. Never fails. */
   update(setup: LiveSetup): void {
+    this.#setup = setup;
+    this.#changeCount = this.#memory.user.changeCount;
     this.#setRegions(setup.regions);
     this.#setAreas(setup.areas);
     this.#setLog(setup);
@@ -112,7 +120,7 @@ export class LiveRing {
 
   #setRegions(regions: readonly UserRegion[]): void {
     const { shared, user } = this.#memory;
-    const mapped = mappedRegions(regions, shared.guestStart, user.end);
+    const mapped = mappedRegions(regions, user).slice(0, REGIONS_MAX);
     for (const [i, { guestAddress, sizeBytes, linearAddress }] of mapped.entries()) {
       const at = this.#regions + i * REGION_BYTES;
       shared.view.setBigUint64(at + REGION_GUEST, guestAddress, true);
@@ -122,13 +130,16 @@ export class LiveRing {
     this.#set(VQ_REGION_COUNT, mapped.length);
   }
 
-  /** Once mapped, all of the memory stays so: areas are looked at when they are set. */
+  /** What is mapped may have changed since the last look. */
+  #look(): void {
+    if (this.#memory.user.changeCount !== this.#changeCount) this.update(this.#setup);
+  }
+
   #setAreas({ desc, avail, used }: VqAreas): void {
     const { user } = this.#memory;
     const bytes = areaBytes(this.#num);
-    this.#isUsedMapped = user.isMapped(used, bytes.used);
-    const isReadable = user.isMapped(desc, bytes.desc) && user.isMapped(avail, bytes.avail);
-    this.#isMapped = this.#isUsedMapped && isReadable;
+    this.#isWritable = user.isWritable(used, bytes.used);
+    this.#isReadable = user.isMapped(desc, bytes.desc) && user.isMapped(avail, bytes.avail);
     const linear = (address: bigint) => (address < BigInt(user.end) ? Number(address) : 0);
     this.#set(VQ_DESC, linear(desc));
     this.#set(VQ_DRIVER, linear(avail));
@@ -163,27 +174,41 @@ export class LiveRing {
     return this.#tables.errorTotal;
   }
 
-  /** Linux: vhost_disable_notify(). */
-  disableKick(): void {
-    if (this.#isUsedMapped) this.#ring.disableKick();
+  /** False: it could not be told to the driver. Linux: vhost_disable_notify(). */
+  disableKick(): boolean {
+    this.#look();
+    if (this.isNotifyDisabled) return true;
+    if (this.#isWritable || this.#hasEventIdx) this.#ring.disableKick();
+    else this.#set(VQ_NOTIFY_DISABLED, 1);
+    return this.#isWritable || this.#hasEventIdx;
   }
 
-  /** Linux: vhost_enable_notify(). */
-  enableKick(): boolean {
-    return this.#isMapped && this.#ring.enableKick();
+  /**
+   * Whether something has come meanwhile; `undefined`: it could not be told to the driver, or not
+   * be looked. Linux: vhost_enable_notify().
+   */
+  enableKick(): boolean | undefined {
+    this.#look();
+    if (!this.isNotifyDisabled) return false;
+    if (this.#isWritable && this.#isReadable) return this.#ring.enableKick();
+    this.#set(VQ_NOTIFY_DISABLED, 0);
+    return undefined;
   }
 
-  /** Pops one: its head; or EMPTY, BROKEN. Then `chain` shows it. Linux: vhost_get_vq_desc(). */
-  getDesc(): number {
-    if (!this.#isMapped) return BROKEN;
+  get #hasEventIdx(): boolean {
+    return hasFeature(this.#setup.features, VIRTIO_F_EVENT_IDX);
+  }
+
+  /**
+   * Pops one: its head; or EMPTY, BROKEN; `undefined`: nothing can be read. Then `chain` shows it.
+   * Linux: vhost_get_vq_desc().
+   */
+  getDesc(): number | undefined {
+    this.#look();
+    if (!this.#isReadable) return undefined;
     const count = this.#ring.getDescs(1);
     if (count === 0) return EMPTY;
     return count < 0 ? BROKEN : this.#tables.head(0);
-  }
-
-  /** Whether its areas are mapped: else every look is an error. */
-  get isMapped(): boolean {
-    return this.#isMapped;
   }
 
   /** What was popped last is the next to pop again. Linux: vhost_discard_vq_desc(). */
@@ -197,19 +222,24 @@ export class LiveRing {
     return this.#chain.show(0);
   }
 
-  /** Puts it in the used ring, which the driver may see at once. Linux: vhost_add_used(). */
-  addUsed(bytes: number): void {
-    if (!this.#isUsedMapped) return;
+  /** Puts it in the used ring, for all to see. False: it can't be. Linux: vhost_add_used(). */
+  addUsed(bytes: number): boolean {
+    if (!this.#isWritable) return false;
     this.#tables.setUsedBytes(0, bytes);
     this.#ring.addUsedN(1);
     this.#ring.publish();
+    return true;
   }
 
   /** Whether the driver is to be called. Linux: vhost_notify(). */
   callNeeded(): boolean {
-    if (!this.#isMapped) return false;
+    if (!this.#isReadable) return false;
     const isEmpty = this.#tables.word(VQ_AVAIL_SEEN) === this.position;
-    return (this.#isNotifyOnEmpty && isEmpty) || this.#ring.callNeeded();
+    if (this.#isNotifyOnEmpty && isEmpty) return true;
+    if (this.#isWritable || this.#hasEventIdx) return this.#ring.callNeeded();
+    const at = this.#tables.word(VQ_DRIVER) + VIRTQ_RING_FLAGS; // also for what is in no used ring
+    const flags = this.#memory.shared.view.getUint16(at, true);
+    return (flags & VIRTQ_AVAIL_F_NO_INTERRUPT) === 0;
   }
 
   /** Gives its memory back. */

@@ -58,18 +58,12 @@ function userRegion(fields: Record<string, bigint>): UserRegion[] {
  * The parts of the regions that are mapped, as rings take them. What is not mapped can't be a
  * buffer: Linux finds that when it copies, here it is as if no region had it.
  */
-export function mappedRegions(
-  regions: readonly UserRegion[],
-  start: number,
-  end: number,
-): MemoryRegion[] {
-  const mapped: MemoryRegion[] = [];
-  for (const { guest, bytes, user } of regions) {
-    const from = user > BigInt(start) ? user : BigInt(start);
-    const to = user + bytes < BigInt(end) ? user + bytes : BigInt(end);
-    if (from >= to) continue;
-    const guestAddress = guest + (from - user);
-    mapped.push({ guestAddress, sizeBytes: to - from, linearAddress: Number(from) });
-  }
-  return mapped;
+export function mappedRegions(regions: readonly UserRegion[], memory: UserMemory): MemoryRegion[] {
+  return regions.flatMap(({ guest, bytes, user }) =>
+    memory.mappedParts(user, user + bytes).map(({ start, end }) => ({
+      guestAddress: guest + (start - user),
+      sizeBytes: end - start,
+      linearAddress: Number(start),
+    })),
+  );
 }

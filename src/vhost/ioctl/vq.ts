@@ -112,7 +112,7 @@ export class Vq extends VringSettings {
    */
   start(backend: unknown): void {
     const { user } = this.#shared.live;
-    if (!user.isMapped(this.areas.used, 4n)) throw new VhostError("EFAULT", "no used ring there");
+    if (!user.isWritable(this.areas.used, 4n)) throw new VhostError("EFAULT", "no used ring there");
     this.#live = new LiveRing(
       this.#shared.live,
       this.#setup,
@@ -160,7 +160,7 @@ export class Vq extends VringSettings {
 
   /** Asks the driver not to kick. */
   disableNotify(): void {
-    this.#live?.disableKick();
+    if (this.#live?.disableKick() === false) this.vqErr();
   }
 
   /** Asks for kicks; true: something has come meanwhile. Errors of the ring are told. */
@@ -174,12 +174,12 @@ export class Vq extends VringSettings {
   }
 
   /** Every error that the ring counts meanwhile is told of. */
-  #telling<T>(look: (live: LiveRing) => T): T | undefined {
+  #telling<T>(look: (live: LiveRing) => T | undefined): T | undefined {
     const live = this.#live;
     if (!live) return undefined;
-    if (!live.isMapped) this.vqErr();
     const before = live.errorTotal;
     const seen = look(live);
+    if (seen === undefined) this.vqErr();
     for (let left = live.errorTotal - before; left > 0; left--) this.vqErr();
     return seen;
   }
@@ -196,7 +196,7 @@ export class Vq extends VringSettings {
 
   /** The chain that was popped last goes back, `bytes` written. Linux: vhost_add_used(). */
   addUsed(bytes: number): void {
-    this.#live?.addUsed(bytes);
+    if (this.#live?.addUsed(bytes) === false) this.vqErr();
   }
 
   /** Calls the driver if it asked. Linux: vhost_signal(). */

@@ -42,6 +42,8 @@ export class VhostWorkers {
   readonly #kernel: Kernel;
   readonly #vqs: readonly Attachable[];
   readonly #byId = new Map<number, VhostWorkerState>();
+  /** How often all of them were ended. */
+  #stops = 0;
 
   /** None yet. */
   constructor(kernel: Kernel, vqs: readonly Attachable[]) {
@@ -121,6 +123,7 @@ export class VhostWorkers {
    */
   flush(): () => boolean {
     this.#bury();
+    const stops = this.#stops;
     let left = 0;
     for (const worker of this.#byId.values()) {
       if (worker.attachments === 0 || worker.isKilled) continue;
@@ -129,7 +132,7 @@ export class VhostWorkers {
     }
     return () => {
       this.#bury();
-      return left === 0;
+      return left === 0 || stops !== this.#stops;
     };
   }
 
@@ -146,8 +149,9 @@ export class VhostWorkers {
     return worked;
   }
 
-  /** Ends them all. Linux: vhost_workers_free(). */
+  /** Ends them all; who waits for them waits no more. Linux: vhost_workers_free(). */
   stop(): void {
+    this.#stops++;
     for (const vq of this.#vqs) vq.worker = null;
     for (const worker of this.#byId.values()) {
       void vhostTaskStop(worker.task);

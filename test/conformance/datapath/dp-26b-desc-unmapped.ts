@@ -1,4 +1,9 @@
-import type { Scene } from "../machine/index.js";
+import type { Scene, Seen } from "../machine/index.js";
+import { VsockRig } from "../machine/vsock-rig.js";
 
-export const run = ({ inexpressible }: Scene) =>
-  inexpressible("memory stays mapped for as long as it is there");
+export function run({ main }: Scene): Seen {
+  const rig = new VsockRig(main);
+  rig.sendRequest();
+  main.munmap(rig.tx.desc, 4096);
+  return rig.kickAndSee("tx");
+}

@@ -1,4 +1,9 @@
-import type { Scene } from "../machine/index.js";
+import type { Scene, Seen } from "../machine/index.js";
+import { VsockRig } from "../machine/vsock-rig.js";
 
-export const run = ({ inexpressible }: Scene) =>
-  inexpressible("memory is writable or not there: no page can be read-only");
+export function run({ main }: Scene): Seen {
+  const rig = new VsockRig(main);
+  rig.sendRequest();
+  main.mprotectRead(rig.tx.used, 4096);
+  return { ...rig.kickAndSee("tx"), rx_used_idx: rig.rx.usedIdx };
+}

@@ -5,6 +5,7 @@ import { VHOST_PAGE_SIZE } from "#dist/spec/vhost.js";
 import { VhostFile } from "#dist/vhost/ioctl/file.js";
 import { type BegunIoctl, beginIoctl } from "#dist/vhost/ioctl/ioctl.js";
 import { NetBackendFile } from "#dist/vhost/ioctl/net-backend.js";
+import { mprotectRead, munmap } from "#dist/vhost/user-access.js";
 import { ScriptError, SyscallError } from "./errors.js";
 import { OPATH } from "./file-calls.js";
 import { encodeIoctl, type IoctlArg, requestNamed } from "./ioctl-arg.js";
@@ -120,6 +121,16 @@ export abstract class Descriptors extends UringCalls {
     const address = this.machine.mapAddress(Math.ceil(bytes / VHOST_PAGE_SIZE) * VHOST_PAGE_SIZE);
     if (address + bytes <= this.memory.buffer.byteLength) return address;
     throw new ScriptError("the machine's processes have no more memory");
+  }
+
+  /** Pages that are not there any more. */
+  munmap(address: number, bytes: number): void {
+    this.call(() => munmap(this.memory, BigInt(address), BigInt(bytes)));
+  }
+
+  /** Pages that can't be written any more. */
+  mprotectRead(address: number, bytes: number): void {
+    this.call(() => mprotectRead(this.memory, BigInt(address), BigInt(bytes)));
   }
 
   protected get memory(): WebAssembly.Memory {

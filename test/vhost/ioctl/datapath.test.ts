@@ -6,6 +6,7 @@ import { describe, expect, test } from "vitest";
 import { Machine } from "#dist/conformance/machine/index.js";
 import { CID, HEADER_BYTES, PLAIN, VsockRig } from "#dist/conformance/machine/vsock-rig.js";
 import { openVhost } from "#dist/index.js";
+import { fdClose } from "#dist/kernel/files.js";
 import { Kernel } from "#dist/kernel/kernel.js";
 import { VhostFile } from "#dist/vhost/ioctl/file.js";
 import { ioctl, vhostIoctl } from "#dist/vhost/ioctl/front.js";
@@ -157,6 +158,21 @@ describe("in a program", () => {
     await waiting;
     kernel.exitGroup(task, 0);
     expect([file.count, file.state.isOwned]).toEqual([0, false]);
+  });
+
+  test("and when the device has lost its owner, its descriptor been closed meanwhile", async () => {
+    const kernel = new Kernel({ epoch: "v6.12" });
+    const task = kernel.spawn({ memoryBytes: 1 << 20 });
+    const { fd, file } = openVhost(kernel, task, "/dev/vhost-net");
+    await ioctl(task, fd, "VHOST_SET_OWNER");
+    kernel.kill(task.pid, 19);
+    const waiting = ioctl(task, fd, "VHOST_SET_LOG_FD", { value: -1 });
+    const other = ioctl(task, fd, "VHOST_SET_LOG_BASE", { value: 0n });
+    fdClose(task.files ?? expect.fail("no table"), fd);
+    expect(file.count).toBe(2);
+    file.state.reset();
+    await Promise.all([waiting, other]);
+    expect(file.count).toBe(0);
   });
 
   test("arguments by address: where nothing is mapped, EFAULT", async () => {

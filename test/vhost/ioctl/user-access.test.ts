@@ -2,7 +2,14 @@ import { describe, expect, test } from "vitest";
 import { Kernel } from "#dist/kernel/kernel.js";
 import { SharedMemory } from "#dist/memory/shared-memory.js";
 import { VHOST_VRING_ADDR, VHOST_VRING_FILE } from "#dist/spec/vhost.js";
-import { accessOk, decodeStruct, encodeStruct, UserMemory } from "#dist/vhost/user-access.js";
+import {
+  accessOk,
+  decodeStruct,
+  encodeStruct,
+  mprotectRead,
+  munmap,
+  UserMemory,
+} from "#dist/vhost/user-access.js";
 
 const TASK_SIZE = 2n ** 47n - 4096n;
 
@@ -91,5 +98,36 @@ describe("structs", () => {
 
   test("a field that there is not is refused", () => {
     expect(() => encodeStruct(VHOST_VRING_FILE, { number: 1 })).toThrow("EINVAL");
+  });
+});
+
+describe("pages that a program unmaps, or protects", () => {
+  const { mm } = new Kernel().spawn({ memoryBytes: 1 << 20 });
+  const { memory, guestStart, guestBytes } = SharedMemory.of(
+    (mm ?? expect.fail("no memory")).memory,
+  );
+  const user = new UserMemory(memory);
+  const start = BigInt(guestStart);
+  const end = start + BigInt(guestBytes);
+
+  test("are not read, are not written; the others are what is left of a range", () => {
+    munmap(memory, start + 4096n, 4096n);
+    mprotectRead(memory, start + 12288n, 4096n);
+    const is = (at: bigint) => [user.isMapped(at, 4n), user.isWritable(at, 4n)];
+    expect([0n, 4096n, 8192n, 12288n, 16384n].map((at) => is(start + at))).toEqual([
+      [true, true],
+      [false, false],
+      [true, true],
+      [true, false],
+      [true, true],
+    ]);
+    expect(user.isMapped(start + 4094n, 4n)).toBe(false);
+    expect(() => user.read(start + 8190n, 4)).toThrow("EFAULT");
+    expect(() => user.write(start + 12288n, Uint8Array.of(1))).toThrow("EFAULT");
+    expect(user.mappedParts(0n, 2n ** 64n)).toEqual([
+      { start, end: start + 4096n },
+      { start: start + 8192n, end },
+    ]);
+    expect(user.mappedParts(start + 5000n, start + 6000n)).toEqual([]);
   });
 });
