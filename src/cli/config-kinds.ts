@@ -20,15 +20,19 @@ import {
   union,
 } from "valibot";
 import { console } from "../devices/console.js";
+import { net } from "../devices/net.js";
+import { Switch } from "../devices/net-switch.js";
 import { rng } from "../devices/rng.js";
 import { vsock } from "../devices/vsock.js";
 import { VIRTIO_BLK_SECTOR_BYTES } from "../spec/virtio-blk.js";
+import { ETH_DATA_LEN, ETH_MAX_MTU, VIRTIO_NET_MTU_MIN, VLAN_VID_MAX } from "../spec/virtio-net.js";
 import { VMADDR_ANY, VMADDR_CID_GUEST_MIN } from "../spec/virtio-vsock.js";
 import type { DeviceSpec } from "../vhost/device.js";
 import { DOORBELL_QUEUES_MAX } from "../vhost/notify.js";
 import { BLK_ID_DEFAULT, BLK_QUEUES_DEFAULT, blkFault, blkOf, describeBlk } from "./serve-blk.js";
 import { joinPorts } from "./serve-console.js";
 import { POLL_MICROSECONDS_DEFAULT, POLL_MICROSECONDS_MAX } from "./serve-device.js";
+import { NET_QUEUE_SIZE } from "./serve-net.js";
 import { describeRng } from "./serve-rng.js";
 import { VSOCK_QUEUE_SIZE } from "./serve-vsock.js";
 import { parseSize } from "./size.js";
@@ -43,6 +47,8 @@ export interface Made {
 }
 
 const SIDE_MAX = 0xffff;
+/** Every switch has so many: the most that one may have. */
+const SWITCH_PORTS = 32;
 const text = pipe(string(), nonEmpty("it is empty"));
 
 function count(min: number, max: number) {
@@ -111,11 +117,51 @@ const consoleSchema = strictObject({
   rows: optional(count(1, SIDE_MAX)),
 });
 
+const vid = count(1, VLAN_VID_MAX);
+
+const netSchema = strictObject({
+  ...{ kind: literal("net"), ...common },
+  switch: text,
+  mac: optional(text),
+  mtu: optional(count(VIRTIO_NET_MTU_MIN, ETH_MAX_MTU), ETH_DATA_LEN),
+  vlan: optional(vid),
+  trunk: optional(array(vid)),
+  pcap: optional(text),
+});
+
+/** What the entries of one file share. */
+export class Machine {
+  readonly #file: string;
+  readonly #switches = new Map<string, Switch>();
+
+  /** `file`: where its paths begin. */
+  constructor(file: string) {
+    this.#file = file;
+  }
+
+  /** A path as it is meant: from the file's folder on. */
+  at(path: string): string {
+    return resolve(dirname(this.#file), path);
+  }
+
+  /** The switch of that name. */
+  switch(name: string): Switch {
+    const lan = this.#switches.get(name) ?? new Switch({ ports: SWITCH_PORTS });
+    this.#switches.set(name, lan);
+    return lan;
+  }
+
+  /** Gives the switches back, after the devices' end. */
+  close(): void {
+    for (const lan of this.#switches.values()) lan.close();
+  }
+}
+
 /** A kind of device: what its entry must be, and the device that is made of it. */
 interface ConfigKind<Schema extends GenericSchema> {
   schema: Schema;
-  /** `at`: a path as it is meant. May throw what the device's maker does. */
-  make(config: InferOutput<Schema>, at: (path: string) => string): Made;
+  /** May throw what the device's maker does. */
+  make(config: InferOutput<Schema>, machine: Machine): Made;
 }
 
 /** Infers the one from the other. */
@@ -129,17 +175,17 @@ const blkKind = kind({
       ({ input }) => blkFault(input, String) ?? "",
     ),
   ),
-  make: ({ image, ...rest }, at) => {
-    const config = { ...rest, ...(image !== undefined && { image: at(image) }) };
+  make: ({ image, ...rest }, machine) => {
+    const config = { ...rest, ...(image !== undefined && { image: machine.at(image) }) };
     return { device: blkOf(config), served: describeBlk(config) };
   },
 });
 
 const vsockKind = kind({
   schema: vsockSchema,
-  make: ({ cid, unix }, at) => ({
-    device: vsock({ cid, unix: at(unix), queueSize: VSOCK_QUEUE_SIZE }),
-    served: `CID ${cid} at ${at(unix)}`,
+  make: ({ cid, unix }, machine) => ({
+    device: vsock({ cid, unix: machine.at(unix), queueSize: VSOCK_QUEUE_SIZE }),
+    served: `CID ${cid} at ${machine.at(unix)}`,
   }),
 });
 
@@ -153,7 +199,7 @@ const rngKind = kind({
 
 const consoleKind = kind({
   schema: consoleSchema,
-  make: ({ ports, cols, rows }, at) => {
+  make: ({ ports, cols, rows }, machine) => {
     const device = console({
       ports: ports.map(({ name, console: isConsole }) => ({
         ...(name !== undefined && { name }),
@@ -164,13 +210,30 @@ const consoleKind = kind({
     });
     const leave = joinPorts(
       device,
-      ports.map(({ unix }, index) => ({ name: index, path: at(unix) })),
+      ports.map(({ unix }, index) => ({ name: index, path: machine.at(unix) })),
     );
     return {
       device,
-      served: `a console at ${ports.map(({ unix }) => at(unix)).join(", ")}`,
+      served: `a console at ${ports.map(({ unix }) => machine.at(unix)).join(", ")}`,
       leave,
     };
+  },
+});
+
+const netKind = kind({
+  schema: pipe(
+    netSchema,
+    check(({ vlan, trunk }) => !vlan || !trunk, "a port has vlan or trunk, not both"),
+  ),
+  make: ({ switch: name, mac, mtu, vlan, trunk, pcap }, machine) => {
+    const lan = machine.switch(name);
+    const port = lan.port({ ...(vlan && { vlan }), ...(trunk && { trunk }) });
+    const device = net({
+      ...{ switch: port, mtu, queueSize: NET_QUEUE_SIZE },
+      ...(mac !== undefined && { mac }),
+      ...(pcap !== undefined && { pcap: machine.at(pcap) }),
+    });
+    return { device, served: `port ${port.index} of the switch ${name}` };
   },
 });
 
@@ -178,9 +241,7 @@ const consoleKind = kind({
 export const CONFIG_KINDS = {
   blk: blkKind,
   console: consoleKind,
+  net: netKind,
   rng: rngKind,
   vsock: vsockKind,
 };
-
-/** Paths of a file are from its folder on. */
-export const pathsFrom = (file: string) => (path: string) => resolve(dirname(file), path);

@@ -1,15 +1,15 @@
 import { array, minLength, optional, picklist, pipe, strictObject, variant } from "valibot";
 import { VhostError } from "../spec/errno.js";
 import { readConfig } from "./config-file.js";
-import { CONFIG_KINDS, type Made, pathsFrom } from "./config-kinds.js";
+import { CONFIG_KINDS, Machine, type Made } from "./config-kinds.js";
 import { type Serving, serveDevices } from "./serve-device.js";
 
-const { blk, console, rng, vsock } = CONFIG_KINDS;
+const { blk, console, net, rng, vsock } = CONFIG_KINDS;
 
 const schema = strictObject({
   log: optional(picklist(["text", "json"]), "text"),
   devices: pipe(
-    array(variant("kind", [blk.schema, console.schema, rng.schema, vsock.schema])),
+    array(variant("kind", [blk.schema, console.schema, net.schema, rng.schema, vsock.schema])),
     minLength(1, "name a device"),
   ),
 });
@@ -21,28 +21,32 @@ const schema = strictObject({
  */
 export async function serveConfig(path: string): Promise<void> {
   const { log, devices } = readConfig(path, schema);
-  const at = pathsFrom(path);
+  const machine = new Machine(path);
   const leave: (() => void)[] = [];
   try {
     const servings = devices.map((config, index): Serving => {
       const { name = `${config.kind} ${index}`, socket, pollUs, policy, trustMemory } = config;
-      const made = within(`${path}: devices[${index}]`, () => make(config, at));
+      const made = within(`${path}: devices[${index}]`, () => make(config, machine));
       leave.push(...(made.leave ?? []));
       const { asOwner = false, workers = 1 } = config.kind === "blk" ? config : {};
-      const options = { socket: at(socket), pollUs, policy, trustMemory, asOwner, workers };
+      const options = { socket: machine.at(socket), pollUs, policy, trustMemory, asOwner, workers };
       return { ...made, name, options };
     });
     await serveDevices(servings, { log });
   } finally {
     for (const one of leave) one();
+    machine.close();
   }
 }
 
 type Config = ReturnType<typeof readConfig<typeof schema>>["devices"][number];
 
 /** The union of what entries are meets the union of what makes them: that it fits, `kind` says. */
-function make(config: Config, at: (path: string) => string): Made {
-  return (CONFIG_KINDS[config.kind].make as (config: Config, to: typeof at) => Made)(config, at);
+function make(config: Config, machine: Machine): Made {
+  return (CONFIG_KINDS[config.kind].make as (config: Config, machine: Machine) => Made)(
+    config,
+    machine,
+  );
 }
 
 /** An error says where it comes from. */

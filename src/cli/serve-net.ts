@@ -11,7 +11,7 @@ import {
 import { parseCount } from "./size.js";
 
 /** What QEMU sets up at most. */
-const QUEUE_SIZE = 1024;
+export const NET_QUEUE_SIZE = 1024;
 /** A switch has so many ports at least. */
 const PORTS_MIN = 2;
 const MILLISECONDS_A_SECOND = 1000;
@@ -58,7 +58,7 @@ async function serveNet({ log, ...options }: ServeNetOptions): Promise<void> {
     return {
       options: { ...options, socket: sockets[index] as string },
       name: `port ${index}`,
-      device: net({ switch: port, mtu, queueSize: QUEUE_SIZE, ...capture }),
+      device: net({ switch: port, mtu, queueSize: NET_QUEUE_SIZE, ...capture }),
       served: `port ${index} of the switch`,
     };
   });

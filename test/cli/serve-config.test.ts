@@ -35,8 +35,11 @@ async function faults(content: string): Promise<string[]> {
     .map((line) => line.replaceAll(/\S*(machine-\d+\.json)/g, "FILE"));
 }
 
-const DEVICES = ["a.sock", "b.sock", "c.sock", "d.sock"].map((name) => join(folder, name));
+const DEVICES = ["a.sock", "b.sock", "c.sock", "d.sock", "e.sock", "f.sock"].map((name) =>
+  join(folder, name),
+);
 
+const LISTENING = 6;
 const MACHINE = `{
   "log": "json",
   "devices": [
@@ -46,7 +49,9 @@ const MACHINE = `{
     {
       "kind": "console", "socket": "d.sock", "cols": 80, "rows": 25,
       "ports": [{ "unix": "tty.sock" }, { "name": "agent", "unix": "agent.sock" }]
-    }
+    },
+    { "kind": "net", "socket": "e.sock", "switch": "lan" },
+    { "kind": "net", "socket": "f.sock", "switch": "lan", "vlan": 7 }
   ]
 }
 `;
@@ -54,12 +59,14 @@ const MACHINE = `{
 describeVhostUser("a whole machine", () => {
   test("all are served, each by its name; a signal ends all", { timeout: 60_000 }, async () => {
     await using program = serve(MACHINE);
-    await eventually(() => program.lines.length === 4, "4 listen");
+    await eventually(() => program.lines.length === LISTENING, "all listen");
     expect(program.lines.map(({ event, device }) => [event, device])).toEqual([
       ["listening", "root"],
       ["listening", "rng 1"],
       ["listening", "vsock 2"],
       ["listening", "console 3"],
+      ["listening", "net 4"],
+      ["listening", "net 5"],
     ]);
     await useDisk(DEVICES[0] as string);
     for (const path of DEVICES) {
@@ -69,8 +76,8 @@ describeVhostUser("a whole machine", () => {
       await front.startQueue(0, 8);
     }
     const connected = () => program.lines.filter(({ event }) => event === "connected");
-    await eventually(() => connected().length === 5, "all connected");
-    expect(new Set(connected().map(({ device }) => device)).size).toBe(4);
+    await eventually(() => connected().length === 7, "all connected");
+    expect(new Set(connected().map(({ device }) => device)).size).toBe(6);
     program.child.kill("SIGTERM");
     const { code, stderr } = await program.outcome();
     expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
@@ -82,7 +89,7 @@ describeVhostUser("a whole machine", () => {
     const readme = readFileSync(join(ROOT, "README.md"), "utf8");
     const [, machine = ""] = /<!-- machine: .*-->\n```json\n([^`]*)```/.exec(readme) ?? [];
     await using program = serve(machine);
-    await eventually(() => program.lines.length === 4, "4 listen");
+    await eventually(() => program.lines.length === 5, "5 listen");
     program.child.kill("SIGTERM");
     expect((await program.outcome()).code).toBe(0);
   });
@@ -100,7 +107,7 @@ describeVhostUser("a whole machine", () => {
 
   test("a console's socket has one at a time", async () => {
     await using program = serve(MACHINE);
-    await eventually(() => program.lines.length === 4, "4 listen");
+    await eventually(() => program.lines.length === LISTENING, "all listen");
     const first = connect(join(folder, "agent.sock"));
     const second = connect(join(folder, "agent.sock"));
     await new Promise((resolve) => second.once("close", resolve));
@@ -145,7 +152,7 @@ describe("what is wrong", () => {
       "FILE:11: devices[2].cid: it is a whole number from 3 to 4294967294",
       "FILE:11: devices[2].unix: it is empty",
       "FILE:12: devices[3].kind: Invalid type: " +
-        'Expected ("blk" | "console" | "rng" | "vsock") but received "tape"',
+        'Expected ("blk" | "console" | "net" | "rng" | "vsock") but received "tape"',
       "FILE:14: lgo: there is no such field",
     ]);
   });
