@@ -25,7 +25,9 @@ import type { DeviceSpec } from "./vhost/device.js";
 import { OpenWorkers } from "./vhost/open-workers.js";
 
 /** How to open a device. */
-export interface OpenOptions extends DevOptions {
+export interface OpenOptions extends Omit<DevOptions, "worker"> {
+  /** Another open device of the process, whose worker serves this one, too. Default: one more. */
+  worker?: OpenDevice<keyof Drivers>;
   /** Workers, which have the queues in turn: 1, the default, to as many as there are queues. */
   workers?: number;
   /** Gives up opening; what was made so far is given back. */
@@ -46,6 +48,7 @@ const OPEN_OPTIONS = [
   "policy",
   "notifier",
   "workers",
+  "worker",
   "signal",
 ];
 
@@ -311,14 +314,15 @@ export class Process implements AsyncDisposable {
    */
   async open<Kind extends keyof Drivers>(
     spec: DeviceSpec<Kind>,
-    { signal, workers = 1, ...options }: OpenOptions = {},
+    { signal, workers = 1, worker, ...options }: OpenOptions = {},
   ): Promise<OpenDevice<Kind>> {
     signal?.throwIfAborted();
     checkNames("open", options, OPEN_OPTIONS);
     if (typeof spec?.module !== "string") {
       throw new VhostError("EINVAL", "open takes what blk() or custom() returns", { spec });
     }
-    const dev = new VhostDev(this.#kernel, options);
+    const host = worker && { worker: worker.dev.worker };
+    const dev = new VhostDev(this.#kernel, { ...options, ...host });
     const device = new OpenDevice(spec.kind, dev, options.ring ?? "wasm");
     try {
       dev.setOwner(this.task);

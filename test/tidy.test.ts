@@ -154,7 +154,7 @@ describe("nothing is dead", () => {
     "src/kernel/thread-entry.ts",
     "src/linux/discard-thread.ts",
     "src/linux/readiness-thread.ts",
-    "src/vhost/idle-worker.ts",
+    "src/vhost/worker-thread.ts",
     "assembly/index.ts",
   ];
   /** Found by name at run time. */

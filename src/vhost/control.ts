@@ -1,6 +1,24 @@
 import { MessageChannel, type MessagePort, receiveMessageOnPort } from "node:worker_threads";
+import type { RingKind } from "../ring/load.js";
 import { type Errno, VhostError } from "../spec/errno.js";
 import type { DeviceInfo } from "./device.js";
+
+/** What a worker needs to begin with; structured-cloneable except for the port, which is moved. */
+export interface WorkerSetup {
+  memory: WebAssembly.Memory;
+  doorbell: SharedArrayBuffer;
+  /** The doorbell by which drivers are called; default: its own. Without a notifier. */
+  calls?: SharedArrayBuffer;
+  counters: SharedArrayBuffer;
+  /** Module and options of the notifier; without one, the doorbell is it. */
+  notifier?: { module: string; options: unknown } | undefined;
+  ringKind: RingKind;
+  /** Microseconds to go on looking at the rings after the last work, before sleeping. */
+  pollMicroseconds: number;
+}
+
+/** The same for a thread: with its end of the owner's messages. */
+export type ThreadSetup = WorkerSetup & { control: MessagePort };
 
 /** How the two sides of a queue notify each other, where that goes by eventfds. */
 export interface VringNotify {
@@ -69,6 +87,8 @@ export interface WorkerControl {
   readConfig(): Promise<Uint8Array>;
   /** A write to it. */
   writeConfig(offset: number, bytes: Uint8Array): Promise<void>;
+  /** Serves another device of the owner's as well, from here on, in the same thread. */
+  adopt(setup: ThreadSetup): Promise<void>;
   /** Closes the device. */
   detach(): Promise<void>;
 }
@@ -99,6 +119,7 @@ const METHODS: readonly (keyof WorkerControl)[] = [
   "reset",
   "readConfig",
   "writeConfig",
+  "adopt",
   "detach",
 ];
 
@@ -177,7 +198,8 @@ export class ControlClient {
     return new Promise((resolve, reject) => {
       this.#waiting.set(id, { resolve, reject });
       this.#port.ref();
-      this.#port.postMessage({ id, method, args } satisfies Request);
+      const moved = method === "adopt" ? [(args[0] as ThreadSetup).control] : [];
+      this.#port.postMessage({ id, method, args } satisfies Request, moved);
       this.#wake();
     });
   }

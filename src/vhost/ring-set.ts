@@ -77,16 +77,18 @@ export class RingSet {
   }
 
   /**
-   * All rings were stopped, and are at `positions`; where a worker died, its rings are at what
-   * their state blocks say. Gives back what they were laid out in.
+   * All rings were stopped, and are at `positions`, but for those that wait for their first kick;
+   * where a worker died, its rings are at what their state blocks say. Gives back what they were
+   * laid out in.
    */
   stopped(positions: readonly RingPosition[], features: bigint): void {
     const known = new Map(positions.map((one) => [one.index, one]));
     for (const [index, vring] of this.#vrings.entries()) {
-      const position = known.get(index)?.position ?? vring.position;
-      if (position === undefined) continue;
+      const told = known.get(index);
+      const position = told?.position ?? vring.position;
+      if (position === undefined || (!told && vring.notify.awaitsKick)) continue;
       vring.setBase(position, features);
-      vring.notify = { ...vring.notify, awaitsKick: known.get(index)?.awaitsKick ?? false };
+      vring.notify = { ...vring.notify, awaitsKick: told?.awaitsKick ?? false };
     }
     this.release();
   }

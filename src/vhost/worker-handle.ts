@@ -1,3 +1,4 @@
+import { setTimeout as after } from "node:timers/promises";
 import { isHalted } from "../kernel/halt.js";
 import type { Kernel } from "../kernel/kernel.js";
 import { type Mm, mmget, mmput } from "../kernel/mm.js";
@@ -5,6 +6,7 @@ import type { Task } from "../kernel/task.js";
 import type { ThreadExit } from "../kernel/thread.js";
 import { vhostKthreadCreate } from "../kernel/vhost-kthread.js";
 import {
+  STOP_GRACE_MS,
   type VhostTask,
   type VhostTaskOptions,
   vhostTaskCreate,
@@ -14,11 +16,11 @@ import {
 } from "../kernel/vhost-task.js";
 import type { RingKind } from "../ring/load.js";
 import { VhostError } from "../spec/errno.js";
-import { ControlClient, type WorkerControl } from "./control.js";
+import { asVhostError, ControlClient, type WorkerControl, type WorkerSetup } from "./control.js";
 import { Counters } from "./counters.js";
 import { DoorbellNotifier, type NotifierSpec } from "./notifier.js";
 import { Doorbell } from "./notify.js";
-import { VhostWorker, type WorkerSetup } from "./worker.js";
+import { VhostWorker } from "./worker.js";
 
 /** How a worker is run. */
 export interface WorkerOptions {
@@ -36,6 +38,11 @@ export interface WorkerOptions {
    * the kernel's. Linux: VHOST_SET_FORK_FROM_OWNER; here in every epoch.
    */
   forkFromOwner?: boolean;
+  /**
+   * Another device's worker, which serves this one as well; of the same owner. It ends with the
+   * last of its devices. Not with a notifier.
+   */
+  worker?: WorkerHandle;
   /** How a thread hears, calls and sleeps, when not by words of shared memory. */
   notifier?: NotifierSpec;
 }
@@ -63,6 +70,11 @@ export class WorkerHandle {
   readonly inline: VhostWorker | undefined;
   /** The eventfd that must be written to as well to wake it; `undefined`: none. */
   readonly wakeFd: number | undefined;
+  /** How many devices its task serves. */
+  readonly #served: { devices: number };
+  readonly #owner: Task;
+  readonly #hasNotifier: boolean;
+  #isStopping = false;
   #mm: Mm | null;
   readonly #onDeath = new Set<(error: VhostError) => void>();
   #death: VhostError | undefined;
@@ -79,6 +91,11 @@ export class WorkerHandle {
     common?: WorkerCommon,
   ) {
     checkWorkerOptions(options);
+    const host = common ? undefined : options.worker;
+    if (host) host.#mustServe(owner, options);
+    this.#owner = owner;
+    this.#hasNotifier = options.notifier !== undefined;
+    this.#served = host ? host.#served : { devices: 0 };
     this.counters = common?.counters ?? new Counters();
     const { forkFromOwner = kernel.forkFromOwnerDefault, notifier } = options;
     this.wakeFd = notifier?.wakeFd;
@@ -93,7 +110,7 @@ export class WorkerHandle {
       pollMicroseconds: options.pollMicroseconds ?? POLL_MICROSECONDS_DEFAULT,
     };
     if (options.run === "inline") {
-      this.task = create(kernel, owner, { name, run: "inline" });
+      this.task = host?.task ?? create(kernel, owner, { name, run: "inline" });
       // Its time is its caller's, who is not kept waiting for a rest.
       const parts = { rests: false };
       const bell = new DoorbellNotifier(this.doorbell, common?.doorbell);
@@ -104,20 +121,38 @@ export class WorkerHandle {
         this.doorbell.ringControl();
         vhostTaskWake(this.task);
       });
-      this.task = createThread({ name, setup, client, notifier }, (thread) =>
-        create(kernel, owner, thread),
-      );
+      this.task =
+        host?.task ??
+        createThread({ name, setup, client, notifier }, (thread) => create(kernel, owner, thread));
       this.control = client.worker;
       this.onDeath((error) => client.fail(error));
+      const adopted = host?.control.adopt({ ...setup, control: client.remote });
+      adopted?.catch((error) => client.fail(asVhostError(error)));
     }
+    this.#served.devices++;
     this.#mm = owner.mm;
     mmget(this.#mm);
-    this.task.exited.then((exit) => this.#exited(exit, owner));
-    vhostTaskStart(this.task);
+    this.task.exited.then((exit) => this.#exited(exit));
+    if (!host) vhostTaskStart(this.task);
   }
 
-  #exited(exit: ThreadExit, owner: Task): void {
-    this.#death = deathOf(exit, owner);
+  /** Throws why it can't serve another device, of `owner` and with these options, as well. */
+  #mustServe(owner: Task, { run = "thread", notifier }: WorkerOptions): void {
+    if (this.#death) throw this.#death;
+    if (this.#isStopping) throw new VhostError("ENODEV", "the device of that worker is closed");
+    if (owner !== this.#owner) {
+      const { pid } = this.#owner;
+      throw new VhostError("EPERM", "that worker is another process's", { pid });
+    }
+    if ((run === "inline") === (this.inline !== undefined) && !notifier && !this.#hasNotifier)
+      return;
+    const message = "a worker that serves several devices has one `run`, and no notifier";
+    throw new VhostError("EINVAL", message, { run });
+  }
+
+  #exited(exit: ThreadExit): void {
+    if (this.#death) return;
+    this.#death = deathOf(exit, this.#owner);
     for (const listener of this.#onDeath) listener(this.#death);
     this.#onDeath.clear();
   }
@@ -158,17 +193,34 @@ export class WorkerHandle {
   }
 
   /**
-   * Ends it and waits for that. Without a thread, rejects with what the device's close threw. The
-   * owner's memory is held until then, also when the owner has gone.
+   * Ends it and waits for that; where it serves other devices as well, it leaves this one: that
+   * waits while it is stopped or frozen. Without a thread, rejects with what the device's close
+   * threw. The owner's memory is held until then, also when the owner has gone. Called once.
    */
   async stop(): Promise<void> {
+    this.#isStopping = true;
     try {
       if (!this.#death) await this.inline?.detach();
     } finally {
-      await vhostTaskStop(this.task);
+      if (--this.#served.devices === 0) await vhostTaskStop(this.task);
+      else await this.#leave();
       mmput(this.#mm);
       this.#mm = null;
     }
+  }
+
+  /** One that does not answer, and is not stopped or frozen, is ended, as all are by their stop. */
+  async #leave(): Promise<void> {
+    let isOver = this.inline !== undefined;
+    const left = isOver ? undefined : this.control.detach().catch(() => {});
+    const end = Promise.race([left, this.task.exited]).then(() => {
+      isOver = true;
+    });
+    while (!isOver) {
+      await Promise.race([end, after(STOP_GRACE_MS, undefined, { ref: false })]);
+      if (!isOver && !isHalted(this.task.task)) await vhostTaskStop(this.task);
+    }
+    this.#exited({ code: 0, stopped: true });
   }
 }
 
@@ -226,7 +278,7 @@ function createThread(
   const named = notifier && { module: notifier.module, options: notifier.options };
   try {
     return create({
-      fn: { module: new URL("./worker.js", import.meta.url).href, name: "vhostWorker" },
+      fn: { module: new URL("./worker-thread.js", import.meta.url).href, name: "vhostWorker" },
       arg: { ...setup, notifier: named, control: client.remote },
       transfer: [client.remote],
       name,

@@ -55,6 +55,11 @@ export class WorkerLoop {
    */
   prepareToSleep(task: CurrentTask, doorbell: Doorbell): number {
     task.setState(TASK_INTERRUPTIBLE);
+    return this.lastLook(task, doorbell);
+  }
+
+  /** What comes after the state is set, for each of the workers that sleep together. */
+  lastLook(task: CurrentTask, doorbell: Doorbell): number {
     const isBusy = this.#worker.enableKicks();
     if (isBusy || doorbell.isControlPending() || task.shouldStop()) return 0;
     return this.#worker.sleepMsMax;

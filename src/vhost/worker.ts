@@ -1,35 +1,23 @@
-import type { MessagePort } from "node:worker_threads";
-import type { CurrentTask } from "../kernel/task-thread.js";
-import { loadRings, type RingKind, type Rings } from "../ring/load.js";
+import { loadRings, type Rings } from "../ring/load.js";
 import { VhostError } from "../spec/errno.js";
 import { hasFeature } from "../spec/features.js";
-import { TASK_RUNNING } from "../spec/sched.js";
 import { VIRTIO_F_NOTIFICATION_DATA } from "../spec/virtio-config.js";
-import { ControlServer, type RingPosition, type RingStart, type WorkerControl } from "./control.js";
+import type {
+  RingPosition,
+  RingStart,
+  ThreadSetup,
+  WorkerControl,
+  WorkerSetup,
+} from "./control.js";
 import { Counters } from "./counters.js";
 import { checkDevice, type DeviceInfo, type DeviceModule, type VirtioDevice } from "./device.js";
-import { DoorbellNotifier, type Notifier, type NotifierModule } from "./notifier.js";
+import type { Notifier } from "./notifier.js";
 import { Doorbell } from "./notify.js";
 import { Virtqueue } from "./virtqueue.js";
 import { WorkList } from "./work-list.js";
-import { WorkerLoop } from "./worker-loop.js";
 
 /** How often, at most, refused queues are looked at again without a kick. */
 const REFUSED_RECHECK_MS = 10;
-
-/** What a worker needs to begin with; structured-cloneable except for the port, which is moved. */
-export interface WorkerSetup {
-  memory: WebAssembly.Memory;
-  doorbell: SharedArrayBuffer;
-  /** The doorbell by which drivers are called; default: its own. Without a notifier. */
-  calls?: SharedArrayBuffer;
-  counters: SharedArrayBuffer;
-  /** Module and options of the notifier; without one, the doorbell is it. */
-  notifier?: { module: string; options: unknown } | undefined;
-  ringKind: RingKind;
-  /** Microseconds to go on looking at the rings after the last work, before sleeping. */
-  pollMicroseconds: number;
-}
 
 /** What a worker gets elsewhere, unless it is given. */
 export interface WorkerParts {
@@ -39,6 +27,8 @@ export interface WorkerParts {
   rings?: Rings;
   /** Whether queues that err rest, when there are others; default: they do. */
   rests?: boolean;
+  /** Takes another device into the thread; without it, there is no thread to take it into. */
+  adopt?: (setup: ThreadSetup) => Promise<void>;
 }
 
 /**
@@ -58,6 +48,7 @@ export class VhostWorker implements WorkerControl {
   #hasKickData = false;
   readonly #rings: Rings;
   readonly #mayRest: boolean;
+  readonly #adopt: WorkerParts["adopt"];
   #queues: Virtqueue[] = [];
   #device: VirtioDevice | undefined;
   #isDetached = false;
@@ -72,6 +63,7 @@ export class VhostWorker implements WorkerControl {
     this.#counters = new Counters(setup.counters);
     this.#now = parts.now ?? (() => performance.now());
     this.#mayRest = parts.rests ?? true;
+    this.#adopt = parts.adopt;
   }
 
   async attach(
@@ -94,6 +86,15 @@ export class VhostWorker implements WorkerControl {
     this.#device = device;
     const shape = { deviceId, features, queueCount, queueSizeMax };
     return { ...shape, answersLater, shared: device.shared };
+  }
+
+  async adopt(setup: ThreadSetup): Promise<void> {
+    await this.#adopt?.(setup);
+  }
+
+  /** Whether its device was closed. */
+  get isDetached(): boolean {
+    return this.#isDetached;
   }
 
   /**
@@ -319,43 +320,4 @@ export class VhostWorker implements WorkerControl {
     this.#recheckAt = now + REFUSED_RECHECK_MS;
     for (const queue of this.#queues) if (queue.awaitsRepair) this.#workList.add(queue);
   }
-}
-
-async function makeNotifier(
-  { notifier, calls }: WorkerSetup,
-  doorbell: Doorbell,
-  task: CurrentTask,
-): Promise<Notifier> {
-  if (!notifier) return new DoorbellNotifier(doorbell, calls && new Doorbell(calls));
-  const { createNotifier } = (await import(notifier.module)) as NotifierModule;
-  return task.uncut(() => createNotifier(notifier.options)); // it may load native code
-}
-
-/**
- * The function of a vhost worker's thread: serves the owner's messages and the rings until it is
- * told to stop. Linux: vhost_worker().
- */
-export async function vhostWorker(
-  setup: WorkerSetup & { control: MessagePort },
-  task: CurrentTask,
-): Promise<void> {
-  const doorbell = new Doorbell(setup.doorbell);
-  const notifier = await makeNotifier(setup, doorbell, task);
-  const now = () => performance.now();
-  const worker = new VhostWorker(setup, notifier, { now });
-  const loop = new WorkerLoop(worker, setup.pollMicroseconds / 1000, now);
-  const control = new ControlServer(setup.control, worker);
-  const isAsked = () => doorbell.isControlPending();
-  while (!task.shouldStop()) {
-    if (!task.mayRun()) task.hold(isAsked);
-    if (doorbell.takeControl()) await control.serve();
-    loop.begin();
-    while (task.mayRun() && !doorbell.isControlPending() && loop.poll()) {}
-    // Also before it is held or stops a ring: a driver that is not asked for kicks gives none.
-    const sleepMs = loop.prepareToSleep(task, doorbell);
-    if (sleepMs > 0 && !task.signalPending()) notifier.sleep(task, sleepMs);
-    task.setState(TASK_RUNNING);
-  }
-  await worker.detach();
-  setup.control.close();
 }
