@@ -28,6 +28,7 @@ export class ConsoleStream extends Duplex {
     this.#port = port;
     this.#changed = changed;
     this.#onClose = onClose;
+    port.toHost.took(port.toHost.bytes); // for who had it before, and did not read it
     port.isHostOpen = true;
     changed();
   }

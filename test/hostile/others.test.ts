@@ -56,7 +56,10 @@ describe.each(ALL)("$name, $format", ({ make, queue, request, format }) => {
     for (const shape of shapes) {
       const { serves, isIntact, isAnswerRight, ms } = await driver.play(shape, { queue });
       expect([shape.name, isIntact, isAnswerRight]).toEqual([shape.name, true, true]);
-      expect(["at-once", "after-repair"], shape.name).toContain(serves);
+      // Random bytes over the ring itself may be anything: also what only a reset mends.
+      const isOverRing = request.writableBytes > 0 && /-a-buffer$/.test(shape.name);
+      const how = ["at-once", "after-repair", ...(isOverRing ? ["after-reset"] : [])];
+      expect(how, shape.name).toContain(serves);
       expect(ms).toBeLessThan(4000);
     }
     expect(device.dev.worker.death).toBeUndefined();
