@@ -135,6 +135,11 @@ const TARGETS: readonly Target[] = [
     ratio: ratioTo("MessagePort", ({ bench, facts }) => bench === "threads" && facts.depth !== 1),
   },
   {
+    text: "checksum of packets of 1500 bytes and more: wasm ≥ 5 × ts",
+    least: 5,
+    ratio: ratioTo("ts", ({ facts }) => facts.part === "checksum" && Number(facts.size) >= 1500),
+  },
+  {
     text: "over vhost-user, null: ≥ 4 × qemu-storage-daemon's null-co",
     least: 4,
     ratio: ratioToBest(isOverVhostUser("null")),

@@ -18,6 +18,7 @@ import { benchHostile, HOSTILE_NOTE } from "./hostile.js";
 import { benchIo, benchIoSlow, IO_NOTE, IO_SLOW_NOTE } from "./io.js";
 import { benchIoRings, IO_RINGS_NOTE } from "./io-rings.js";
 import { benchLatency, LATENCY_NOTE } from "./latency.js";
+import { benchChecksum, benchSwitch, CHECKSUM_NOTE, SWITCH_NOTE } from "./net.js";
 import { benchQueues, QUEUES_NOTE } from "./queues.js";
 import { header, outcomeLine, outcomes, table } from "./report.js";
 import { benchRing, RING_NOTE } from "./ring.js";
@@ -130,6 +131,18 @@ const VSOCK: BenchEntry = {
   smoke: () => benchVsock({ rounds: 1, samples: 1, items: 20 }),
 };
 
+const CHECKSUM: BenchEntry = {
+  note: CHECKSUM_NOTE,
+  full: () => benchChecksum({ rounds: 15, samples: 9, items: 2_048 }),
+  smoke: () => benchChecksum({ rounds: 1, samples: 1, items: 16 }),
+};
+
+const SWITCH: BenchEntry = {
+  note: SWITCH_NOTE,
+  full: () => benchSwitch({ rounds: 9, samples: 1, items: 12_800 }),
+  smoke: () => benchSwitch({ rounds: 1, samples: 1, items: 128 }),
+};
+
 const QUEUES: BenchEntry = {
   note: QUEUES_NOTE,
   full: () => benchQueues({ rounds: 9, samples: 1, items: 5_000 }),
@@ -154,6 +167,7 @@ const BENCHES: Record<string, BenchEntry[]> = {
   queues: [QUEUES],
   latency: [LATENCY],
   hostile: [HOSTILE],
+  net: [CHECKSUM, SWITCH],
   vsock: [VSOCK],
   "cpu-max": [CPU_MAX],
 };

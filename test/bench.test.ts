@@ -54,6 +54,8 @@ describe("npm run bench -- --smoke --json", () => {
     const layouts = ["1q 1w", "2q 1w", "2q 2w", "4q 1w", "4q 2w"];
     expect(names("queues")).toEqual([layouts, layouts]);
     expect(names("latency")).toEqual(Array(6).fill(["polling", "no polling"]));
+    expect(names("net").slice(0, 3)).toEqual(Array(3).fill(["wasm", "ts"]));
+    expect(names("net").slice(3)).toEqual([["2 ports", "8 ports", "32 ports"]]);
     const beside = ["alone", "beside good", "beside tables"];
     expect(names("hostile")).toEqual([[...beside, "beside circles"], beside]);
     expect(names("cpu-max")).toEqual(Array(2).fill(["free", "at 20 %"]));

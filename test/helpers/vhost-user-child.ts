@@ -114,10 +114,10 @@ export class Serving implements AsyncDisposable {
   private constructor(count: number, options: object, { fdsMax, under = [] }: Around) {
     this.paths = Array.from({ length: count }, (_, i) => join(this.folder, `socket-${i}`));
     const script = fileURLToPath(new URL("vhost-user-program.mjs", import.meta.url));
-    const settings = JSON.stringify({ more: join(this.folder, "more"), ...options });
+    const settings = JSON.stringify({ more: join(this.folder, "more"), fdsMax, ...options });
     const words = [process.execPath, script, settings, ...this.paths];
-    const limit = fdsMax === undefined ? "" : `ulimit -n ${fdsMax};`;
-    this.program = new Program("sh", ["-c", `${limit} exec "$@"`, "sh", ...under, ...words]);
+    const [command, ...args] = [...under, ...words] as [string, ...string[]];
+    this.program = new Program(command, args);
   }
 
   /** Resolves when all listen. */

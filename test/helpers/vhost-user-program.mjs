@@ -1,13 +1,21 @@
 // A program that serves: one server for each socket path in its arguments, the first argument being
-// its options as JSON. It prints each event as a line of JSON, with the server's number, and does
+// its options as JSON (with fdsMax: descriptors that it may have from here on; while modules load,
+// each takes one). It prints each event as a line of JSON, with the server's number, and does
 // what it reads from its standard input, a line each: ping, eat <descriptors to leave>, feed, serve,
 // close, exit.
 import { closeSync, openSync } from "node:fs";
+import { createRequire } from "node:module";
 import { createInterface } from "node:readline";
 import { blk, serveVhostUser } from "#dist/index.js";
 
 const [text, ...paths] = process.argv.slice(2);
-const { more, disk = { memoryBytes: 1 << 20 }, ...options } = JSON.parse(text);
+const { more, fdsMax, disk = { memoryBytes: 1 << 20 }, ...options } = JSON.parse(text);
+const RLIMIT_NOFILE = 7;
+if (fdsMax !== undefined) {
+  const koffi = createRequire(import.meta.url)("koffi");
+  const setrlimit = koffi.load(null).func("int setrlimit(int resource, const void *limit)");
+  setrlimit(RLIMIT_NOFILE, new BigUint64Array([BigInt(fdsMax), BigInt(fdsMax)]));
+}
 const print = (line) => process.stdout.write(`${JSON.stringify(line)}\n`);
 const plain = (_key, value) => {
   if (typeof value === "bigint") return String(value);
