@@ -18,6 +18,8 @@ export class TestTransport implements Transport {
   /** Times the driver went to sleep. */
   sleeps = 0;
   readonly queues: QueueAddresses[] = [];
+  /** State blocks of the driver's rings, in the order they were made. */
+  readonly vqs: number[] = [];
   #regions: readonly MemoryRegion[] | undefined;
 
   constructor(
@@ -94,6 +96,7 @@ export class TestTransport implements Transport {
   }
 
   driverRing(vq: number): DriverRing {
+    this.vqs.push(vq);
     return loadRings(this.shared.memory, this.ring).driver(vq);
   }
 
