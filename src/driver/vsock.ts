@@ -1,6 +1,8 @@
 import { VhostError } from "../spec/errno.js";
 import {
   VIRTIO_VSOCK_CONFIG_BYTES,
+  VIRTIO_VSOCK_EVENT_BYTES,
+  VIRTIO_VSOCK_EVENT_TRANSPORT_RESET,
   VIRTIO_VSOCK_F_STREAM,
   VIRTIO_VSOCK_QUEUE_EVENT,
   VIRTIO_VSOCK_QUEUE_RX,
@@ -122,16 +124,16 @@ export class VsockDriver implements AsyncDisposable {
     const queue = queueAt(this.#probed, VIRTIO_VSOCK_QUEUE_EVENT);
     try {
       for (;;) {
-        await this.#packets.submit(queue, [], [buffer]);
-        await this.#onEvent();
+        const written = await this.#packets.submit(queue, [], [buffer]);
+        if (isReset(buffer.bytes, written)) await this.#onReset();
       }
     } catch (error) {
       this.#end(error as VhostError);
     }
   }
 
-  /** There is one event: all connections are gone, and the CID is to be read again. */
-  async #onEvent(): Promise<void> {
+  /** All connections are gone, and the CID is to be read again. */
+  async #onReset(): Promise<void> {
     const error = new VhostError("ECONNRESET", "the device has reset the transport");
     this.#sockets.endpoint.reset(error);
     this.#cid = cidOf(await this.#probed.transport.readConfig());
@@ -158,6 +160,13 @@ export class VsockDriver implements AsyncDisposable {
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }
+}
+
+/** Whether that is the one event there is. virtio 1.3, 5.10.6.7 Device Events. */
+function isReset(event: Uint8Array, written: number): boolean {
+  if (written < VIRTIO_VSOCK_EVENT_BYTES) return false;
+  const view = new DataView(event.buffer, event.byteOffset, VIRTIO_VSOCK_EVENT_BYTES);
+  return view.getUint32(0, true) === VIRTIO_VSOCK_EVENT_TRANSPORT_RESET;
 }
 
 /** virtio 1.3, 5.10.4 Device configuration layout: the upper 32 bits are reserved, and zero. */
