@@ -85,12 +85,12 @@ export class ConsoleDevice implements VirtioDevice {
     const [port] = this.#link.ports;
     this.#isMultiport = hasFeature(features, VIRTIO_CONSOLE_F_MULTIPORT);
     if (!this.#isMultiport && port) port.isGuestOpen = true;
-    this.#link.notifyHost();
+    this.#link.hostBell.ring();
   }
 
   reset(): void {
     this.#control.reset();
-    this.#link.notifyHost();
+    this.#link.hostBell.ring();
   }
 
   /** Nothing is held; a queue that stops is not looked at any more. */
@@ -172,6 +172,6 @@ export class ConsoleDevice implements VirtioDevice {
     }, MESSAGES_A_TURN);
     this.#revisitControl();
     for (const i of this.#ports.keys()) this.#revisitReceive(i);
-    this.#link.notifyHost();
+    this.#link.hostBell.ring();
   }
 }

@@ -26,10 +26,10 @@ export class ConsoleHost {
   async #run(): Promise<void> {
     let pollUntil = 0;
     while (!this.#isClosed) {
-      const seen = this.#link.hostSequence; // before the look: what comes after it ends the wait
+      const seen = this.#link.hostBell.sequence; // before the look: what comes after it ends the wait
       if (this.#pump()) pollUntil = performance.now() + POLL_MS;
       else if (performance.now() >= pollUntil) {
-        await this.#link.wait(seen);
+        await this.#link.hostBell.wait(seen);
         continue;
       }
       await nextTurn();
@@ -44,6 +44,6 @@ export class ConsoleHost {
   /** The device is gone. Idempotent. */
   close(): void {
     this.#isClosed = true;
-    this.#link.notifyHost(); // ends the wait
+    this.#link.hostBell.ring(); // ends the wait
   }
 }

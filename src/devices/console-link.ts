@@ -1,7 +1,8 @@
 import { BytePipe } from "./byte-pipe.js";
+import { HostBell } from "./host-bell.js";
 
 // Indices of i32 words, each with one writer. For all ports:
-/** Written by the worker: changes when the opening thread has something to look at. */
+/** See `HostBell`. */
 const HOST_SEQUENCE = 0;
 /** Written by the opening thread: changes when the worker has something to look at. */
 const DEVICE_SEQUENCE = 1;
@@ -94,6 +95,8 @@ export class ConsolePortLink {
 /** The way between a console in the worker's thread and its ports in the opening one. */
 export class ConsoleLink {
   readonly ports: readonly ConsolePortLink[];
+  /** The opening thread's. */
+  readonly hostBell: HostBell;
   readonly #words: Int32Array<SharedArrayBuffer>;
 
   /** A new one with so many ports, or another thread's. */
@@ -102,6 +105,7 @@ export class ConsoleLink {
     const bytes = (FIRST_PORT + pipes.length * PORT_WORDS) * 4;
     const words = typeof from === "number" ? new SharedArrayBuffer(bytes) : from.words;
     this.#words = new Int32Array(words);
+    this.hostBell = new HostBell(this.#words, HOST_SEQUENCE);
     this.ports = pipes.map((pair, index) => new ConsolePortLink(words, index, pair));
   }
 
@@ -112,23 +116,6 @@ export class ConsoleLink {
       toGuest: toGuest.buffer,
     }));
     return { words: this.#words.buffer, pipes };
-  }
-
-  /** Worker: there is something for the opening thread to look at. */
-  notifyHost(): void {
-    Atomics.add(this.#words, HOST_SEQUENCE, 1);
-    Atomics.notify(this.#words, HOST_SEQUENCE);
-  }
-
-  /** Opening thread: the number for `wait`, read before looking. */
-  get hostSequence(): number {
-    return Atomics.load(this.#words, HOST_SEQUENCE);
-  }
-
-  /** Opening thread: resolves when there is something since `seen` was read. */
-  async wait(seen: number): Promise<void> {
-    const wait = Atomics.waitAsync(this.#words, HOST_SEQUENCE, seen);
-    if (wait.async) await wait.value;
   }
 
   /** Opening thread: there is something for the worker, which must be woken after it. */

@@ -50,7 +50,7 @@ export class ConsolePort {
       if (!this.#isGood) break;
       isAny = true;
     }
-    if (isAny) this.#link.notifyHost();
+    if (isAny) this.#link.hostBell.ring();
   }
 
   #put({ readable, writable }: Chain, vq: Virtqueue): number {
@@ -82,7 +82,7 @@ export class ConsolePort {
     const isStalled = !this.#mayTake && vq.hasChains;
     this.#stalled = isStalled ? vq : undefined;
     if (isStalled) this.#stalledAt ??= this.#now();
-    if (isAny && port.isHostOpen) this.#link.notifyHost();
+    if (isAny && port.isHostOpen) this.#link.hostBell.ring();
   }
 
   get #hasRoom(): boolean {
@@ -127,7 +127,7 @@ export class ConsolePort {
     const { toHost, isHostOpen } = this.#port;
     const taken = isHostOpen ? toHost.write(bytes) : 0;
     this.#port.lose(bytes.length - taken);
-    this.#link.notifyHost();
+    this.#link.hostBell.ring();
   }
 
   /** A queue is gone. */

@@ -60,9 +60,9 @@ export class NetHost {
   async #run(): Promise<void> {
     let pollUntil = 0;
     while (!this.#isClosed) {
-      const seen = this.#link.sequence; // before the look: what comes after it ends the wait
+      const seen = this.#link.hostBell.sequence; // before the look: what comes after it ends the wait
       const hasWorked = this.#take();
-      if (!hasWorked && performance.now() >= pollUntil) await this.#link.wait(seen);
+      if (!hasWorked && performance.now() >= pollUntil) await this.#link.hostBell.wait(seen);
       else await nextTurn();
       if (hasWorked) pollUntil = performance.now() + POLL_MS;
     }
@@ -90,6 +90,6 @@ export class NetHost {
   /** The device is gone. Idempotent. */
   close(): void {
     this.#isClosed = true;
-    this.#link.notify(); // ends the wait
+    this.#link.hostBell.ring(); // ends the wait
   }
 }

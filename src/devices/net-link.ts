@@ -1,5 +1,6 @@
 import { VIRTIO_NET_HDR_BYTES, VIRTIO_NET_HDR_NUM_BUFFERS } from "../spec/virtio-net.js";
 import type { ChainSide } from "../vhost/chain.js";
+import { HostBell } from "./host-bell.js";
 import { NetBell } from "./net-bell.js";
 import type { NetOffload } from "./net-offload.js";
 import { NetPipe, netPipeBytes } from "./net-pipe.js";
@@ -11,7 +12,7 @@ const PIPE_BYTES = 1 << 20;
 // Indices of i32 words.
 /** Set by the worker when it may sleep: see `NetBell`. */
 const BELL = 0;
-/** Written by the worker: changes when the opening thread has something to look at. */
+/** See `HostBell`. */
 const SEQUENCE = 1;
 const BYTES = 8;
 
@@ -40,9 +41,10 @@ export class NetLink {
   readonly toGuest: NetPipe;
   /** The worker's sleep. */
   readonly bell: NetBell;
+  /** The opening thread's. */
+  readonly hostBell: HostBell;
   /** For the other thread. */
   readonly buffers: NetLinkBuffers;
-  readonly #words: Int32Array<SharedArrayBuffer>;
 
   /** A new one, or another thread's. */
   constructor(buffers?: NetLinkBuffers) {
@@ -51,27 +53,11 @@ export class NetLink {
       toHost: new SharedArrayBuffer(netPipeBytes(PIPE_BYTES)),
       toGuest: new SharedArrayBuffer(netPipeBytes(PIPE_BYTES)),
     };
-    this.#words = new Int32Array(this.buffers.words);
-    this.bell = new NetBell(this.#words, BELL);
+    const words = new Int32Array(this.buffers.words);
+    this.bell = new NetBell(words, BELL);
+    this.hostBell = new HostBell(words, SEQUENCE);
     this.toHost = new NetPipe(this.buffers.toHost, PIPE_BYTES);
     this.toGuest = new NetPipe(this.buffers.toGuest, PIPE_BYTES);
-  }
-
-  /** Worker: there is something for the opening thread to look at. */
-  notify(): void {
-    Atomics.add(this.#words, SEQUENCE, 1);
-    Atomics.notify(this.#words, SEQUENCE);
-  }
-
-  /** Opening thread: the number for `wait`, read before looking. */
-  get sequence(): number {
-    return Atomics.load(this.#words, SEQUENCE);
-  }
-
-  /** Opening thread: resolves when the worker has notified since `seen` was read. */
-  async wait(seen: number): Promise<void> {
-    const wait = Atomics.waitAsync(this.#words, SEQUENCE, seen);
-    if (wait.async) await wait.value;
   }
 }
 
@@ -126,7 +112,7 @@ export class NetLinkPort implements NetPort {
   flush(): void {
     if (!this.#isDue) return;
     this.#isDue = false;
-    this.#link.notify();
+    this.#link.hostBell.ring();
   }
 
   poll(): void {

@@ -1,10 +1,8 @@
 import { hasFeature } from "../spec/features.js";
 import { VIRTIO_F_ACCESS_PLATFORM, VIRTIO_F_VERSION_1 } from "../spec/virtio-config.js";
-import { BROKEN, EMPTY } from "../vhost/ioctl/live-ring.js";
 import { NetBackendFile } from "../vhost/ioctl/net-backend.js";
 import type { VhostHandlers, VhostState } from "../vhost/ioctl/state.js";
 import type { Vq } from "../vhost/ioctl/vq.js";
-import { VHOST_WEIGHT_BYTES_MAX, VHOST_WEIGHT_REQUESTS_MAX } from "../vhost/virtqueue.js";
 
 const RX = 0;
 const TX = 1;
@@ -60,13 +58,8 @@ export class VhostNet implements VhostHandlers {
     let count = 0;
     let added = 0;
     do {
-      const head = vq.getVqDesc();
-      if (head === BROKEN) break;
-      if (head === EMPTY) {
-        if (!vq.enableNotify()) break;
-        vq.disableNotify();
-        continue;
-      }
+      const head = vq.nextDesc();
+      if (head < 0) break;
       const length = this.#lengthOf(vq);
       if (length === undefined) {
         vq.vqErr(); // it is gone, and does not come back; the next kick goes on
@@ -80,7 +73,7 @@ export class VhostNet implements VhostHandlers {
       this.#send(vq, length, backend);
       vq.addUsed(0);
       if (++added % BATCH === 0) vq.signal();
-    } while (!this.#exceedsWeight(vq, ++count, bytes));
+    } while (!this.#state.exceedsWeight(vq, ++count, bytes));
     if (added > 0) vq.signal();
   }
 
@@ -105,13 +98,8 @@ export class VhostNet implements VhostHandlers {
     let count = 0;
     let hasAdded = false;
     for (let frame = backend.peek(); frame; frame = backend.peek()) {
-      const head = vq.getVqDesc();
-      if (head === BROKEN) break;
-      if (head === EMPTY) {
-        if (!vq.enableNotify()) break;
-        vq.disableNotify();
-        continue;
-      }
+      const head = vq.nextDesc();
+      if (head < 0) break;
       const { chain } = vq;
       if (!chain || chain.readable.count > 0 || chain.writable.count === 0) {
         vq.vqErr(); // the buffer is gone, the frame waits for the next kick
@@ -126,7 +114,7 @@ export class VhostNet implements VhostHandlers {
       this.#write(vq, frame);
       hasAdded = true;
       bytes += length;
-      if (this.#exceedsWeight(vq, ++count, bytes)) break;
+      if (this.#state.exceedsWeight(vq, ++count, bytes)) break;
     }
     if (hasAdded) vq.signal();
   }
@@ -138,12 +126,5 @@ export class VhostNet implements VhostHandlers {
     vq.chain?.writable.write(header.length, frame);
     this.packets++;
     vq.addUsed(header.length + frame.length);
-  }
-
-  /** True: others get their turn first, and this ring one more. Linux: vhost_exceeds_weight(). */
-  #exceedsWeight(vq: Vq, count: number, bytes: number): boolean {
-    if (count < VHOST_WEIGHT_REQUESTS_MAX && bytes < VHOST_WEIGHT_BYTES_MAX) return false;
-    this.#state.queue(vq);
-    return true;
   }
 }

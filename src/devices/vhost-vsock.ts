@@ -8,11 +8,9 @@ import {
   VIRTIO_VSOCK_QUEUE_TX,
   VMADDR_CID_HOST,
 } from "../spec/virtio-vsock.js";
-import { BROKEN, EMPTY } from "../vhost/ioctl/live-ring.js";
 import type { VhostHandlers, VhostState } from "../vhost/ioctl/state.js";
 import type { Vq } from "../vhost/ioctl/vq.js";
 import { vhostWork } from "../vhost/ioctl/workers.js";
-import { VHOST_WEIGHT_BYTES_MAX, VHOST_WEIGHT_REQUESTS_MAX } from "../vhost/virtqueue.js";
 import { readHeader, type VsockHeader, writeHeader } from "../vsock/header.js";
 import { VsockSockets } from "../vsock/sockets.js";
 
@@ -114,13 +112,8 @@ export class VhostVsock implements VhostHandlers {
     let count = 0;
     do {
       if (!this.#moreReplies) break; // kicks stay disabled: the replies' end is what goes on
-      const head = vq.getVqDesc();
-      if (head === BROKEN) break;
-      if (head === EMPTY) {
-        if (!vq.enableNotify()) break;
-        vq.disableNotify();
-        continue;
-      }
+      const head = vq.nextDesc();
+      if (head < 0) break;
       const packet = this.#read(vq);
       if (!packet) {
         vq.vqErr();
@@ -131,19 +124,12 @@ export class VhostVsock implements VhostHandlers {
       if (this.#state.cid !== undefined) this.#deliver(packet);
       vq.addUsed(0);
       hasAdded = true;
-    } while (!this.#exceedsWeight(vq, ++count, bytes));
+    } while (!this.#state.exceedsWeight(vq, ++count, bytes));
     if (hasAdded) vq.signal();
   }
 
   #deliver({ header, payload }: Received): void {
     this.sockets.endpoint.receive(header, payload);
-  }
-
-  /** True: others get their turn first, and this ring one more. Linux: vhost_exceeds_weight(). */
-  #exceedsWeight(vq: Vq, count: number, bytes: number): boolean {
-    if (count < VHOST_WEIGHT_REQUESTS_MAX && bytes < VHOST_WEIGHT_BYTES_MAX) return false;
-    this.#state.queue(vq);
-    return true;
   }
 
   /** The packet in the chain that was popped; what lies there is copied once. */
@@ -190,13 +176,8 @@ export class VhostVsock implements VhostHandlers {
         vq.enableNotify();
         break;
       }
-      const head = vq.getVqDesc();
-      if (head === BROKEN) break;
-      if (head === EMPTY) {
-        if (!vq.enableNotify()) break;
-        vq.disableNotify();
-        continue;
-      }
+      const head = vq.nextDesc();
+      if (head < 0) break;
       const written = this.#write(vq, packet);
       if (written === undefined) {
         vq.vqErr();
@@ -207,7 +188,7 @@ export class VhostVsock implements VhostHandlers {
       hasAdded = true;
       bytes += written - VIRTIO_VSOCK_HEADER_BYTES;
       if (packet.sent === packet.payload.length) this.#sent();
-    } while (!this.#exceedsWeight(vq, ++count, bytes));
+    } while (!this.#state.exceedsWeight(vq, ++count, bytes));
     if (hasAdded) vq.signal();
   }
 

@@ -107,7 +107,7 @@ export class VsockDevice implements VirtioDevice {
     const room = () => toHost.room;
     if (room() > 0) vq.drain((chain) => this.#take(chain, vq), room);
     this.#isStalled = toHost.room === 0;
-    if (toHost.writtenPackets !== before) this.#link.notify();
+    if (toHost.writtenPackets !== before) this.#link.hostBell.ring();
   }
 
   /** Takes one packet. What is from or for another CID goes nowhere. */
@@ -147,7 +147,7 @@ export class VsockDevice implements VirtioDevice {
     }
     const packets = () => toGuest.packets;
     if (packets() > 0) vq.drain((chain) => this.#put(chain, vq), packets);
-    if (toGuest.readPackets !== before) this.#link.notify();
+    if (toGuest.readPackets !== before) this.#link.hostBell.ring();
   }
 
   /**

@@ -50,9 +50,9 @@ export class VsockHost {
   async #run(): Promise<void> {
     let pollUntil = 0;
     while (!this.#isClosed) {
-      const seen = this.#link.sequence; // before the look: what comes after it ends the wait
+      const seen = this.#link.hostBell.sequence; // before the look: what comes after it ends the wait
       const hasWorked = this.#work();
-      if (!hasWorked && performance.now() >= pollUntil) await this.#link.wait(seen);
+      if (!hasWorked && performance.now() >= pollUntil) await this.#link.hostBell.wait(seen);
       else if (!hasWorked) await nextTurn();
       if (hasWorked) {
         pollUntil = performance.now() + POLL_MS;
@@ -124,6 +124,6 @@ export class VsockHost {
     if (this.#isClosed) return;
     this.#isClosed = true;
     this.#sockets.close(new VhostError("ENODEV", "the device is closed"));
-    this.#link.notify(); // ends the wait
+    this.#link.hostBell.ring(); // ends the wait
   }
 }

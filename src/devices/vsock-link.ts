@@ -1,9 +1,10 @@
+import { HostBell } from "./host-bell.js";
 import { VsockPipe } from "./vsock-pipe.js";
 
 // Indices of i32 words.
 /** Written by the worker: changes with each reset of the device. */
 const GENERATION = 0;
-/** Written by the worker: changes when the opening thread has something to look at. */
+/** See `HostBell`. */
 const SEQUENCE = 1;
 /** Set by the opening thread, taken by the worker: an event is to be sent. */
 const RESET_EVENT = 2;
@@ -22,11 +23,14 @@ export class VsockLink {
   readonly toHost: VsockPipe;
   /** Packets to the guest: written by the opening thread. */
   readonly toGuest: VsockPipe;
+  /** The opening thread's. */
+  readonly hostBell: HostBell;
   readonly #words: Int32Array<SharedArrayBuffer>;
 
   /** A new one, or another thread's. */
   constructor(buffers?: VsockLinkBuffers) {
     this.#words = new Int32Array(buffers?.words ?? new SharedArrayBuffer(BYTES));
+    this.hostBell = new HostBell(this.#words, SEQUENCE);
     this.toHost = new VsockPipe(buffers?.toHost);
     this.toGuest = new VsockPipe(buffers?.toGuest);
   }
@@ -45,24 +49,7 @@ export class VsockLink {
   /** Worker: all packets until now are void. */
   nextGeneration(): void {
     Atomics.add(this.#words, GENERATION, 1);
-    this.notify();
-  }
-
-  /** Worker: there is something for the opening thread to look at. */
-  notify(): void {
-    Atomics.add(this.#words, SEQUENCE, 1);
-    Atomics.notify(this.#words, SEQUENCE);
-  }
-
-  /** Opening thread: the number for `wait`, read before looking. */
-  get sequence(): number {
-    return Atomics.load(this.#words, SEQUENCE);
-  }
-
-  /** Opening thread: resolves when the worker has notified since `seen` was read. */
-  async wait(seen: number): Promise<void> {
-    const wait = Atomics.waitAsync(this.#words, SEQUENCE, seen);
-    if (wait.async) await wait.value;
+    this.hostBell.ring();
   }
 
   /** Opening thread: the guest is to be told that all connections are gone. */

@@ -6,6 +6,7 @@ import { SharedMemory } from "../../memory/shared-memory.js";
 import { loadRings } from "../../ring/load.js";
 import { VhostError } from "../../spec/errno.js";
 import { UserMemory } from "../user-access.js";
+import { VHOST_WEIGHT_BYTES_MAX, VHOST_WEIGHT_REQUESTS_MAX } from "../virtqueue.js";
 import { memoryAccessOk } from "./access.js";
 import type { LiveMemory } from "./live-ring.js";
 import type { UserRegion } from "./memory-table.js";
@@ -113,6 +114,16 @@ export class VhostState implements VqShared {
   /** Has the ring's worker do `work`: by default, look at the ring. Nothing if it is dead. */
   queue(vq: Vq, work: VhostWork = vq.poll): boolean {
     return this.workers.queue(vq, work);
+  }
+
+  /**
+   * After so many chains and bytes of a turn. True: others get their turn first, and this ring one
+   * more. Linux: vhost_exceeds_weight().
+   */
+  exceedsWeight(vq: Vq, count: number, bytes: number): boolean {
+    if (count < VHOST_WEIGHT_REQUESTS_MAX && bytes < VHOST_WEIGHT_BYTES_MAX) return false;
+    this.queue(vq);
+    return true;
   }
 
   /**

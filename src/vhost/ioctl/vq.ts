@@ -5,7 +5,7 @@ import { VHOST_F_LOG_ALL } from "../../spec/vhost.js";
 import type { Chain } from "../chain.js";
 import { VringSettings } from "../vring-settings.js";
 import { type VqAreas, type VqLog, vqAccessOk, vqLogAccessOk } from "./access.js";
-import { BROKEN, type LiveMemory, LiveRing } from "./live-ring.js";
+import { BROKEN, EMPTY, type LiveMemory, LiveRing } from "./live-ring.js";
 import type { UserRegion } from "./memory-table.js";
 import { type VhostWork, type VhostWorkerState, vhostWork } from "./workers.js";
 
@@ -168,8 +168,20 @@ export class Vq extends VringSettings {
     return this.#telling((live) => live.enableKick()) ?? false;
   }
 
+  /**
+   * The next chain's head; below 0 when there is none, kicks being asked for then, or when it can't
+   * be followed, which is told of: kicks stay off. Linux: what every handle_kick does.
+   */
+  nextDesc(): number {
+    for (;;) {
+      const head = this.#getVqDesc();
+      if (head !== EMPTY || !this.enableNotify()) return head;
+      this.disableNotify(); // something has come meanwhile
+    }
+  }
+
   /** The next chain's head, or EMPTY, BROKEN, which is told of. Linux: vhost_get_vq_desc(). */
-  getVqDesc(): number {
+  #getVqDesc(): number {
     return this.#telling((live) => live.getDesc()) ?? BROKEN;
   }
 
@@ -184,12 +196,12 @@ export class Vq extends VringSettings {
     return seen;
   }
 
-  /** Has `getVqDesc` give again what it gave last. Linux: vhost_discard_vq_desc(). */
+  /** Has `nextDesc` give again what it gave last. Linux: vhost_discard_vq_desc(). */
   discardDesc(): void {
     this.#live?.discard();
   }
 
-  /** The chain that `getVqDesc` gave last. */
+  /** The chain that `nextDesc` gave last. */
   get chain(): Chain | undefined {
     return this.#live?.chain;
   }
