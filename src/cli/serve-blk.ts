@@ -102,7 +102,8 @@ export function blkFault(options: ServedBlk, flag: (name: string) => string): st
   const named = SOURCES.filter((name) => options[name] !== undefined);
   const { io, asOwner, image, workers, queues } = options;
   const isUring = io === "uring";
-  if (named.length !== 1) return `name one of ${SOURCES.map(flag).join(", ")}`;
+  const [first, ...others] = SOURCES.map(flag);
+  if (named.length !== 1) return `name one of ${first}, ${others.join(" and ")}`;
   if (workers > queues) return `${flag("workers")} is at most ${flag("queues")}`;
   if (asOwner && image === undefined) {
     return `${flag("asOwner")} is about the file of ${flag("image")}`;

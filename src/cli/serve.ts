@@ -21,7 +21,10 @@ export function serveCommand(): Command {
   command
     .option("--config <file>", "serve all devices that a JSON file names, in this process")
     .addHelpText("after", EXAMPLE)
-    .action(async ({ config }: { config?: string }) => {
+    .argument("[device]", "one of those below")
+    .action(async (kind: string | undefined, { config }: { config?: string }) => {
+      const kinds = command.commands.map((one) => one.name()).join(", ");
+      if (kind !== undefined) command.error(`error: there is no device ${kind}, but ${kinds}`);
       if (config === undefined) command.help({ error: true });
       else await serveConfig(config);
     });

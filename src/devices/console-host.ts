@@ -26,7 +26,7 @@ export class ConsoleHost {
   async #run(): Promise<void> {
     let pollUntil = 0;
     while (!this.#isClosed) {
-      const seen = this.#link.hostBell.sequence; // before the look: what comes after it ends the wait
+      const seen = this.#link.hostBell.sequence; // before it looks
       if (this.#pump()) pollUntil = performance.now() + POLL_MS;
       else if (performance.now() >= pollUntil) {
         await this.#link.hostBell.wait(seen);

@@ -60,7 +60,7 @@ export class NetHost {
   async #run(): Promise<void> {
     let pollUntil = 0;
     while (!this.#isClosed) {
-      const seen = this.#link.hostBell.sequence; // before the look: what comes after it ends the wait
+      const seen = this.#link.hostBell.sequence; // before it looks
       const hasWorked = this.#take();
       if (!hasWorked && performance.now() >= pollUntil) await this.#link.hostBell.wait(seen);
       else await nextTurn();

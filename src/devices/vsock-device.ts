@@ -42,7 +42,6 @@ export class VsockDevice implements VirtioDevice {
   #isStalled = false;
   /** As of the last look: see `poll`. */
   #seenWritten = 0;
-  #seenRead = 0;
   /** Payload bytes of the oldest packet to the guest that it has got. */
   #delivered = 0;
 
@@ -69,6 +68,7 @@ export class VsockDevice implements VirtioDevice {
   async settle(_how: "finish" | "drop", index?: number): Promise<void> {
     if (index === undefined) this.#queues.length = 0;
     else this.#queues[index] = undefined;
+    if (!this.#queues[VIRTIO_VSOCK_QUEUE_TX]) this.#isStalled = false;
   }
 
   handleKick(vq: Virtqueue): void {
@@ -81,9 +81,9 @@ export class VsockDevice implements VirtioDevice {
   /** What the opening thread has done makes work for a queue that has no kick. */
   poll(): boolean {
     const { toGuest, toHost } = this.#link;
-    const isNew = toGuest.writtenPackets !== this.#seenWritten;
-    this.#seenWritten = toGuest.writtenPackets;
-    this.#seenRead = toHost.readPackets;
+    const { writtenPackets } = toGuest; // once: what comes after it is new at the next look
+    const isNew = writtenPackets !== this.#seenWritten;
+    this.#seenWritten = writtenPackets;
     if (isNew) this.#queues[VIRTIO_VSOCK_QUEUE_RX]?.revisit();
     if (this.#isStalled && toHost.room > 0) this.#queues[VIRTIO_VSOCK_QUEUE_TX]?.revisit();
     if (this.#link.isResetEventDue) this.#queues[VIRTIO_VSOCK_QUEUE_EVENT]?.revisit();
@@ -94,7 +94,7 @@ export class VsockDevice implements VirtioDevice {
   sleepMsMax(): number {
     const { toGuest, toHost, isResetEventDue } = this.#link;
     const isNew = toGuest.writtenPackets !== this.#seenWritten;
-    const isRoom = this.#isStalled && toHost.readPackets !== this.#seenRead;
+    const isRoom = this.#isStalled && toHost.room > 0;
     const events = this.#queues[VIRTIO_VSOCK_QUEUE_EVENT];
     const isEvent = isResetEventDue && events?.hasChains === true;
     return isNew || isRoom || isEvent ? 0 : Number.POSITIVE_INFINITY;
@@ -106,7 +106,8 @@ export class VsockDevice implements VirtioDevice {
     const before = toHost.writtenPackets;
     const room = () => toHost.room;
     if (room() > 0) vq.drain((chain) => this.#take(chain, vq), room);
-    this.#isStalled = toHost.room === 0;
+    this.#isStalled = vq.hasChains; // there may be room again by now: `poll` looks
+    if (this.#isStalled) this.#link.stall();
     if (toHost.writtenPackets !== before) this.#link.hostBell.ring();
   }
 

@@ -50,7 +50,7 @@ export class VsockHost {
   async #run(): Promise<void> {
     let pollUntil = 0;
     while (!this.#isClosed) {
-      const seen = this.#link.hostBell.sequence; // before the look: what comes after it ends the wait
+      const seen = this.#link.hostBell.sequence; // before it looks
       const hasWorked = this.#work();
       if (!hasWorked && performance.now() >= pollUntil) await this.#link.hostBell.wait(seen);
       else if (!hasWorked) await nextTurn();
@@ -80,7 +80,6 @@ export class VsockHost {
   #take(): boolean {
     const { toHost } = this.#link;
     const { endpoint } = this.#sockets;
-    let isFull = false;
     let taken = 0;
     for (let left = toHost.packets; left > 0 && endpoint.canReceive; left--, taken++) {
       const packet = toHost.peek();
@@ -90,10 +89,9 @@ export class VsockHost {
         const header = readHeader(new DataView(bytes.buffer, bytes.byteOffset));
         endpoint.receive(header, bytes.subarray(VIRTIO_VSOCK_HEADER_BYTES));
       }
-      if (toHost.room === 0) isFull = true; // the worker may sleep until there is room
       toHost.drop();
     }
-    if (isFull) this.#waker.wake();
+    if (taken > 0 && this.#link.takeStall()) this.#waker.wake();
     return taken > 0;
   }
 

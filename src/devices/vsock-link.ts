@@ -8,7 +8,9 @@ const GENERATION = 0;
 const SEQUENCE = 1;
 /** Set by the opening thread, taken by the worker: an event is to be sent. */
 const RESET_EVENT = 2;
-const BYTES = 12;
+/** Set by the worker, taken by the opening thread: packets of the guest wait for room. */
+const STALLED = 3;
+const BYTES = 16;
 
 /** What a device in its worker and the opening thread share; structured-cloneable. */
 export interface VsockLinkBuffers {
@@ -50,6 +52,20 @@ export class VsockLink {
   nextGeneration(): void {
     Atomics.add(this.#words, GENERATION, 1);
     this.hostBell.ring();
+  }
+
+  /**
+   * Worker: packets of the guest wait for room in `toHost`, for which it looks once more after
+   * this. The opening thread makes room, then asks `takeStall`: one of the two sees the other.
+   */
+  stall(): void {
+    Atomics.store(this.#words, STALLED, 1);
+  }
+
+  /** Opening thread, having made room: whether the worker is to be woken for it. */
+  takeStall(): boolean {
+    if (Atomics.load(this.#words, STALLED) === 0) return false;
+    return Atomics.exchange(this.#words, STALLED, 0) !== 0;
   }
 
   /** Opening thread: the guest is to be told that all connections are gone. */

@@ -167,7 +167,7 @@ describe("what is wrong", () => {
     ['{ // all\n"devices": [] }', "FILE:1: no JSON: invalid comment token"],
     [
       '{ "devices": [{ "kind": "blk", "socket": "s" }] }',
-      "FILE:1: devices[0]: name one of image, memory, null",
+      "FILE:1: devices[0]: name one of image, memory and null",
     ],
     [
       '{ "devices": [{ "kind": "blk", "socket": "s", "memory": 512, "asOwner": true }] }',
