@@ -36,7 +36,7 @@ const RX_BUFFER_BYTES = 512;
 const TAIL_BYTES = 4096;
 const MEMORY_BYTES = 8 << 20;
 /** Rounds of waiting for an answer of the host's sockets, in this thread, and for its delivery. */
-const ROUNDS = 3;
+const ROUNDS = 10;
 
 /** Eventfds of a queue. */
 class Eventfds {

@@ -142,6 +142,7 @@ test("a port that never reads stops nobody: its queue fills, and is counted", as
   await send(b.driver, frameOf(ALL, station(1), 0));
   await send(deaf.driver, frameOf(ALL, station(2), 0));
   await expect.poll(() => a.got.length).toBe(4);
+  await expect.poll(() => b.got.length).toBe(2);
   await deaf.driver.close(); // no buffers any more
   b.got.length = 0;
   const frames = 1000;
