@@ -115,6 +115,7 @@ export class NetDevice implements VirtioDevice {
     if (isRx && rx) this.#merge.settle(rx, how);
     if (index === undefined) this.#queues.length = 0;
     else this.#queues[index] = undefined;
+    if (!this.#queues[VIRTIO_NET_QUEUE_TX]) this.#isStalled = false;
   }
 
   close(): void {
@@ -149,7 +150,7 @@ export class NetDevice implements VirtioDevice {
     const port = this.#port;
     const room = () => port.room;
     if (room() > 0) vq.drain((chain) => this.#take(chain, vq), room);
-    this.#isStalled = room() === 0;
+    this.#isStalled = vq.hasChains; // there may be room again by now: `poll` looks
     port.flush();
     this.#tap?.flush();
   }
