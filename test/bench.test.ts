@@ -104,6 +104,7 @@ describe("npm run bench -- --smoke --json", () => {
       [1.3, 9],
       [1.3, 6],
       [10, 1],
+      [5, 2],
       [4, 2 * compared],
       [3, compared],
       [1.5, compared],
