@@ -1,19 +1,11 @@
-import { setImmediate as nextTurn } from "node:timers/promises";
-import { Waker } from "../kernel/wait.js";
-import { signalEventfd } from "../linux/eventfd.js";
+import { eventfdWaker } from "../kernel/eventfd-waker.js";
+import type { Waker } from "../kernel/wait.js";
 import { VIRTIO_NET_HDR_BYTES } from "../spec/virtio-net.js";
 import type { DeviceHost } from "../vhost/device.js";
 import { NetLink, PLAIN_HEADER } from "./net-link.js";
 
-/** How long to look for packets, a turn of the event loop at a time, before waiting for them. */
-const POLL_MS = 0.1;
 /** Packets that one turn of the event loop takes. */
 const PACKETS_A_TURN = 256;
-
-/** Wakes the worker of a device, from any thread. */
-export function wakerOf({ worker, wakeFd }: Pick<DeviceHost, "worker" | "wakeFd">): Waker {
-  return new Waker(worker.words, wakeFd === undefined ? undefined : () => signalEventfd(wakeFd));
-}
 
 /** A user's end of a device's packets, in the opening thread. */
 export class NetHost {
@@ -25,9 +17,12 @@ export class NetHost {
 
   /** Begins at once. `onPacket`: gets each frame as a view that is good during the call. */
   constructor(host: DeviceHost, onPacket: (frame: Uint8Array) => void) {
-    this.#waker = wakerOf(host);
+    this.#waker = eventfdWaker(host.worker.words, host.wakeFd);
     this.#onPacket = onPacket;
-    void this.#run();
+    void this.#link.hostBell.answer(
+      () => this.#take(),
+      () => this.#isClosed,
+    );
   }
 
   /** For the device. */
@@ -55,17 +50,6 @@ export class NetHost {
       this.#isDue = false;
       this.#link.bell.wake(this.#waker);
     });
-  }
-
-  async #run(): Promise<void> {
-    let pollUntil = 0;
-    while (!this.#isClosed) {
-      const seen = this.#link.hostBell.sequence; // before it looks
-      const hasWorked = this.#take();
-      if (!hasWorked && performance.now() >= pollUntil) await this.#link.hostBell.wait(seen);
-      else await nextTurn();
-      if (hasWorked) pollUntil = performance.now() + POLL_MS;
-    }
   }
 
   /** Hands on what has come. What the user throws is the program's to see; the rest goes on. */

@@ -1,6 +1,6 @@
 import { BroadcastChannel, receiveMessageOnPort } from "node:worker_threads";
-import { Waker } from "../kernel/wait.js";
-import { signalEventfd } from "../linux/eventfd.js";
+import { eventfdWaker } from "../kernel/eventfd-waker.js";
+import type { Waker } from "../kernel/wait.js";
 import type { NetBell } from "./net-bell.js";
 import type { NetSwitchState } from "./net-switch-state.js";
 
@@ -72,8 +72,7 @@ export class NetWakers {
     this.#news = news;
     this.#wakers = [];
     for (const { port, words, wakeFd } of wakees) {
-      const alsoWake = wakeFd === undefined ? undefined : () => signalEventfd(wakeFd);
-      this.#wakers[port] = new Waker(words, alsoWake);
+      this.#wakers[port] = eventfdWaker(words, wakeFd);
     }
     const owed = this.#owed;
     this.#owed = 0;

@@ -1,15 +1,11 @@
-import { setImmediate as nextTurn } from "node:timers/promises";
-import { Waker } from "../kernel/wait.js";
-import { signalEventfd } from "../linux/eventfd.js";
+import { eventfdWaker } from "../kernel/eventfd-waker.js";
+import type { Waker } from "../kernel/wait.js";
 import { VhostError } from "../spec/errno.js";
 import { VIRTIO_VSOCK_HEADER_BYTES, VIRTIO_VSOCK_PAYLOAD_BYTES_MAX } from "../spec/virtio-vsock.js";
 import type { DeviceHost } from "../vhost/device.js";
 import { readHeader, writeHeader } from "../vsock/header.js";
 import type { VsockSockets } from "../vsock/sockets.js";
 import { VsockLink } from "./vsock-link.js";
-
-/** How long to look for packets, a turn of the event loop at a time, before waiting for them. */
-const POLL_MS = 0.1;
 
 /**
  * Moves packets between the host's sockets, in the opening thread, and the device in its worker.
@@ -26,10 +22,12 @@ export class VsockHost {
   /** Begins at once. The sockets are open from now on. */
   constructor(sockets: VsockSockets, { worker, wakeFd }: DeviceHost) {
     this.#sockets = sockets;
-    const alsoWake = wakeFd === undefined ? undefined : () => signalEventfd(wakeFd);
-    this.#waker = new Waker(worker.words, alsoWake);
+    this.#waker = eventfdWaker(worker.words, wakeFd);
     sockets.open();
-    void this.#run();
+    void this.#link.hostBell.answer(
+      () => this.#work(),
+      () => this.#isClosed,
+    );
   }
 
   /** For the device. */
@@ -45,20 +43,6 @@ export class VsockHost {
       this.#isDue = false;
       if (!this.#isClosed) this.#work();
     });
-  }
-
-  async #run(): Promise<void> {
-    let pollUntil = 0;
-    while (!this.#isClosed) {
-      const seen = this.#link.hostBell.sequence; // before it looks
-      const hasWorked = this.#work();
-      if (!hasWorked && performance.now() >= pollUntil) await this.#link.hostBell.wait(seen);
-      else if (!hasWorked) await nextTurn();
-      if (hasWorked) {
-        pollUntil = performance.now() + POLL_MS;
-        await nextTurn();
-      }
-    }
   }
 
   /** Takes what has come and sends what there is. Whether there was anything. */

@@ -1,3 +1,4 @@
+import { eventfdWaker } from "../kernel/eventfd-waker.js";
 import { wakeUpNewTask } from "../kernel/fork.js";
 import type { Kernel } from "../kernel/kernel.js";
 import { createIoThread } from "../kernel/kthread.js";
@@ -12,7 +13,6 @@ import {
   WORKER_INIT_LIMIT,
   WORKER_RETRY_MS,
 } from "./io-wq.js";
-import { submitterWaker } from "./submitter-waker.js";
 import type { TableWorkerArg } from "./table-worker-thread.js";
 import { TABLE_WORKERS_MAX, WorkTable } from "./work-table.js";
 
@@ -68,7 +68,7 @@ export class IoPool {
   constructor(options: IoPoolOptions) {
     this.#options = options;
     this.table = options.table ?? new WorkTable();
-    this.#waker = submitterWaker(options.submitter, options.wakeFd);
+    this.#waker = eventfdWaker(options.submitter, options.wakeFd);
     this.table.workersMax = options.workersMax;
     this.#make();
     options.task.signal.atExec.add(this.#atExec);

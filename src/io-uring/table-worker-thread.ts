@@ -1,7 +1,7 @@
+import { eventfdWaker } from "../kernel/eventfd-waker.js";
 import type { CurrentTask } from "../kernel/task-thread.js";
 import { TASK_INTERRUPTIBLE, TASK_RUNNING } from "../spec/sched.js";
 import { runJob } from "./job-runner.js";
-import { submitterWaker } from "./submitter-waker.js";
 import { WorkTable } from "./work-table.js";
 
 /** What the thread is given when it starts. */
@@ -28,7 +28,7 @@ export interface TableWorkerArg {
 export function tableWorker(arg: TableWorkerArg, current: CurrentTask): void {
   const { memory, worker, wakeFd, idleMs } = arg;
   const table = new WorkTable(arg.table);
-  const waker = submitterWaker(arg.submitter, wakeFd);
+  const waker = eventfdWaker(arg.submitter, wakeFd);
   let slot = 0;
   const work = () => {
     const found = table.take(worker, slot);

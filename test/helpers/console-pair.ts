@@ -2,10 +2,10 @@
 
 import { once } from "node:events";
 import type { Duplex } from "node:stream";
-import { setTimeout as sleep } from "node:timers/promises";
 import type { ProbeOptions } from "#dist/driver/probe.js";
 import { type ConsoleOptions, Kernel, console as makeConsole } from "#dist/index.js";
 import type { OpenOptions } from "#dist/loopback.js";
+import { pump } from "./pump.js";
 
 export async function openConsole(
   mode: OpenOptions,
@@ -16,14 +16,7 @@ export async function openConsole(
   const host = makeConsole(options);
   const device = await owner.open(host, mode);
   const guest = await device.driver(probeOptions);
-  let isOpen = true;
-  const pump = async () => {
-    while (isOpen) {
-      for (let i = 0; i < 50 && device.runPending(); i++) {}
-      await sleep(0);
-    }
-  };
-  const pumping = mode.run === "inline" ? pump() : undefined;
+  const stopPump = pump(device, mode);
   return {
     owner,
     host,
@@ -31,8 +24,7 @@ export async function openConsole(
     guest,
     [Symbol.asyncDispose]: async () => {
       await device.close();
-      isOpen = false;
-      await pumping;
+      await stopPump();
       await owner.exit();
     },
   };

@@ -8,6 +8,7 @@ import { Kernel, type NetOptions, net } from "#dist/index.js";
 import type { OpenOptions } from "#dist/loopback.js";
 import { VIRTIO_NET_F_MRG_RXBUF } from "#dist/spec/virtio-net.js";
 import { rejected } from "../helpers/devices.js";
+import { pump } from "../helpers/pump.js";
 import { MODES, THREADS } from "../helpers/raw-guest.js";
 
 async function open(
@@ -20,14 +21,7 @@ async function open(
   const nic = net({ onPacket: (frame) => frames.push(frame.slice()), ...options });
   const device = await process.open(nic, mode);
   const guest = await device.driver(probeOptions);
-  let isOpen = true;
-  const pump = async () => {
-    while (isOpen) {
-      for (let i = 0; i < 50 && device.runPending(); i++) {}
-      await sleep(0);
-    }
-  };
-  const pumping = mode.run === "inline" ? pump() : undefined;
+  const stopPump = pump(device, mode);
   return {
     process,
     nic,
@@ -35,8 +29,7 @@ async function open(
     device,
     guest,
     [Symbol.asyncDispose]: async () => {
-      isOpen = false;
-      await pumping;
+      await stopPump();
       await process.exit();
     },
   };

@@ -3,12 +3,12 @@
 import { createHash, randomBytes } from "node:crypto";
 import { once } from "node:events";
 import type { Duplex } from "node:stream";
-import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
 import type { ProbeOptions } from "#dist/driver/probe.js";
 import { Kernel, type VsockOptions, vsock } from "#dist/index.js";
 import type { OpenOptions } from "#dist/loopback.js";
 import { rejected } from "../helpers/devices.js";
+import { pump } from "../helpers/pump.js";
 import { MODES, THREADS } from "../helpers/raw-guest.js";
 
 let lastCid = 100;
@@ -22,22 +22,14 @@ async function open(
   const host = vsock({ cid: lastCid++, ...options });
   const device = await process.open(host, mode);
   const guest = await device.driver(probeOptions);
-  let isOpen = true;
-  const pump = async () => {
-    while (isOpen) {
-      for (let i = 0; i < 50 && device.runPending(); i++) {}
-      await sleep(0);
-    }
-  };
-  const pumping = mode.run === "inline" ? pump() : undefined;
+  const stopPump = pump(device, mode);
   return {
     process,
     host,
     device,
     guest,
     [Symbol.asyncDispose]: async () => {
-      isOpen = false;
-      await pumping;
+      await stopPump();
       await process.exit();
     },
   };

@@ -1,5 +1,5 @@
 import { writeSync } from "node:fs";
-import { Waker } from "../kernel/wait.js";
+import { Waker } from "./wait.js";
 
 /** What is written to an eventfd: eight bytes that count one. */
 const ONE = new Uint8Array(new BigUint64Array([1n]).buffer);
@@ -8,7 +8,7 @@ const ONE = new Uint8Array(new BigUint64Array([1n]).buffer);
  * Wakes a task from any thread; `wakeFd`: an eventfd that ends its sleep as well, of which Node
  * alone can write the count.
  */
-export function submitterWaker(words: SharedArrayBuffer, wakeFd: number | undefined): Waker {
+export function eventfdWaker(words: SharedArrayBuffer, wakeFd: number | undefined): Waker {
   if (wakeFd === undefined) return new Waker(words);
   return new Waker(words, () => {
     try {
