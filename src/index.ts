@@ -127,6 +127,7 @@ export {
   IOSQE_IO_HARDLINK,
   IOSQE_IO_LINK,
 } from "./spec/io-uring.js";
+export { VHOST_ACCESS_RO, VHOST_ACCESS_RW, VHOST_ACCESS_WO } from "./spec/vhost-iotlb.js";
 export type { Chain, ChainSide, HeldChain } from "./vhost/chain.js";
 export {
   custom,
@@ -137,6 +138,14 @@ export {
 } from "./vhost/device.js";
 export type { VhostFile } from "./vhost/ioctl/file.js";
 export { type IoctlValues, ioctl, vhostIoctl } from "./vhost/ioctl/front.js";
+export {
+  type IotlbMapping,
+  type IotlbRange,
+  iotlbInvalidate,
+  iotlbMessages,
+  iotlbUpdate,
+} from "./vhost/ioctl/iotlb-front.js";
+export type { IotlbMsg } from "./vhost/ioctl/iotlb-message.js";
 export { NetBackendFile } from "./vhost/ioctl/net-backend.js";
 export { HELD, type Virtqueue } from "./vhost/virtqueue.js";
 export type { VhostUserEvent, VhostUserListener } from "./vhost-user/events.js";

@@ -1,5 +1,5 @@
 import { hasFeature } from "../spec/features.js";
-import { VIRTIO_F_ACCESS_PLATFORM, VIRTIO_F_VERSION_1 } from "../spec/virtio-config.js";
+import { VIRTIO_F_VERSION_1 } from "../spec/virtio-config.js";
 import { NetBackendFile } from "../vhost/ioctl/net-backend.js";
 import type { VhostHandlers, VhostState } from "../vhost/ioctl/state.js";
 import type { Vq } from "../vhost/ioctl/vq.js";
@@ -21,8 +21,7 @@ const FRAME_BYTES_MAX = 65536 + 14;
 /**
  * The device behind /dev/vhost-net as Linux has it, between the rings and what
  * VHOST_NET_SET_BACKEND gave them. A frame for the guest goes into one buffer or nowhere, also with
- * MRG_RXBUF; offloads are none. With VIRTIO_F_ACCESS_PLATFORM accepted, rings stand still. The time
- * is the worker's. Linux: vhost_net.
+ * MRG_RXBUF; offloads are none. The time is the worker's. Linux: vhost_net.
  */
 export class VhostNet implements VhostHandlers {
   /** Frames that went either way. */
@@ -35,8 +34,7 @@ export class VhostNet implements VhostHandlers {
 
   handleKick(index: number): void {
     const vq = this.#state.vqs[index];
-    if (!vq?.isActive || hasFeature(this.#state.features, VIRTIO_F_ACCESS_PLATFORM)) return;
-    if (!(vq.backend instanceof NetBackendFile)) return;
+    if (!(vq?.backend instanceof NetBackendFile) || !vq.prefetch()) return;
     if (index === TX) this.#transmit(vq, vq.backend);
     else if (index === RX) this.#receive(vq, vq.backend);
   }

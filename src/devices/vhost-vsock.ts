@@ -1,6 +1,4 @@
 import { VhostError } from "../spec/errno.js";
-import { hasFeature } from "../spec/features.js";
-import { VIRTIO_F_ACCESS_PLATFORM } from "../spec/virtio-config.js";
 import {
   VIRTIO_VSOCK_HEADER_BYTES,
   VIRTIO_VSOCK_PAYLOAD_BYTES_MAX,
@@ -33,8 +31,7 @@ interface Sending extends Received {
 /**
  * The device behind /dev/vhost-vsock as Linux has it, with the host's sockets in the same thread:
  * what it makes of a ring, of each kick, and of what is wrong in a chain, is what vhost/vsock.c
- * does. With VIRTIO_F_ACCESS_PLATFORM accepted, rings stand still: nobody translates for them. The
- * time is the worker's, but where a socket is used. Linux: vhost_vsock.
+ * does. The time is the worker's, but where a socket is used. Linux: vhost_vsock.
  */
 export class VhostVsock implements VhostHandlers {
   /** The host's sockets to the guest. */
@@ -90,7 +87,7 @@ export class VhostVsock implements VhostHandlers {
   }
 
   #mayWork(vq: Vq): boolean {
-    return vq.isActive && !hasFeature(this.#state.features, VIRTIO_F_ACCESS_PLATFORM);
+    return vq.isActive && vq.prefetch();
   }
 
   /** Replies that the guest does not take stop what it sends. Linux: vhost_vsock_more_replies(). */

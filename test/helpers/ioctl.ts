@@ -8,6 +8,7 @@ import { copyProcess, wakeUpNewTask } from "#dist/kernel/fork.js";
 import { Kernel } from "#dist/kernel/kernel.js";
 import type { Task } from "#dist/kernel/task.js";
 import { SharedMemory } from "#dist/memory/shared-memory.js";
+import { VhostError } from "#dist/spec/errno.js";
 import { CLONE_SIGHAND, CLONE_THREAD, CLONE_VM, SIGCHLD } from "#dist/spec/sched.js";
 import { encodeArg, type IoctlValues, requestOf } from "#dist/vhost/ioctl/front.js";
 import { beginIoctl } from "#dist/vhost/ioctl/ioctl.js";
@@ -30,6 +31,17 @@ function numberOf(object: object | null): number {
   if (object === null) return 0;
   if (!numbers.has(object)) numbers.set(object, ++lastNumber);
   return numbers.get(object) as number;
+}
+
+/** Why a call was refused; `undefined`: it was not. */
+export function refusalOf(call: () => unknown): string | undefined {
+  try {
+    call();
+  } catch (error) {
+    if (!(error instanceof VhostError)) throw error;
+    return error.code;
+  }
+  return undefined;
 }
 
 /** A machine, a process that opens devices, and its kin. */
@@ -108,6 +120,8 @@ export class IoctlLab {
       forkFromOwner: state.forkFromOwner,
       logFd: numberOf(state.logFd),
       cid: state.cid,
+      iotlb: state.iotlb.table?.maps.map((map) => ({ ...map })),
+      asked: [state.iotlb.misses.unreadCount, state.iotlb.misses.pendingCount],
       workers: state.workers.ids,
       tasks: this.kernel.tasks().length,
       mmUsers: this.owner.mm?.users,

@@ -13,6 +13,7 @@ import {
   VHOST_SET_OWNER,
   VHOST_VSOCK_FEATURES,
 } from "../../spec/vhost.js";
+import { VIRTIO_F_ACCESS_PLATFORM } from "../../spec/virtio-config.js";
 import { mustBeOffered } from "../vring-settings.js";
 import { eventfdOf, type Handler, type IoctlCall, putU64, s32Of, u64Of } from "./call.js";
 import { readMemoryTable } from "./memory-table.js";
@@ -28,7 +29,10 @@ const FEATURES: Record<VhostKind, bigint> = {
 /** Anyone's. Linux: VHOST_GET_FEATURES. */
 export const getFeatures: Handler = (call) => putU64(call, FEATURES[call.dev.kind]);
 
-/** Anyone's, also while rings run. Linux: VHOST_SET_FEATURES. */
+/**
+ * Anyone's, also while rings run. With VIRTIO_F_ACCESS_PLATFORM, each time, the device begins with
+ * no translation; without it, those that it has stay. Linux: VHOST_SET_FEATURES.
+ */
 export const setFeatures: Handler = (call) => {
   const { dev } = call;
   const features = u64Of(call);
@@ -36,6 +40,7 @@ export const setFeatures: Handler = (call) => {
   if (hasFeature(features, VHOST_F_LOG_ALL) && !dev.isMemoryAccessible(dev.regions, true)) {
     throw new VhostError("EFAULT", "the dirty log can't be where it is set to be");
   }
+  if (hasFeature(features, VIRTIO_F_ACCESS_PLATFORM)) dev.iotlb.init();
   dev.set({ features });
 };
 

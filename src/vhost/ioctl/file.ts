@@ -2,14 +2,6 @@ import { OpenFile } from "../../kernel/files.js";
 import { VhostError } from "../../spec/errno.js";
 import type { VhostState } from "./state.js";
 
-// Messages by which a program answers where a device's addresses lie. Linux: vhost_msg_v2.
-/** Bytes of a message: type, what was asked, padding. */
-const MSG_BYTES = 72;
-/** Offset of the message proper in version 1 and 2, less the type's four bytes. */
-const MSG_SKIP: Record<number, number> = { 1: 4, 2: 4 };
-/** Bytes of the message proper. */
-const IOTLB_MSG_BYTES = 32;
-
 /** An open /dev/vhost-…: the last close ends the device. Kernel's thread. */
 export class VhostFile extends OpenFile {
   readonly state: VhostState;
@@ -32,33 +24,38 @@ export class VhostFile extends OpenFile {
   }
 
   /**
-   * read(2): the bytes of a message, of which there are none: 0 for less room than one takes;
-   * EAGAIN; EBADFD: it would wait for ever. Linux: vhost_chr_read_iter().
+   * read(2): the bytes of a message, a question where an address of the device's is; 0 for less
+   * room than one takes. EAGAIN: there is none, also where a read that may wait would do so:
+   * `onReadable` says when to come back; EBADFD: it would wait for ever. Linux:
+   * vhost_chr_read_iter().
    */
-  read(bytes: number, isNonblock: boolean): number {
+  read(into: Uint8Array, isNonblock: boolean): number {
     this.#mustTalk();
-    if (bytes < MSG_BYTES) return 0;
-    if (isNonblock) throw new VhostError("EAGAIN", "no message waits");
-    throw new VhostError("EBADFD", "the device asks nothing: none of its addresses is its own");
+    return this.state.iotlb.read(into, isNonblock);
   }
 
   /**
-   * write(2): an answer to a question, of which there are none. EINVAL: it is no message; EFAULT:
-   * it is one. Linux: vhost_chr_write_iter().
+   * write(2): an answer, or what is not there any more: bytes taken. EINVAL: it is no message;
+   * EFAULT: it is one that can't be, or the device has no addresses of its own. Then nothing has
+   * changed. Linux: vhost_chr_write_iter().
    */
-  write(bytes: Uint8Array<ArrayBuffer>): number {
+  write(bytes: Uint8Array): number {
     this.#mustTalk();
-    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
-    const skip = bytes.length < 4 ? undefined : MSG_SKIP[view.getInt32(0, true)];
-    if (skip === undefined || bytes.length < 4 + skip + IOTLB_MSG_BYTES) {
-      throw new VhostError("EINVAL", "it is no message", { bytes: bytes.length });
-    }
-    throw new VhostError("EFAULT", "the device has asked nothing");
+    return this.state.iotlb.write(bytes);
   }
 
-  /** poll(2): no message waits; vhost-scsi is always ready. POLL… bits. */
+  /** poll(2): POLLIN and POLLRDNORM when a message waits; vhost-scsi is always ready. */
   poll(): number {
-    return this.state.kind === "scsi" ? POLLIN | POLLOUT : 0;
+    if (this.state.kind === "scsi") return POLLIN | POLLOUT;
+    return this.state.iotlb.misses.unreadCount > 0 ? POLLIN | POLLRDNORM : 0;
+  }
+
+  /**
+   * Calls `waiter` once, when a message has come or there will be none any more: look again then.
+   * Returns how to give that up.
+   */
+  onReadable(waiter: () => void): () => void {
+    return this.state.iotlb.misses.onTell(waiter);
   }
 
   /** mmap(2) and all that it has not. */
@@ -74,3 +71,4 @@ export class VhostFile extends OpenFile {
 
 const POLLIN = 0x1;
 const POLLOUT = 0x4;
+const POLLRDNORM = 0x40;

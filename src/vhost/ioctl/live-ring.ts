@@ -242,6 +242,12 @@ export class LiveRing {
     return (flags & VIRTQ_AVAIL_F_NO_INTERRUPT) === 0;
   }
 
+  /** Its state, for a ring of another kind that goes on with it; this one is not used any more. */
+  handOver(): StateBlock {
+    this.#memory.shared.host.free(this.#regions);
+    return this.#state;
+  }
+
   /** Gives its memory back. */
   release(): void {
     this.#state.release();

@@ -8,6 +8,7 @@ import { VhostError } from "../../spec/errno.js";
 import { UserMemory } from "../user-access.js";
 import { VHOST_WEIGHT_BYTES_MAX, VHOST_WEIGHT_REQUESTS_MAX } from "../virtqueue.js";
 import { memoryAccessOk } from "./access.js";
+import { DeviceIotlb } from "./device-iotlb.js";
 import type { LiveMemory } from "./live-ring.js";
 import type { UserRegion } from "./memory-table.js";
 import { NetBackendFile } from "./net-backend.js";
@@ -48,6 +49,7 @@ export class VhostState implements VqShared {
   /** Features that were accepted. Linux: acked_features of each ring. */
   features = 0n;
   backendFeatures = 0n;
+  readonly iotlb = new DeviceIotlb();
   regions: readonly UserRegion[] | undefined;
   /** Workers are made from the owner; else they are kernel threads. Linux: fork_owner. */
   forkFromOwner: boolean;
@@ -224,6 +226,7 @@ export class VhostState implements VqShared {
       if (vq.backend instanceof NetBackendFile) this.setBackend(vq, null);
       vq.reset();
     }
+    this.iotlb.clear();
     this.workers.stop();
     this.setLogFd(null);
     Object.assign(this, { features: 0n, backendFeatures: 0n, regions: undefined });

@@ -5,6 +5,8 @@ import { VHOST_F_LOG_ALL } from "../../spec/vhost.js";
 import type { Chain } from "../chain.js";
 import { VringSettings } from "../vring-settings.js";
 import { type VqAreas, type VqLog, vqAccessOk, vqLogAccessOk } from "./access.js";
+import type { DeviceIotlb } from "./device-iotlb.js";
+import { type IotlbAccess, IotlbRing, type RunningRing, startIotlbRing } from "./iotlb-ring.js";
 import { BROKEN, EMPTY, type LiveMemory, LiveRing } from "./live-ring.js";
 import type { UserRegion } from "./memory-table.js";
 import { type VhostWork, type VhostWorkerState, vhostWork } from "./workers.js";
@@ -12,6 +14,9 @@ import { type VhostWork, type VhostWorkerState, vhostWork } from "./workers.js";
 /** What all rings of a device have in common. */
 export interface VqShared {
   readonly features: bigint;
+  readonly backendFeatures: bigint;
+  /** Translations of the rings' addresses, if it has any. */
+  readonly iotlb: DeviceIotlb;
   readonly regions: readonly UserRegion[] | undefined;
   /** The owner's memory, for rings; made when it is needed. Only while there is an owner. */
   readonly live: LiveMemory;
@@ -41,7 +46,7 @@ export class Vq extends VringSettings {
   /** Has the ring's worker look at it. */
   readonly kicked: () => void;
   #isNotifyDisabled = false;
-  #live: LiveRing | undefined;
+  #live: RunningRing | undefined;
 
   /** `handleKick` is the device's; `queue` has the ring's worker do it. */
   constructor(shared: VqShared, handleKick: () => void, queue: (vq: Vq) => void) {
@@ -91,14 +96,20 @@ export class Vq extends VringSettings {
     return this.isLogAccessible(this.log) && this.areAccessible(this.areas);
   }
 
+  /** Its addresses are the device's own: where they lie is asked when it is worked on. */
+  get isTranslated(): boolean {
+    return this.#shared.iotlb.table !== undefined;
+  }
+
   /** Whether the areas can be the program's. */
   areAccessible(areas: VqAreas): boolean {
-    return vqAccessOk(areas, this.num);
+    return this.isTranslated || vqAccessOk(areas, this.num);
   }
 
   /** Whether the memory and its log can. Linux: vq_log_access_ok(). */
   isLogAccessible(log: VqLog, isLogged = this.isLogged): boolean {
-    return vqLogAccessOk(this.#shared.regions, log, isLogged, this.num);
+    const used = this.isTranslated ? undefined : log.used;
+    return vqLogAccessOk(this.#shared.regions, { ...log, used }, isLogged, this.num);
   }
 
   /** VHOST_F_LOG_ALL was accepted. */
@@ -108,18 +119,35 @@ export class Vq extends VringSettings {
 
   /**
    * Becomes active. EFAULT: its used ring can't be written; ENOMEM: there is no room for its state.
-   * Nothing is changed then. Linux: vhost_vq_init_access().
+   * Nothing is changed then, but that somebody may be asked where the used ring is. Linux:
+   * vhost_vq_init_access().
    */
   start(backend: unknown): void {
+    const iotlb = this.#iotlb;
+    this.#live = iotlb ? this.#startTranslated(iotlb) : this.#startInPlace();
+    this.backend = backend;
+  }
+
+  #startInPlace(): LiveRing {
     const { user } = this.#shared.live;
     if (!user.isWritable(this.areas.used, 4n)) throw new VhostError("EFAULT", "no used ring there");
-    this.#live = new LiveRing(
-      this.#shared.live,
-      this.#setup,
-      this.lastAvail,
-      this.#isNotifyDisabled,
-    );
-    this.backend = backend;
+    return new LiveRing(this.#shared.live, this.#setup, this.lastAvail, this.#isNotifyDisabled);
+  }
+
+  #startTranslated(iotlb: IotlbAccess): IotlbRing {
+    return startIotlbRing(this.#shared.live, this.#setup, iotlb, {
+      position: this.lastAvail,
+      isNotifyDisabled: this.#isNotifyDisabled,
+      err: () => this.vqErr(),
+    });
+  }
+
+  /** The device's translations, as this ring asks for them. */
+  get #iotlb(): IotlbAccess | undefined {
+    const { iotlb } = this.#shared;
+    const miss = (iova: bigint, perm: number) =>
+      iotlb.miss(iova, perm, this.#shared.backendFeatures, this.kicked);
+    return iotlb.table && { table: iotlb.table, miss };
   }
 
   get #setup() {
@@ -130,7 +158,17 @@ export class Vq extends VringSettings {
 
   /** Goes by what is set now, if it is active. */
   update(): void {
-    this.#live?.update(this.#setup);
+    const live = this.#live;
+    const iotlb = this.#iotlb;
+    if (live instanceof IotlbRing) live.update(this.#setup, iotlb);
+    else if (live instanceof LiveRing && iotlb) {
+      this.#live = new IotlbRing(this.#shared.live, this.#setup, iotlb, live.handOver());
+    } else live?.update(this.#setup);
+  }
+
+  /** Whether it can be worked on now: where its areas are is known. Linux: vq_meta_prefetch(). */
+  prefetch(): boolean {
+    return !(this.#live instanceof IotlbRing) || this.#live.prefetch();
   }
 
   /** Is not active any more, and remembers where it goes on. */
@@ -170,7 +208,8 @@ export class Vq extends VringSettings {
 
   /**
    * The next chain's head; below 0 when there is none, kicks being asked for then, or when it can't
-   * be followed, which is told of: kicks stay off. Linux: what every handle_kick does.
+   * be followed, which is told of, or not yet, for which somebody was asked: kicks stay off. Linux:
+   * what every handle_kick does.
    */
   nextDesc(): number {
     for (;;) {
@@ -186,7 +225,7 @@ export class Vq extends VringSettings {
   }
 
   /** Every error that the ring counts meanwhile is told of. */
-  #telling<T>(look: (live: LiveRing) => T | undefined): T | undefined {
+  #telling<T>(look: (live: RunningRing) => T | undefined): T | undefined {
     const live = this.#live;
     if (!live) return undefined;
     const before = live.errorTotal;

@@ -61,7 +61,10 @@ function setAddr(call: IoctlCall, vq: Vq): undefined {
   }
   const used = flags & VHOST_VRING_F_LOG ? logged : undefined;
   if (vq.isActive) {
-    const isLogOk = used === undefined || logAccessOk(vq.log.base, used, areaBytes(vq.num).used);
+    const isLogOk =
+      used === undefined ||
+      vq.isTranslated ||
+      logAccessOk(vq.log.base, used, areaBytes(vq.num).used);
     if (!isLogOk || !vq.areAccessible(areas)) throw invalid("a ring can't be there", { ...areas });
   }
   vq.areas = areas;

@@ -117,7 +117,8 @@ export abstract class FileCalls {
 
   /** Reads up to `length` bytes: how many. Throws EBADF. Whatever waits is a ScriptError. */
   readBytes(fd: number, length = 1): number {
-    const device = (file: VhostFile) => file.read(length, this.machine.nonblocking.has(file));
+    const device = (file: VhostFile) =>
+      file.read(new Uint8Array(length), this.machine.nonblocking.has(file));
     return this.#transfer(fd, "reads", (pipe) => pipe.read(length), device, 0);
   }
 

@@ -23,7 +23,6 @@ const RW = 5;
 const LEN = 24;
 const OP = 30;
 const NOTIFY_ON_EMPTY = 1n << 24n;
-const ACCESS_PLATFORM = 1n << 33n;
 
 test("a stream between a program on the host and a driver that lays out its rings", async () => {
   const { machine, rig } = boot({ num: 16, rxBuffers: 0 });
@@ -66,13 +65,6 @@ test("NOTIFY_ON_EMPTY calls a driver that asked for no calls, when all is taken"
     return rig.tx.call.read();
   });
   expect(calls).toEqual([0, 1]);
-});
-
-test("where addresses were to be translated by somebody, rings stand still", () => {
-  const { rig } = boot({ features: PLAIN | ACCESS_PLATFORM });
-  rig.sendRequest();
-  rig.kick();
-  expect([rig.tx.usedIdx, rig.tx.err.read(), rig.lastAvail()]).toEqual([0, 0, 0]);
 });
 
 describe("the dirty log", () => {

@@ -9,10 +9,11 @@ import { SIGNALS } from "#dist/spec/signal.js";
 import { VHOST_REQUESTS, type VhostRequest } from "#dist/spec/vhost.js";
 import { encodeArg, type IoctlValues, requestOf } from "#dist/vhost/ioctl/front.js";
 import { beginIoctl } from "#dist/vhost/ioctl/ioctl.js";
+import { iotlbInvalidate, iotlbUpdate } from "#dist/vhost/ioctl/iotlb-front.js";
 import { NetBackendFile } from "#dist/vhost/ioctl/net-backend.js";
 import type { VhostKind } from "#dist/vhost/ioctl/state.js";
 import { Ring, ringBytes } from "../../conformance/machine/ring.js";
-import { IoctlLab, KERNEL_ADDRESS, KINDS, QUEUES } from "../../helpers/ioctl.js";
+import { IoctlLab, KERNEL_ADDRESS, KINDS, QUEUES, refusalOf } from "../../helpers/ioctl.js";
 
 const SEED = Number(process.env.FC_SEED ?? Date.now() % 0x8000_0000);
 const STEPS = Number(process.env.FC_TIMES ?? 1500);
@@ -38,6 +39,7 @@ function random(seed: number): () => number {
 const CHANGES: Record<string, string[]> = {
   VHOST_SET_LOG_BASE: ["EFAULT"], // rings that can have the log there have it
   VHOST_VSOCK_SET_RUNNING: ["EFAULT", "ENOMEM"], // none runs any more
+  VHOST_NET_SET_BACKEND: ["EFAULT"], // somebody is asked where the ring is
   VHOST_NEW_WORKER: ["EFAULT"], // it is there, its number is not told
 };
 
@@ -152,6 +154,7 @@ class Stress {
     const { lab, device, kind } = this;
     const call = (name: string, values: IoctlValues = {}) =>
       `${name} ${lab.call(lab.owner, device.fd, name, values)}`;
+    this.#translate();
     const results = [
       call("VHOST_SET_FEATURES", { value: 1n << 32n }),
       call("VHOST_SET_MEM_TABLE", { regions: [this.wholeMemory()] }),
@@ -175,6 +178,30 @@ class Stress {
     }
     if (kind === "vsock") results.push(call("VHOST_VSOCK_SET_RUNNING", { value: 1 }));
     return results.filter((result) => !result.endsWith(" OK"));
+  }
+
+  /** Where the device has addresses of its own, as it may for good, they are the program's. */
+  #translate(): void {
+    const { lab, device } = this;
+    if (device.file.state.iotlb.table === undefined) return;
+    const { guest_phys_addr: iova, memory_size: size } = this.wholeMemory();
+    iotlbInvalidate(lab.owner, device.fd, { iova: 0n, size: 2n ** 64n - 1n });
+    iotlbUpdate(lab.owner, device.fd, { iova, size, uaddr: iova });
+  }
+
+  /** A question is read, or a message is written, good or bad. */
+  #talk(): void {
+    const { lab, device } = this;
+    const { iotlb } = device.file.state;
+    const message = new Uint8Array(72);
+    const write = () => device.file.write(message);
+    const isRead = iotlb.misses.unreadCount > 0 && this.below(2) === 0;
+    if (isRead) device.file.read(message, true);
+    else for (let left = this.below(4); left > 0; left--) message[this.below(34)] = this.below(256);
+    if (!isRead && this.below(2) === 0) message.set([this.pick(1, 2)]);
+    message[33] = this.pick(2, 2, 3, this.below(256));
+    const before = lab.snapshot(device.file.state);
+    if (refusalOf(write) !== undefined) expect(lab.snapshot(device.file.state)).toEqual(before);
   }
 
   /** The owner's number for an eventfd, which it gets if it has none. */
@@ -238,6 +265,7 @@ class Stress {
       () => ring.call.read(),
       () => this.#stopOrGoOn(),
       () => this.load(),
+      () => this.#talk(),
       () => this.#tap.receive(new Uint8Array(this.pick(14, 60, 600))),
     ];
     this.pick(...acts)();
