@@ -87,7 +87,8 @@ function withResolvers(): { promise: Promise<void>; resolve: () => void } {
 /**
  * Tells a device where a range of its addresses is. Rings that have asked for a part of it, and
  * whose question was read, are looked at again by their workers. EBADF, EINVAL; EFAULT: the program
- * can't have it there, or the device has no addresses of its own. Linux: write(2) of VHOST_IOTLB_UPDATE.
+ * can't have it there, or the device has no addresses of its own. Linux: write(2) of
+ * VHOST_IOTLB_UPDATE.
  */
 export function iotlbUpdate(task: Task, fd: number, mapping: IotlbMapping): void {
   const { iova, size, uaddr, perm = VHOST_ACCESS_RW } = mapping;
