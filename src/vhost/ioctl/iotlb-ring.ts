@@ -267,7 +267,10 @@ export class IotlbRing implements RunningRing {
     this.#set(VQ_USED_NEXT, index);
     this.#set(VQ_USED_PUBLISHED, index);
     this.#set(VQ_IN_FLIGHT, this.#tables.inFlight - 1);
-    if (this.#word(VQ_SIGNALLED) === index) this.#set(VQ_SIGNALLED_VALID, 0); // once around
+    if (this.#word(VQ_SIGNALLED) === index) {
+      this.#set(VQ_SIGNALLED_VALID, 0); // once around: what was last decided is no measure any more
+      this.#set(VQ_SIGNALLED, next);
+    }
     if (!this.#store("used", VIRTQ_RING_IDX, index)) return false;
     this.#logUsed(VIRTQ_RING_IDX, 2);
     return true;
@@ -276,15 +279,16 @@ export class IotlbRing implements RunningRing {
   callNeeded(): boolean {
     const isEmpty = this.#word(VQ_AVAIL_SEEN) === this.position;
     if (isEmpty && hasFeature(this.#setup.features, VIRTIO_F_NOTIFY_ON_EMPTY)) return true;
+    const now = this.#word(VQ_USED_NEXT);
+    const since = (now - this.#word(VQ_SIGNALLED)) & 0xffff;
+    const isKnown = this.#word(VQ_SIGNALLED_VALID) !== 0;
+    if (since === 0) return false;
+    this.#set(VQ_SIGNALLED, now);
+    this.#set(VQ_SIGNALLED_VALID, 1);
     if (!this.#hasEventIdx) {
       const flags = this.#load("avail", VIRTQ_RING_FLAGS) ?? 0;
       return (flags & VIRTQ_AVAIL_F_NO_INTERRUPT) === 0;
     }
-    const now = this.#word(VQ_USED_NEXT);
-    const since = (now - this.#word(VQ_SIGNALLED)) & 0xffff;
-    const isKnown = this.#word(VQ_SIGNALLED_VALID) !== 0;
-    this.#set(VQ_SIGNALLED, now);
-    this.#set(VQ_SIGNALLED_VALID, 1);
     if (!isKnown) return true;
     const offset = VIRTQ_RING_ELEMENTS + this.#num * VIRTQ_AVAIL_ELEM_BYTES;
     const event = this.#load("avail", offset);
