@@ -144,6 +144,9 @@ export class IotlbRing implements RunningRing {
     return hasFeature(this.#setup.features, VIRTIO_F_EVENT_IDX);
   }
 
+  readonly #readDesc = (index: number, into: DataView<ArrayBuffer>): boolean =>
+    this.#areas.readDesc(index, into);
+
   readonly #missed = (stop: Stop): void => {
     if (stop.miss !== undefined) this.#access.miss(stop.miss, stop.perm);
   };
@@ -220,8 +223,7 @@ export class IotlbRing implements RunningRing {
     const head = this.#load("avail", VIRTQ_RING_ELEMENTS + slot * VIRTQ_AVAIL_ELEM_BYTES);
     if (head === undefined) return undefined;
     if (head >= this.#num) return this.#stopped({ code: VRING_E_HEAD });
-    const read = (index: number, into: Uint8Array) => this.#areas.readDesc(index, into);
-    const walked = walkChain(this.#space, this.#num, head, read);
+    const walked = walkChain(this.#space, this.#num, head, this.#readDesc);
     return "out" in walked ? this.#pop(head, walked) : this.#stopped(walked);
   }
 

@@ -160,18 +160,17 @@ export function walkChain(
   space: IotlbSpace,
   num: number,
   head: number,
-  read: (index: number, into: Uint8Array) => boolean,
+  read: (index: number, into: DataView<ArrayBuffer>) => boolean,
 ): WalkedChain | Stop {
   const walk = new Walk(space, num + INDIRECT_ENTRIES_MAX);
-  const bytes = new Uint8Array(VIRTQ_DESC_BYTES);
-  const desc = new DataView(bytes.buffer);
+  const desc = new DataView(new ArrayBuffer(VIRTQ_DESC_BYTES));
   let index = head;
   for (let followed = 0; ; followed++) {
     if (index >= num) return { code: VRING_E_NEXT };
     if (followed === num) return { code: VRING_E_LOOP };
     const over = walk.count();
     if (over) return over;
-    if (!read(index, bytes)) return { code: VRING_E_ADDRESS };
+    if (!read(index, desc)) return { code: VRING_E_ADDRESS };
     const flags = desc.getUint16(VIRTQ_DESC_FLAGS, true);
     const isTable = (flags & VIRTQ_DESC_F_INDIRECT) !== 0;
     const stop = isTable

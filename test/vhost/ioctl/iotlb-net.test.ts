@@ -1,5 +1,5 @@
-// A vhost-net whose addresses are translated: pages are told of one by one, in any order, late, some
-// never; some lie elsewhere later. FC_SEED=<number> replays a run.
+// A vhost-net whose addresses are translated: pages are told of one by one, in any order, late,
+// some never; some lie elsewhere later. FC_SEED=<number> replays a run.
 
 import { describe, expect, test } from "vitest";
 import { Random } from "../../fuzz/random.js";

@@ -18,7 +18,7 @@ const map = (start: bigint, last: bigint, uaddr = 0n, perm = 3): IotlbMap => ({
 });
 
 describe("a table of translations", () => {
-  test("finds what meets a range, the one that begins first, of those the one that came first", () => {
+  test("finds what meets a range: the one that begins first, of those the first that came", () => {
     const table = new Iotlb();
     const [high, low, twin] = [map(10n, 19n), map(5n, 12n), map(5n, 30n)] as const;
     for (const one of [high, low, twin]) expect(table.add(one)).toBe(true);
