@@ -58,7 +58,8 @@ export class Viommu {
     }
   }
 
-  #at(iova: bigint): number {
+  /** Where in the process it is: a user address. */
+  at(iova: bigint): number {
     const page = this.#pages.get(pageOf(iova));
     if (!page) throw new Error(`nothing is mapped at 0x${iova.toString(16)}`);
     return page.user + Number(iova & PAGE_MASK);
@@ -66,12 +67,11 @@ export class Viommu {
 
   write(iova: bigint, bytes: Uint8Array): void {
     for (const [i, byte] of bytes.entries())
-      this.lab.shared.bytes[this.#at(iova + BigInt(i))] = byte;
+      this.lab.shared.bytes[this.at(iova + BigInt(i))] = byte;
   }
 
   read(iova: bigint, bytes: number): Uint8Array {
-    const at = (_: number, i: number) =>
-      this.lab.shared.bytes[this.#at(iova + BigInt(i))] as number;
+    const at = (_: number, i: number) => this.lab.shared.bytes[this.at(iova + BigInt(i))] as number;
     return Uint8Array.from({ length: bytes }, at);
   }
 
