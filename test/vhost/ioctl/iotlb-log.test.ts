@@ -1,5 +1,5 @@
-// The dirty log of a device whose addresses are translated: what it wrote is marked by the addresses
-// that the memory table has for it, which are not those of the rings.
+// The dirty log of a device whose addresses are translated: what it wrote is marked by the
+// addresses that the memory table has for it, which are not those of the rings.
 
 import { expect, test } from "vitest";
 import { Random } from "../../fuzz/random.js";
@@ -10,7 +10,7 @@ const LOG_ALL = 1n << 26n;
 const EVENT_IDX = 1n << 29n;
 const HEADER_BYTES = 12;
 
-/** A device that logs; guest addresses begin at `guest`, and again, a second time, at twice that. */
+/** A device that logs; guest addresses begin at `guest`, and a second time at 4 GiB. */
 function boot(features: bigint, logFlags: number, guest = 0x40_0000n) {
   const rig = new IotlbRig("net", new Random(7), { features, isStarted: false });
   const { shared } = rig.lab;

@@ -1,5 +1,5 @@
-// The walk along a chain whose addresses are translated, and the look at a ring's areas, alone: what
-// takes much memory, or a table that ends oddly.
+// The walk along a chain whose addresses are translated, and the look at a ring's areas, alone:
+// what takes much memory, a table that ends oddly.
 
 import { describe, expect, test } from "vitest";
 import { SharedMemory } from "#dist/memory/shared-memory.js";
