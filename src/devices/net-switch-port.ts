@@ -98,6 +98,12 @@ export class NetSwitchPort implements NetPort {
     else this.#forward(packet, length, offload, to);
   }
 
+  /** Something came that is no packet: it is counted. */
+  refuse(): void {
+    this.#count(COUNT_RECEIVED);
+    this.#count(COUNT_FILTERED);
+  }
+
   #count(which: number, more = 1): void {
     this.#state.count(this.#port, which, more);
   }
