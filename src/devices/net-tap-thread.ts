@@ -13,7 +13,7 @@ const SLEEP_MS_MAX = 1000;
 const { fd, wakeFd, words, port, comm } = workerData as NetTapThreadOptions;
 nameThread(comm);
 const flags = new Int32Array(words);
-const wire = new NetSwitchPort(port);
+const wire = new NetSwitchPort(port, true); // packets come as soon as it is plugged in
 const tap = new TapFile(fd, wakeFd);
 const pump = new NetTapPump(wire, tap);
 for (let told = pump.state; Atomics.load(flags, WORD_FLAGS) === 0 && told !== "gone"; ) {
@@ -26,3 +26,4 @@ for (let told = pump.state; Atomics.load(flags, WORD_FLAGS) === 0 && told !== "g
   if (!isBusy && told !== "gone") tap.sleep(wire.expect() ? 0 : SLEEP_MS_MAX);
 }
 wire.close();
+wire.reset(); // nothing of now for the next one

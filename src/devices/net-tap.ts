@@ -131,7 +131,6 @@ export class SwitchTap implements AsyncDisposable {
       execArgv: [],
       workerData: options,
     });
-    thread.unref();
     let error: Error | undefined;
     thread.on("message", (state: TapState) => {
       if (this.#running === one) this.#tell(state);
@@ -148,6 +147,7 @@ export class SwitchTap implements AsyncDisposable {
         if (this.#running === one) this.#lose(error);
       });
     });
+    thread.unref(); // last: a listener takes it back
     const { wakeFd } = options;
     const one: Running = { thread, words: new Int32Array(options.words), wakeFd, ended };
     this.#running = one;
