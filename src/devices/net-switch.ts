@@ -186,8 +186,8 @@ export class Switch implements Disposable {
   }
 
   /**
-   * Plugs a device in, for who opens it; `close` unplugs it. Throws ENODEV after `close`, EBUSY when
-   * the port is taken.
+   * Plugs a device in, for who opens it; `close` unplugs it. Throws ENODEV after `close`, EBUSY
+   * when the port is taken.
    */
   connect(
     index: number,

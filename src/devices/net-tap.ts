@@ -18,8 +18,8 @@ export interface TapEvent {
   /** Its name. */
   tap: string;
   /**
-   * "down": it takes no packets, which are dropped; "up": it does again; "gone": it was deleted, and
-   * is waited for.
+   * "down": it takes no packets, which are dropped; "up": it does again; "gone": it was deleted,
+   * and is waited for.
    */
   state: TapState;
   /** Why, when it is not the interface: the thread has died. */
@@ -168,7 +168,7 @@ export class SwitchTap implements AsyncDisposable {
     this.#tell("gone", error);
   }
 
-  /** One that somebody has made anew is taken; none is made in the place of one that was deleted. */
+  /** One that somebody has made anew is taken; none is made in place of one that was deleted. */
   #look(): void {
     if (!hasTapInterface(this.name)) return;
     try {

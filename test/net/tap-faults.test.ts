@@ -22,7 +22,7 @@ import {
 const ALL = "ff:ff:ff:ff:ff:ff";
 
 describeTaps("what may go wrong", () => {
-  test("the host floods a guest that takes nothing: dropped and counted, nobody stops", async () => {
+  test("the host floods a guest that takes nothing: dropped, counted, nobody stops", async () => {
     await using lan = await openTapLan();
     bringUp(lan.name);
     using socket = new PacketSocket(lan.name);
@@ -81,7 +81,7 @@ describeTaps("what may go wrong", () => {
     await expect.poll(() => lan.events.map(({ state }) => state)).toEqual(["down", "up"]);
   });
 
-  test("an interface that is deleted: told once; the guests go on; one made anew is taken", async () => {
+  test("deleted: told once, the guests go on; an interface made anew is taken", async () => {
     const name = tapName();
     await using lan = await openTapLan(name);
     bringUp(name);
