@@ -11,10 +11,11 @@ import { ETHERTYPE, type PacketSocket, tapName } from "./taps.js";
 export async function openTapLan(
   name = tapName(),
   {
+    mac = station(2),
     mtu = 1500,
     port = {},
     at = {},
-  }: { mtu?: number; port?: SwitchPortOptions; at?: SwitchPortOptions } = {},
+  }: { mac?: string; mtu?: number; port?: SwitchPortOptions; at?: SwitchPortOptions } = {},
 ) {
   const lan = new Switch();
   const events: TapEvent[] = [];
@@ -22,7 +23,7 @@ export async function openTapLan(
   const tap = tapPort.tap(name, { onEvent: (event) => events.push(event) });
   const process = new Kernel().spawn({ memoryBytes: 16 << 20 });
   const guestPort = lan.port(port);
-  const device = await process.open(net({ switch: guestPort, mac: station(2), mtu }));
+  const device = await process.open(net({ switch: guestPort, mac, mtu }));
   const driver = await device.driver();
   return {
     ...{ lan, name, tap, tapPort, events, process, device, driver, guestPort },

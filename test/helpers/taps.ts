@@ -83,6 +83,14 @@ export function bringUp(name: string, address?: string): void {
 /** The first three numbers of a network that is for measurements alone (RFC 2544), by process. */
 export const NETWORK = `198.18.${process.pid % 250}`;
 
+/** Whether this system has bridges, and this user may make one. */
+export function hasBridges(): boolean {
+  const name = nameOf("bridge");
+  const { status } = spawnSync("ip", ["link", "add", name, "type", "bridge"]);
+  if (status === 0) ip("link", "del", name);
+  return status === 0;
+}
+
 /** How many descriptors this program has. */
 export const fdCount = () => readdirSync("/proc/self/fd").length;
 

@@ -22,6 +22,7 @@ import {
   bringUp,
   describeTaps,
   ETHERTYPE,
+  hasBridges,
   ip,
   NETWORK,
   PacketSocket,
@@ -118,6 +119,46 @@ describeTaps("a TAP at a switch", () => {
     const found = lan.lan.addresses().find((one) => one.mac === mac);
     expect(found?.port).toBe(lan.tapPort.index);
   });
+
+  test("a frame ends the sleep of the TAP's thread, which sleeps for a second else", async () => {
+    await using lan = await openTapLan();
+    bringUp(lan.name);
+    using socket = new PacketSocket(lan.name);
+    const frame = experiment(ALL, station(2), Buffer.from("wake"));
+    const from = performance.now();
+    for (let i = 0; i < 20; i++) {
+      await sleep(10);
+      await lan.driver.send(frame);
+      await receiveAll(socket, 1);
+    }
+    expect(performance.now() - from).toBeLessThan(6000);
+  });
+
+  test.skipIf(!hasBridges())(
+    "through a bridge of the host's, from one switch to another",
+    async () => {
+      const bridge = tapName();
+      ip("link", "add", bridge, "type", "bridge");
+      bringUp(bridge);
+      await using first = await openTapLan();
+      await using second = await openTapLan(tapName(), { mac: station(3) });
+      for (const { name } of [first, second]) {
+        ip("link", "set", name, "master", bridge);
+        bringUp(name);
+      }
+      const [a, b] = [collect(first.driver), collect(second.driver)];
+      const there = experiment(ALL, station(7), randomBytes(1500));
+      const back = experiment(station(7), station(8), randomBytes(100));
+      const isThere = async () => {
+        if (b.length === 0) await first.driver.send(there); // a bridge waits before it forwards
+        return b.length > 0;
+      };
+      await expect.poll(isThere).toBe(true);
+      await second.driver.send(back);
+      await expect.poll(() => a.length).toBe(1);
+      expect([a[0], b[0]]).toEqual([back, there]);
+    },
+  );
 
   test("a trunk: the host's tagged frames find their VLAN", async () => {
     await using lan = await openTapLan(tapName(), { at: { trunk: [5, 6] }, port: { vlan: 5 } });
