@@ -32,7 +32,10 @@ export class Taps implements AsyncDisposable {
    */
   static async open(ports: TapPorts, log: "text" | "json"): Promise<Taps> {
     const taps = new Taps();
-    const onEvent = (event: TapEvent) => console.log(lineOf(event, log));
+    const onEvent = (event: TapEvent) => {
+      if (process.stderr.isTTY) process.stderr.write("\r\x1b[K"); // a live line may be there
+      console.log(lineOf(event, log));
+    };
     try {
       for (const { name, port } of ports) taps.#taps.push(port.tap(name, { onEvent }));
       return taps;

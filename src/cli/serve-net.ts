@@ -39,7 +39,7 @@ CAP_NET_ADMIN. It joins a bridge or Open vSwitch (ip link set tap0 master br0), 
 /** `serve net`: a switch between virtual machines. */
 export function netCommand(): Command {
   const command = new Command("net")
-    .description("A switch: each VM at one of its sockets, all in one network, the host too.")
+    .description("A switch: each VM at one of its sockets, the host at --tap, all in one network.")
     .requiredOption(
       "--socket <path>",
       "where to listen for a VM; again for each more (required)",

@@ -2,7 +2,7 @@
 
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";
-import { existsSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { connect, createServer } from "node:net";
 import { buffer } from "node:stream/consumers";
 import { expect, test } from "vitest";
@@ -80,11 +80,12 @@ describeGuests("a real guest and its host", (lab) => {
     { timeout: 120_000 },
     async (...way) => {
       const name = tapName();
-      const { program, sockets } = await startSwitch(lab, ["--tap", name]);
+      const pcap = lab.path("capture.pcap");
+      const { program, sockets } = await startSwitch(lab, ["--tap", name, "--pcap", pcap]);
       try {
         bringUp(name, `${HOST}/24`);
         using taken = await takeFile();
-        const guest = startGuest(lab, sockets[1] as string, taken.port, way[1]);
+        const guest = startGuest(lab, sockets[0] as string, taken.port, way[1]);
         const file = await taken.file;
         await guest.until("listens");
         const back = randomBytes(FILE_BYTES);
@@ -101,10 +102,11 @@ describeGuests("a real guest and its host", (lab) => {
         removeAll();
       }
       expect(existsSync(`/sys/class/net/${name}`)).toBe(false);
-      const [, port, tap] = lastCounts(program);
+      const [port, , tap] = lastCounts(program);
       expect(tap).toMatchObject({ tap: name, discarded: 0, filtered: 0 });
       expect(tap?.receivedBytes).toBeGreaterThan(FILE_BYTES);
       expect(port?.receivedBytes).toBeGreaterThan(FILE_BYTES);
+      expect(readFileSync(pcap).length).toBeGreaterThan(2 * FILE_BYTES);
     },
   );
 });

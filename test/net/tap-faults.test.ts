@@ -3,6 +3,7 @@
 import { spawnSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
+import type { Worker } from "node:worker_threads";
 import { describe, expect, test } from "vitest";
 import { Kernel, net, Switch, type VhostError } from "#dist/index.js";
 import { threadCount } from "../helpers/devices.js";
@@ -106,6 +107,30 @@ describeTaps("what may go wrong", () => {
     await lan.driver.send(frame);
     expect(await receiveAll(socket, 1)).toEqual([frame]);
     expect(threadCount()).toBe(before[1]);
+  });
+
+  test("a thread that dies is told, and another takes its place", async () => {
+    const name = tapName();
+    ip("tuntap", "add", "dev", name, "mode", "tap");
+    bringUp(name);
+    const threads: Worker[] = [];
+    const isMade = (worker: Worker) => void threads.push(worker);
+    process.on("worker", isMade);
+    await using lan = await openTapLan(name);
+    const left: number[][] = [];
+    for (let deaths = 1; deaths <= 3; deaths++) {
+      const [thread] = threads.splice(0); // the first one made is the TAP's
+      await thread?.terminate();
+      await expect.poll(() => lan.events.length).toBe(2 * deaths);
+      left.push([fdCount(), threadCount()]);
+    }
+    process.off("worker", isMade);
+    expect(lan.events.slice(0, 2).map(({ state }) => state)).toEqual(["gone", "up"]);
+    expect(left[2]).toEqual(left[0]);
+    using socket = new PacketSocket(name);
+    const frame = experiment(ALL, station(2), Buffer.from("hello"));
+    await lan.driver.send(frame);
+    expect(await receiveAll(socket, 1)).toEqual([frame]);
   });
 
   test("deleted amid a flood from both sides", async () => {
