@@ -99,6 +99,7 @@ describeTaps("what may go wrong", () => {
     await expect.poll(() => got.length).toBe(21);
     await expect.poll(threadCount).toBe((before[1] as number) - 1);
     expect(fdCount()).toBeLessThan(before[0] as number);
+    await sleep(1500); // it has looked
     expect(hasInterface(name)).toBe(false); // it is not for us to make it again
     ip("tuntap", "add", "dev", name, "mode", "tap");
     bringUp(name);

@@ -263,6 +263,10 @@ describeTaps("checksums", () => {
     await send(Buffer.alloc(12), "not made by anybody");
     await send(left, "made by the host");
     await expect.poll(() => host.got.map(({ text }) => text)).toEqual(["made by the host"]);
+    using socket = new PacketSocket(name); // sees packets before their checksums are made
+    const frame = experiment(ALL, station(2), Buffer.alloc(40, 0xab));
+    await tx.request([left, frame]);
+    expect(texts(await receiveAll(socket, 1))).toEqual(texts([frame]));
     await guest[Symbol.asyncDispose]();
   });
 });
