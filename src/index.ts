@@ -63,6 +63,8 @@ export {
   type SwitchPortCounts,
   type SwitchPortOptions,
 } from "./devices/net-switch.js";
+export type { SwitchTap, TapEvent, TapOptions } from "./devices/net-tap.js";
+export type { TapState } from "./devices/net-tap-pump.js";
 export { type RngOptions, rng } from "./devices/rng.js";
 export { openVhost, type VhostOpened } from "./devices/vhost-files.js";
 export { type Vsock, type VsockOptions, vsock } from "./devices/vsock.js";

@@ -72,14 +72,15 @@ export class NetSwitchPort implements NetPort {
   #hasTag = false;
   #vlan = 0;
 
-  constructor({ buffers, port, channel }: NetSwitchPortOptions) {
+  /** `keeps`: what waits for the port already is for whom it is made now. */
+  constructor({ buffers, port, channel }: NetSwitchPortOptions, keeps = false) {
     this.#state = new NetSwitchState(buffers);
     this.#port = port;
     this.#wakers = new NetWakers(this.#state, channel);
     const others = Array.from({ length: buffers.settings.ports }, (_, other) => other);
     this.#out = others.map((to) => (to === port ? undefined : this.#state.pipe(port, to)));
     this.#in = others.filter((from) => from !== port).map((from) => this.#state.pipe(from, port));
-    this.reset(); // what was for the port's device of before
+    if (!keeps) this.reset(); // what was for the port's device of before
     this.poll();
   }
 
@@ -96,6 +97,12 @@ export class NetSwitchPort implements NetPort {
     if (to === this.#port) this.#count(COUNT_FILTERED);
     else if (to === ALL) this.#flood(packet, length, offload);
     else this.#forward(packet, length, offload, to);
+  }
+
+  /** Something came that is no packet: it is counted. */
+  refuse(): void {
+    this.#count(COUNT_RECEIVED);
+    this.#count(COUNT_FILTERED);
   }
 
   #count(which: number, more = 1): void {

@@ -5,7 +5,6 @@ import { closeFd } from "../linux/libc.js";
 import { VhostError } from "../spec/errno.js";
 import { checkNames } from "../spec/options.js";
 import { VLAN_VID_MAX } from "../spec/virtio-net.js";
-import type { DeviceHost } from "../vhost/device.js";
 import { formatMac } from "./net-mac.js";
 import { NET_PIPE_BYTES_MIN } from "./net-pipe.js";
 import type { NetSwitchPortOptions } from "./net-switch-port.js";
@@ -25,6 +24,7 @@ import {
   PORT_TRUNK,
 } from "./net-switch-state.js";
 import { type NetWakee, type NetWakees, WAKEES_WANTED } from "./net-switch-wakers.js";
+import { SwitchTap, type TapOptions } from "./net-tap.js";
 
 const PORTS_MIN = 2;
 const PORTS_MAX = 32;
@@ -76,6 +76,14 @@ export interface SwitchPortCounts {
   discarded: number;
 }
 
+/** Whom the packets for a port wake. */
+interface PlugPlace {
+  /** A task, by its shared words. */
+  worker: { words: SharedArrayBuffer };
+  /** An eventfd that must be written to as well; `undefined`: none. */
+  wakeFd: number | undefined;
+}
+
 /** An address that a switch has heard. */
 export interface SwitchAddress {
   mac: string;
@@ -85,7 +93,10 @@ export interface SwitchAddress {
   ageSeconds: number;
 }
 
-/** A port of a switch: `net({ switch: port })` plugs a device in, one at a time. */
+/**
+ * A port of a switch: `net({ switch: port })` plugs a device in, `tap` an interface of the host's,
+ * one at a time.
+ */
 export class SwitchPort {
   readonly #lan: Switch;
   /** Its number, from 0. */
@@ -100,6 +111,17 @@ export class SwitchPort {
   /** The switch that it is of. */
   get lan(): Switch {
     return this.#lan;
+  }
+
+  /**
+   * Plugs the TAP `name` in, an interface of the host's; it is made unless it is there, and then as
+   * long as it is plugged in. Bringing it up, and giving it an address or a bridge, is the host's.
+   * What it does not take is dropped, and is in the counts as `discarded`. Linux, with the package
+   * koffi. Throws EBUSY when the port or the interface is taken; EINVAL, ENOSYS, ENOENT, EACCES,
+   * EPERM, saying what to do.
+   */
+  tap(name: string, options: TapOptions = {}): SwitchTap {
+    return new SwitchTap(name, options, (place) => this.#lan.connect(this.index, place));
   }
 
   /** What it has done so far. */
@@ -163,13 +185,18 @@ export class Switch implements Disposable {
     return this.#name;
   }
 
-  /** Plugs a device in, for who opens it; `close` unplugs it. Throws ENODEV after `close`. */
+  /**
+   * Plugs a device in, for who opens it; `close` unplugs it. Throws ENODEV after `close`, EBUSY
+   * when the port is taken.
+   */
   connect(
     index: number,
-    { worker, wakeFd }: DeviceHost,
+    { worker: { words }, wakeFd }: PlugPlace,
   ): { options: NetSwitchPortOptions; close(): void } {
     if (this.#isClosed) throw new VhostError("ENODEV", "the switch is closed");
-    const { words } = worker;
+    if (this.#wakees.has(index)) {
+      throw new VhostError("EBUSY", `port ${index} of the switch is taken`);
+    }
     this.#wakees.set(index, { port: index, words, wakeFd: this.#shareFd(index, wakeFd) });
     this.#channel ??= this.#listen();
     this.#state.setMode(index, this.#ports[index]?.mode ?? PORT_DOWN);
@@ -261,7 +288,7 @@ export class Switch implements Disposable {
 
   /** Gives its descriptors back; no device can be plugged in any more. Throws EBUSY with one in. */
   close(): void {
-    if (this.#wakees.size > 0) throw new VhostError("EBUSY", "a device is plugged in");
+    if (this.#wakees.size > 0) throw new VhostError("EBUSY", "a device or a TAP is plugged in");
     this.#isClosed = true;
     for (const fd of this.#wakeFds.values()) closeFd(fd);
     this.#wakeFds.clear();

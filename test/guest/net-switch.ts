@@ -15,6 +15,8 @@ interface Counts {
   discarded: number;
   filtered: number;
   dropped: number;
+  /** The interface, at a port that is no guest's. */
+  tap?: string;
 }
 
 /** The last counts of each port that the program printed. */
