@@ -1,4 +1,5 @@
 import {
+  ETH_GROUP,
   ETH_HLEN,
   ETH_P_8021Q,
   VIRTIO_NET_HDR_BYTES,
@@ -7,12 +8,13 @@ import {
   VIRTIO_NET_HDR_F_NEEDS_CSUM,
   VIRTIO_NET_HDR_FLAGS,
   VLAN_HLEN,
+  VLAN_N_VID,
 } from "../spec/virtio-net.js";
 import type { ChainSide } from "../vhost/chain.js";
 import { PLAIN_HEADER, putU16 } from "./net-link.js";
 import type { NetOffload } from "./net-offload.js";
 import { NET_PACKET_BYTES_MAX, type NetPipe } from "./net-pipe.js";
-import type { NetPort } from "./net-port.js";
+import type { NetFate, NetPort } from "./net-port.js";
 import {
   COUNT_DISCARDED,
   COUNT_DROPPED,
@@ -21,6 +23,7 @@ import {
   COUNT_FORWARDED,
   COUNT_RECEIVED,
   COUNT_RECEIVED_BYTES,
+  COUNT_REFUSED,
   COUNT_SENT,
   COUNT_SENT_BYTES,
   type NetSwitchBuffers,
@@ -34,9 +37,7 @@ import { NetWakers } from "./net-switch-wakers.js";
 const ADDRESSES_BYTES = ETH_HLEN - 2;
 /** What is looked at of a frame: addresses, a tag, a type. */
 const HEAD_BYTES = ETH_HLEN + VLAN_HLEN;
-/** In an address's first byte: for a group of stations. */
-const GROUP = 1;
-const VLAN_MASK = 0xfff;
+const VLAN_MASK = VLAN_N_VID - 1;
 /** A destination that is not one port. */
 const ALL = -1;
 
@@ -122,10 +123,10 @@ export class NetSwitchPort implements NetPort {
     const view = this.#view;
     const oldest = this.#now - settings.ageSeconds;
     const above = this.#vlan << 16;
-    const isFromGroup = ((this.#head[6] as number) & GROUP) !== 0;
+    const isFromGroup = ((this.#head[6] as number) & ETH_GROUP) !== 0;
     if (isFromGroup) return this.#port;
     table.learn(view.getUint32(8), view.getUint16(6) | above, this.#port, this.#now, oldest);
-    if (((this.#head[0] as number) & GROUP) !== 0) return ALL;
+    if (((this.#head[0] as number) & ETH_GROUP) !== 0) return ALL;
     const to = table.lookup(view.getUint32(2), view.getUint16(0) | above, oldest);
     return to >= 0 && to < settings.ports && this.#state.takes(to, this.#vlan) ? to : ALL;
   }
@@ -211,14 +212,19 @@ export class NetSwitchPort implements NetPort {
     return undefined;
   }
 
-  drop(isDelivered: boolean): void {
+  drop(isDelivered?: boolean): void {
     const pipe = this.#in[this.#shown] as NetPipe;
-    if (isDelivered) {
-      this.#count(COUNT_SENT);
-      this.#count(COUNT_SENT_BYTES, pipe.length - VIRTIO_NET_HDR_BYTES);
-    } else this.#count(COUNT_DISCARDED);
+    const frameBytes = pipe.length - VIRTIO_NET_HDR_BYTES;
+    if (isDelivered !== undefined) this.ended(isDelivered ? "delivered" : "discarded", frameBytes);
     pipe.drop();
     this.#shown = (this.#shown + 1) % this.#in.length;
+  }
+
+  ended(fate: NetFate, frameBytes: number): void {
+    if (fate === "delivered") {
+      this.#count(COUNT_SENT);
+      this.#count(COUNT_SENT_BYTES, frameBytes);
+    } else this.#count(fate === "refused" ? COUNT_REFUSED : COUNT_DISCARDED);
   }
 
   flush(): void {

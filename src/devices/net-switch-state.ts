@@ -59,8 +59,10 @@ export const COUNT_DISCARDED = 5;
 export const COUNT_FLOODED = 6;
 /** Copies of its packets that were put in another port's queue. */
 export const COUNT_FORWARDED = 7;
+/** Packets for its guest that the guest's filters do not take. */
+export const COUNT_REFUSED = 8;
 /** From here on, by receiver: copies of its packets that found its queue full. */
-export const COUNT_DROPPED = 8;
+export const COUNT_DROPPED = 9;
 
 /**
  * What a switch keeps in memory that the workers of its ports share, and no guest can reach. Each

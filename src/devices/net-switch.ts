@@ -17,6 +17,7 @@ import {
   COUNT_FORWARDED,
   COUNT_RECEIVED,
   COUNT_RECEIVED_BYTES,
+  COUNT_REFUSED,
   COUNT_SENT,
   COUNT_SENT_BYTES,
   NetSwitchState,
@@ -72,8 +73,13 @@ export interface SwitchPortCounts {
   dropped: number;
   /** Copies for this port that found its queue full. */
   missed: number;
-  /** Packets for its guest that fitted in no buffer, or were there when it reset the device. */
+  /**
+   * Packets for its guest that fitted in no buffer, found the queue of their flow full, or were
+   * there when it reset the device.
+   */
   discarded: number;
+  /** Packets for its guest that its filters do not take. */
+  refused: number;
 }
 
 /** An address that a switch has heard. */
@@ -244,6 +250,7 @@ export class Switch implements Disposable {
       dropped: sum(others.map((other) => counted(COUNT_DROPPED + other))),
       missed: sum(others.map((other) => this.#state.counted(other, COUNT_DROPPED + index))),
       discarded: counted(COUNT_DISCARDED),
+      refused: counted(COUNT_REFUSED),
     };
   }
 

@@ -12,12 +12,24 @@ export const VIRTIO_NET_F_MAC = 5;
 export const VIRTIO_NET_F_MRG_RXBUF = 15;
 /** virtio 1.3, 5.1.3 Feature bits: `status` in the configuration space holds. */
 export const VIRTIO_NET_F_STATUS = 16;
+/** virtio 1.3, 5.1.3 Feature bits: there is a control queue. */
+export const VIRTIO_NET_F_CTRL_VQ = 17;
+/** virtio 1.3, 5.1.3 Feature bits: the driver says which packets it takes. */
+export const VIRTIO_NET_F_CTRL_RX = 18;
+/** virtio 1.3, 5.1.3 Feature bits: the driver says which VLANs it takes. */
+export const VIRTIO_NET_F_CTRL_VLAN = 19;
+/** virtio 1.3, 5.1.3 Feature bits: VIRTIO_NET_CTRL_RX has four commands more. */
+export const VIRTIO_NET_F_CTRL_RX_EXTRA = 20;
+/** virtio 1.3, 5.1.3 Feature bits: several pairs of queues. */
+export const VIRTIO_NET_F_MQ = 22;
+/** virtio 1.3, 5.1.3 Feature bits: the driver sets its address by command. */
+export const VIRTIO_NET_F_CTRL_MAC_ADDR = 23;
 
 /** Queue number. virtio 1.3, 5.1.2 Virtqueues: receiveq1, packets to the driver. */
 export const VIRTIO_NET_QUEUE_RX = 0;
 /** virtio 1.3, 5.1.2 Virtqueues: transmitq1, packets to the device. */
 export const VIRTIO_NET_QUEUE_TX = 1;
-/** virtio 1.3, 5.1.2 Virtqueues: how many, without VIRTIO_NET_F_CTRL_VQ and VIRTIO_NET_F_MQ. */
+/** virtio 1.3, 5.1.2 Virtqueues: queues of a pair; the next pair's follow. */
 export const VIRTIO_NET_QUEUES = 2;
 
 /** Bytes of the configuration space up to `mtu`. virtio 1.3, 5.1.4. */
@@ -35,6 +47,47 @@ export const VIRTIO_NET_CONFIG_MTU = 10;
 export const VIRTIO_NET_S_LINK_UP = 1;
 /** virtio 1.3, 5.1.4.1 Device Requirements: Device configuration layout: the least `mtu`. */
 export const VIRTIO_NET_MTU_MIN = 68;
+
+/** Byte in front of a command's data: what it is about. virtio 1.3, 5.1.6.5 Control Virtqueue. */
+export const VIRTIO_NET_CTRL_CLASS = 0;
+/** The byte after it: what is to be done. */
+export const VIRTIO_NET_CTRL_COMMAND = 1;
+/** Where a command's data begin. */
+export const VIRTIO_NET_CTRL_DATA = 2;
+/** `ack`: it was done. virtio 1.3, 5.1.6.5 Control Virtqueue. */
+export const VIRTIO_NET_OK = 0;
+/** `ack`: it was not. */
+export const VIRTIO_NET_ERR = 1;
+/** Class. virtio 1.3, 5.1.6.5.1 Packet Receive Filtering: a u8, 0 or 1, for each command. */
+export const VIRTIO_NET_CTRL_RX = 0;
+/** Command: all packets. */
+export const VIRTIO_NET_CTRL_RX_PROMISC = 0;
+/** Command: all that are for groups. */
+export const VIRTIO_NET_CTRL_RX_ALLMULTI = 1;
+/** Command: all that are for one station. */
+export const VIRTIO_NET_CTRL_RX_ALLUNI = 2;
+/** Command: none that are for groups. */
+export const VIRTIO_NET_CTRL_RX_NOMULTI = 3;
+/** Command: none that are for one station. */
+export const VIRTIO_NET_CTRL_RX_NOUNI = 4;
+/** Command: none that are for all. */
+export const VIRTIO_NET_CTRL_RX_NOBCAST = 5;
+/** Class. virtio 1.3, 5.1.6.5.2 Setting MAC Address Filtering. */
+export const VIRTIO_NET_CTRL_MAC = 1;
+/** Command: two tables, of stations and of groups, each a le32 and so many addresses. */
+export const VIRTIO_NET_CTRL_MAC_TABLE_SET = 0;
+/** Command: the driver's own address. */
+export const VIRTIO_NET_CTRL_MAC_ADDR_SET = 1;
+/** Class. virtio 1.3, 5.1.6.5.3 VLAN Filtering: a le16 for each command. */
+export const VIRTIO_NET_CTRL_VLAN = 2;
+/** Command: frames of that VLAN, too. */
+export const VIRTIO_NET_CTRL_VLAN_ADD = 0;
+/** Command: not any more. */
+export const VIRTIO_NET_CTRL_VLAN_DEL = 1;
+/** Class. virtio 1.3, 5.1.6.5.5 Device operation in multiqueue mode. */
+export const VIRTIO_NET_CTRL_MQ = 4;
+/** Command, a le16: pairs of queues that the driver uses. */
+export const VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET = 0;
 
 /** Bytes of `struct virtio_net_hdr`. virtio 1.3, 5.1.6 Device Operation. */
 export const VIRTIO_NET_HDR_BYTES = 12;
@@ -65,3 +118,7 @@ export const VLAN_VID_MAX = 4094;
 export const ETH_DATA_LEN = 1500;
 /** The most payload. Linux: ETH_MAX_MTU. */
 export const ETH_MAX_MTU = 65535;
+/** VLANs that a tag can name, 0 included. IEEE 802.1Q. */
+export const VLAN_N_VID = 4096;
+/** In an address's first byte: for a group of stations. IEEE 802.3. */
+export const ETH_GROUP = 1;
