@@ -42,7 +42,10 @@ export class NetReceive {
     return this.#merges[pair] as NetMerge;
   }
 
-  /** What has come from elsewhere makes work for a queue that has no kick. */
+  /**
+   * What has come from elsewhere makes work for a queue that has no kick. Sorted here and nowhere
+   * else: within a pass it is not known yet which queues run, at the first.
+   */
   poll(): void {
     const arrivals = this.#arrivals;
     arrivals.sort();
@@ -73,7 +76,6 @@ export class NetReceive {
     const pair = Math.floor(vq.index / VIRTIO_NET_QUEUES);
     this.#queues[pair] = vq;
     for (let left = VHOST_WEIGHT_REQUESTS_MAX; left > 0 && vq.hasChains; left -= BURST) {
-      this.#arrivals.sort();
       const packets = this.#arrivals.count(pair, BURST); // a buffer each at least, none in vain
       if (packets === 0) break;
       vq.drain((chain) => this.#put(chain, vq, pair), packets);
