@@ -15,6 +15,10 @@ import {
   VIRTIO_NET_F_CTRL_VLAN,
   VIRTIO_NET_F_CTRL_VQ,
   VIRTIO_NET_F_GUEST_CSUM,
+  VIRTIO_NET_F_HOST_ECN,
+  VIRTIO_NET_F_HOST_TSO4,
+  VIRTIO_NET_F_HOST_TSO6,
+  VIRTIO_NET_F_HOST_USO,
   VIRTIO_NET_F_MAC,
   VIRTIO_NET_F_MQ,
   VIRTIO_NET_F_MRG_RXBUF,
@@ -36,9 +40,17 @@ import { NetOffload } from "./net-offload.js";
 import { NET_PACKET_BYTES_MAX } from "./net-pipe.js";
 import type { NetPort, NetTap } from "./net-port.js";
 import { NetReceive } from "./net-receive.js";
+import { TAKES_FEATURES, TAKES_PARTIAL, takesOf } from "./net-takes.js";
 
 /** The least packet: its header, and a frame's. */
 const PACKET_BYTES_MIN = VIRTIO_NET_HDR_BYTES + ETH_HLEN;
+/** The guest may send what is cut in segments here. */
+const LARGE_FEATURES = [
+  VIRTIO_NET_F_HOST_TSO4,
+  VIRTIO_NET_F_HOST_TSO6,
+  VIRTIO_NET_F_HOST_ECN,
+  VIRTIO_NET_F_HOST_USO,
+];
 /** There is no control queue. */
 const NONE = -1;
 
@@ -56,7 +68,8 @@ const txOf = (pair: number) => pair * VIRTIO_NET_QUEUES + VIRTIO_NET_QUEUE_TX;
 /**
  * A network device's rings: packets go to its port and come from it, in bursts. Of a frame, no more
  * is looked at than the driver has asked for. Packets are as the guest wrote them but for their
- * header, which is made anew, and a checksum that is left to us. One worker serves all pairs.
+ * header, which is made anew, a checksum that is left to us, and large ones that are cut. One worker
+ * serves all pairs.
  * virtio 1.3, 5.1 Network Device. Linux: drivers/vhost/net.c.
  */
 export class NetDevice implements VirtioDevice {
@@ -78,8 +91,6 @@ export class NetDevice implements VirtioDevice {
   readonly #txQueues: (Virtqueue | undefined)[] = [];
   /** Number of the control queue. */
   #controlIndex = NONE;
-  /** The guest may leave checksums to us. */
-  #leavesChecksums = false;
   /** By pair: it has packets, and the port no room for them. */
   readonly #isStalled: boolean[] = [];
   readonly #head = new Uint8Array(FLOW_HEAD_BYTES);
@@ -87,7 +98,7 @@ export class NetDevice implements VirtioDevice {
   /** `tap`: sees the guest's packets, both ways. */
   constructor(options: NetDeviceOptions, port: NetPort, checksum: Checksum, tap?: NetTap) {
     const { mac, queueSize, queuePairs } = options;
-    this.features = featuresOf(queuePairs);
+    this.features = featuresOf(queuePairs, port.cutsLarge === true);
     this.queueCount = queuePairs * VIRTIO_NET_QUEUES + 1;
     this.queueSizeMax = queueSize;
     this.#options = options;
@@ -122,16 +133,20 @@ export class NetDevice implements VirtioDevice {
     this.#filter.hasVlans = hasControl && hasFeature(features, VIRTIO_NET_F_CTRL_VLAN);
     // A front-end that has the control queue to itself says by SET_VRING_ENABLE which pairs run.
     if (!hasControl) this.#arrivals.setPairs(pairs);
-    this.#leavesChecksums = hasFeature(features, VIRTIO_NET_F_CSUM);
+    this.#offload.accept(features);
     this.#receive.isMergeable = hasFeature(features, VIRTIO_NET_F_MRG_RXBUF);
-    this.#receive.takesPartial = hasFeature(features, VIRTIO_NET_F_GUEST_CSUM);
-    this.#port.setPartial(this.#receive.takesPartial);
+    this.#setTakes(takesOf(features));
+  }
+
+  #setTakes(takes: number): void {
+    this.#receive.takes = takes;
+    this.#port.setPartial((takes & TAKES_PARTIAL) !== 0, takes, this.#offload.isLargeAllowed);
   }
 
   reset(): void {
     this.#isStalled.length = 0;
-    this.#receive.takesPartial = false;
-    this.#port.setPartial(false);
+    this.#offload.accept(0n);
+    this.#setTakes(0);
     this.#arrivals.reset();
     this.#filter.reset();
     this.#flows.reset();
@@ -195,8 +210,7 @@ export class NetDevice implements VirtioDevice {
     const isPacket = bytes >= PACKET_BYTES_MIN && bytes <= NET_PACKET_BYTES_MAX;
     if (!isPacket || writable.count > 0) return vq.badRequest();
     const offload = this.#offload;
-    if (!this.#leavesChecksums) offload.clear();
-    else if (!offload.read(readable, bytes)) return vq.badRequest();
+    if (!offload.read(readable, bytes)) return vq.badRequest();
     if (this.#tap) this.#show(chain);
     if (this.#arrivals.pairs > 1) this.#learn(chain, pair);
     this.#port.send(readable, bytes, offload);
@@ -218,10 +232,12 @@ export class NetDevice implements VirtioDevice {
 }
 
 /** What is on offer with so many pairs of queues. */
-function featuresOf(queuePairs: number): bigint {
+function featuresOf(queuePairs: number, cutsLarge: boolean): bigint {
   const several = queuePairs > 1 ? featureMask(VIRTIO_NET_F_MQ) : 0n;
+  const large = cutsLarge ? featureMask(...LARGE_FEATURES, ...TAKES_FEATURES) : 0n;
   return (
     several |
+    large |
     featureMask(
       VIRTIO_NET_F_CSUM,
       VIRTIO_NET_F_GUEST_CSUM,

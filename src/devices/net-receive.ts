@@ -1,13 +1,10 @@
-import {
-  VIRTIO_NET_HDR_BYTES,
-  VIRTIO_NET_HDR_FLAGS,
-  VIRTIO_NET_QUEUES,
-} from "../spec/virtio-net.js";
+import { VIRTIO_NET_HDR_BYTES, VIRTIO_NET_QUEUES } from "../spec/virtio-net.js";
 import type { Chain } from "../vhost/chain.js";
 import { VHOST_WEIGHT_REQUESTS_MAX, type Virtqueue } from "../vhost/virtqueue.js";
 import type { NetArrivals } from "./net-arrivals.js";
 import { NetMerge } from "./net-merge.js";
 import type { NetTap } from "./net-port.js";
+import { takesPacket } from "./net-takes.js";
 
 /** Packets of one burst to the guest. */
 const BURST = 16;
@@ -19,8 +16,8 @@ const BURST = 16;
 export class NetReceive {
   /** A packet may be in several buffers. */
   isMergeable = false;
-  /** The guest takes packets that have no checksum. */
-  takesPartial = false;
+  /** What the guest takes beside plain packets, TAKES_… bits. */
+  takes = 0;
   readonly #arrivals: NetArrivals;
   readonly #tap: NetTap | undefined;
   /** By pair, like the queues. */
@@ -94,8 +91,8 @@ export class NetReceive {
     const isBuffer = readable.count === 0 && writable.bytes >= VIRTIO_NET_HDR_BYTES;
     if (!pipe || !isBuffer) return vq.badRequest();
     const { bytes, at, length } = pipe;
-    if (bytes[at + VIRTIO_NET_HDR_FLAGS] !== 0 && !this.takesPartial) {
-      arrivals.drop(pair, false); // sent before its sender saw that another driver has come
+    if (!takesPacket(this.takes, bytes, at)) {
+      arrivals.drop(pair, false);
       return 0;
     }
     if (!merge.isOpen && writable.bytes >= length) {

@@ -30,7 +30,7 @@ const PORT_WORDS = 16;
 const MODE = 0;
 const VLAN = 1;
 const BELL = 2;
-const PARTIAL = 3;
+const TAKES = 3;
 
 /** The port's device is not there. */
 export const PORT_DOWN = 0;
@@ -114,14 +114,14 @@ export class NetSwitchState {
     Atomics.store(this.#words, PORTS + port * PORT_WORDS + MODE, mode);
   }
 
-  /** Whether the port's guest takes packets whose checksum is not made. */
-  isPartial(port: number): boolean {
-    return Atomics.load(this.#words, PORTS + port * PORT_WORDS + PARTIAL) !== 0;
+  /** What the port's guest takes beside plain packets, TAKES_… bits. */
+  takes(port: number): number {
+    return Atomics.load(this.#words, PORTS + port * PORT_WORDS + TAKES);
   }
 
   /** The port's worker: says so. */
-  setPartial(port: number, isPartial: boolean): void {
-    Atomics.store(this.#words, PORTS + port * PORT_WORDS + PARTIAL, isPartial ? 1 : 0);
+  setTakes(port: number, takes: number): void {
+    Atomics.store(this.#words, PORTS + port * PORT_WORDS + TAKES, takes);
   }
 
   /** Opening thread: what the port is, before it is used. */
@@ -139,7 +139,7 @@ export class NetSwitchState {
   }
 
   /** Whether frames of the VLAN go to the port, which may be down. */
-  takes(port: number, vlan: number): boolean {
+  hasFramesOf(port: number, vlan: number): boolean {
     const mode = this.mode(port);
     if (mode === PORT_ACCESS) return this.vlan(port) === vlan;
     return mode === PORT_TRUNK && this.hasVlan(port, vlan);

@@ -8,6 +8,18 @@ export const VIRTIO_NET_F_GUEST_CSUM = 1;
 export const VIRTIO_NET_F_MTU = 3;
 /** virtio 1.3, 5.1.3 Feature bits: `mac` in the configuration space holds. */
 export const VIRTIO_NET_F_MAC = 5;
+/** virtio 1.3, 5.1.3 Feature bits: the driver takes TCP over IPv4 that is not cut in segments. */
+export const VIRTIO_NET_F_GUEST_TSO4 = 7;
+/** virtio 1.3, 5.1.3 Feature bits: the driver takes TCP over IPv6 that is not cut in segments. */
+export const VIRTIO_NET_F_GUEST_TSO6 = 8;
+/** virtio 1.3, 5.1.3 Feature bits: the driver takes such TCP with ECN. */
+export const VIRTIO_NET_F_GUEST_ECN = 9;
+/** virtio 1.3, 5.1.3 Feature bits: the device cuts TCP over IPv4 in segments. */
+export const VIRTIO_NET_F_HOST_TSO4 = 11;
+/** virtio 1.3, 5.1.3 Feature bits: the device cuts TCP over IPv6 in segments. */
+export const VIRTIO_NET_F_HOST_TSO6 = 12;
+/** virtio 1.3, 5.1.3 Feature bits: the device cuts such TCP with ECN. */
+export const VIRTIO_NET_F_HOST_ECN = 13;
 /** virtio 1.3, 5.1.3 Feature bits: a packet to the driver may be in several buffers. */
 export const VIRTIO_NET_F_MRG_RXBUF = 15;
 /** virtio 1.3, 5.1.3 Feature bits: `status` in the configuration space holds. */
@@ -24,6 +36,12 @@ export const VIRTIO_NET_F_CTRL_RX_EXTRA = 20;
 export const VIRTIO_NET_F_MQ = 22;
 /** virtio 1.3, 5.1.3 Feature bits: the driver sets its address by command. */
 export const VIRTIO_NET_F_CTRL_MAC_ADDR = 23;
+/** virtio 1.3, 5.1.3 Feature bits: the driver takes UDP over IPv4 that is not cut. */
+export const VIRTIO_NET_F_GUEST_USO4 = 54;
+/** virtio 1.3, 5.1.3 Feature bits: the driver takes UDP over IPv6 that is not cut. */
+export const VIRTIO_NET_F_GUEST_USO6 = 55;
+/** virtio 1.3, 5.1.3 Feature bits: the device cuts UDP in datagrams. */
+export const VIRTIO_NET_F_HOST_USO = 56;
 
 /** Queue number. virtio 1.3, 5.1.2 Virtqueues: receiveq1, packets to the driver. */
 export const VIRTIO_NET_QUEUE_RX = 0;
@@ -97,6 +115,18 @@ export const VIRTIO_NET_HDR_FLAGS = 0;
 export const VIRTIO_NET_HDR_F_NEEDS_CSUM = 1;
 /** Offset in the header, u8: how the packet is to be cut in segments; 0: it is not. */
 export const VIRTIO_NET_HDR_GSO_TYPE = 1;
+/** `gso_type`: TCP over IPv4. virtio 1.3, 5.1.6 Device Operation. */
+export const VIRTIO_NET_HDR_GSO_TCPV4 = 1;
+/** `gso_type`: TCP over IPv6. */
+export const VIRTIO_NET_HDR_GSO_TCPV6 = 4;
+/** `gso_type`: UDP, each segment a datagram. */
+export const VIRTIO_NET_HDR_GSO_UDP_L4 = 5;
+/** `gso_type`, mask: TCP with ECN: the first segment alone has CWR. */
+export const VIRTIO_NET_HDR_GSO_ECN = 0x80;
+/** Offset in the header, le16: bytes of the headers that each segment gets; a hint. */
+export const VIRTIO_NET_HDR_HDR_LEN = 2;
+/** Offset in the header, le16: bytes of payload of each segment but the last. */
+export const VIRTIO_NET_HDR_GSO_SIZE = 4;
 /** Offset in the header, le16: where the checksum begins to count, in bytes of the frame. */
 export const VIRTIO_NET_HDR_CSUM_START = 6;
 /** Offset in the header, le16: where it goes, in bytes from there. */
