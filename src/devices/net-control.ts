@@ -1,10 +1,12 @@
-import { hasFeature } from "../spec/features.js";
+import { featureMask, hasFeature } from "../spec/features.js";
 import {
   ETH_ALEN,
   ETH_GROUP,
   VIRTIO_NET_CTRL_CLASS,
   VIRTIO_NET_CTRL_COMMAND,
   VIRTIO_NET_CTRL_DATA,
+  VIRTIO_NET_CTRL_GUEST_OFFLOADS,
+  VIRTIO_NET_CTRL_GUEST_OFFLOADS_SET,
   VIRTIO_NET_CTRL_MAC,
   VIRTIO_NET_CTRL_MAC_ADDR_SET,
   VIRTIO_NET_CTRL_MAC_TABLE_SET,
@@ -21,6 +23,7 @@ import {
   VIRTIO_NET_CTRL_VLAN_ADD,
   VIRTIO_NET_CTRL_VLAN_DEL,
   VIRTIO_NET_ERR,
+  VIRTIO_NET_F_CTRL_GUEST_OFFLOADS,
   VIRTIO_NET_F_CTRL_MAC_ADDR,
   VIRTIO_NET_F_CTRL_RX,
   VIRTIO_NET_F_CTRL_RX_EXTRA,
@@ -32,11 +35,12 @@ import {
 import type { Chain, ChainSide } from "../vhost/chain.js";
 import type { Virtqueue } from "../vhost/virtqueue.js";
 import { NET_FILTER_MACS_MAX, type NetFilter } from "./net-filter.js";
+import { TAKES_FEATURES } from "./net-takes.js";
 
 /** Bytes of the number in front of a table of addresses. */
 const ENTRIES_BYTES = 4;
 /** Commands have as many bytes of data at most; only a table has a length of its own. */
-const DATA_BYTES_MAX = ETH_ALEN;
+const DATA_BYTES_MAX = 8;
 const OK = Uint8Array.of(VIRTIO_NET_OK);
 const ERR = Uint8Array.of(VIRTIO_NET_ERR);
 
@@ -50,6 +54,14 @@ const RX_COMMANDS = {
   [VIRTIO_NET_CTRL_RX_NOBCAST]: ["hasNoBroadcast", VIRTIO_NET_F_CTRL_RX_EXTRA],
 } as const;
 
+/** What a driver's commands do beside its filters. */
+export interface NetControlHooks {
+  /** The driver uses so many pairs of queues. */
+  setPairs(pairs: number): void;
+  /** The driver takes what these features say, a mask, of those that it has accepted. */
+  setOffloads(features: bigint): void;
+}
+
 /**
  * The commands of a driver's control queue. One that is cut short, has false numbers or was not
  * negotiated changes nothing and is answered by VIRTIO_NET_ERR. virtio 1.3, 5.1.6.5 Control
@@ -58,16 +70,15 @@ const RX_COMMANDS = {
 export class NetControl {
   readonly #filter: NetFilter;
   readonly #pairsMax: number;
-  readonly #setPairs: (pairs: number) => void;
+  readonly #hooks: NetControlHooks;
   readonly #data = new Uint8Array(DATA_BYTES_MAX);
   readonly #view = new DataView(this.#data.buffer);
   #features = 0n;
 
-  /** `setPairs`: is told how many pairs of queues the driver uses. */
-  constructor(filter: NetFilter, pairsMax: number, setPairs: (pairs: number) => void) {
+  constructor(filter: NetFilter, pairsMax: number, hooks: NetControlHooks) {
     this.#filter = filter;
     this.#pairsMax = pairsMax;
-    this.#setPairs = setPairs;
+    this.#hooks = hooks;
   }
 
   /** The driver has accepted `features`. */
@@ -95,6 +106,8 @@ export class NetControl {
         return this.#setVlan(number, command);
       case VIRTIO_NET_CTRL_MQ:
         return number === VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET && this.#setQueues(command);
+      case VIRTIO_NET_CTRL_GUEST_OFFLOADS:
+        return number === VIRTIO_NET_CTRL_GUEST_OFFLOADS_SET && this.#setOffloads(command);
       default:
         return false;
     }
@@ -139,7 +152,16 @@ export class NetControl {
     if (!this.#hasData(command, 2, VIRTIO_NET_F_MQ)) return false;
     const pairs = this.#view.getUint16(0, true);
     if (pairs < 1 || pairs > this.#pairsMax) return false;
-    this.#setPairs(pairs);
+    this.#hooks.setPairs(pairs);
+    return true;
+  }
+
+  #setOffloads(command: ChainSide): boolean {
+    if (!this.#hasData(command, 8, VIRTIO_NET_F_CTRL_GUEST_OFFLOADS)) return false;
+    const offloads = this.#view.getBigUint64(0, true);
+    const accepted = this.#features & featureMask(...TAKES_FEATURES);
+    if ((offloads & ~accepted) !== 0n) return false;
+    this.#hooks.setOffloads(offloads);
     return true;
   }
 

@@ -9,6 +9,7 @@ import {
   VIRTIO_NET_CONFIG_MTU,
   VIRTIO_NET_CONFIG_STATUS,
   VIRTIO_NET_F_CSUM,
+  VIRTIO_NET_F_CTRL_GUEST_OFFLOADS,
   VIRTIO_NET_F_CTRL_MAC_ADDR,
   VIRTIO_NET_F_CTRL_RX,
   VIRTIO_NET_F_CTRL_RX_EXTRA,
@@ -110,8 +111,10 @@ export class NetDevice implements VirtioDevice {
     const runs = (pair: number) => this.#receive.runs(pair);
     this.#arrivals = new NetArrivals(port, this.#filter, this.#flows, runs);
     this.#receive = new NetReceive(this.#arrivals, queuePairs, tap);
-    const setPairs = (pairs: number) => this.#arrivals.setPairs(pairs);
-    this.#control = new NetControl(this.#filter, queuePairs, setPairs);
+    this.#control = new NetControl(this.#filter, queuePairs, {
+      setPairs: (pairs) => this.#arrivals.setPairs(pairs),
+      setOffloads: (offloads) => this.#setTakes(takesOf(offloads)),
+    });
   }
 
   readConfig(): Uint8Array {
@@ -250,6 +253,7 @@ function featuresOf(queuePairs: number, cutsLarge: boolean): bigint {
       VIRTIO_NET_F_CTRL_RX_EXTRA,
       VIRTIO_NET_F_CTRL_VLAN,
       VIRTIO_NET_F_CTRL_MAC_ADDR,
+      VIRTIO_NET_F_CTRL_GUEST_OFFLOADS,
     )
   );
 }

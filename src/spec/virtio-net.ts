@@ -4,6 +4,8 @@
 export const VIRTIO_NET_F_CSUM = 0;
 /** virtio 1.3, 5.1.3 Feature bits: the driver takes packets whose checksum is not made. */
 export const VIRTIO_NET_F_GUEST_CSUM = 1;
+/** virtio 1.3, 5.1.3 Feature bits: the driver says by command what it takes. */
+export const VIRTIO_NET_F_CTRL_GUEST_OFFLOADS = 2;
 /** virtio 1.3, 5.1.3 Feature bits: `mtu` in the configuration space holds. */
 export const VIRTIO_NET_F_MTU = 3;
 /** virtio 1.3, 5.1.3 Feature bits: `mac` in the configuration space holds. */
@@ -106,6 +108,10 @@ export const VIRTIO_NET_CTRL_VLAN_DEL = 1;
 export const VIRTIO_NET_CTRL_MQ = 4;
 /** Command, a le16: pairs of queues that the driver uses. */
 export const VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET = 0;
+/** Class. virtio 1.3, 5.1.6.5.6 Offloads State Configuration. */
+export const VIRTIO_NET_CTRL_GUEST_OFFLOADS = 5;
+/** Command, a le64: features, as a mask, of those that say what a driver takes. */
+export const VIRTIO_NET_CTRL_GUEST_OFFLOADS_SET = 0;
 
 /** Bytes of `struct virtio_net_hdr`. virtio 1.3, 5.1.6 Device Operation. */
 export const VIRTIO_NET_HDR_BYTES = 12;

@@ -179,6 +179,8 @@ const BAD: [string, number[]][] = [
   ["more pairs than there are", [4, 0, 3, 0]],
   ["as many pairs as numbers go", [4, 0, 0xff, 0xff]],
   ["pairs cut short", [4, 0, 1]],
+  ["offloads cut short", [5, 0, 0, 0]],
+  ["offloads that were not accepted", [5, 0, 2, 0, 0, 0, 0, 0, 0, 0]],
 ];
 
 describe.each(WAYS)("bad commands, $run, $ring ring", (mode) => {

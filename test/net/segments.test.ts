@@ -6,6 +6,8 @@ import { describe, expect, test } from "vitest";
 import { net, Switch, type SwitchPortOptions } from "#dist/index.js";
 import {
   VIRTIO_NET_F_CSUM,
+  VIRTIO_NET_F_CTRL_GUEST_OFFLOADS,
+  VIRTIO_NET_F_CTRL_VQ,
   VIRTIO_NET_F_GUEST_CSUM,
   VIRTIO_NET_F_GUEST_ECN,
   VIRTIO_NET_F_GUEST_TSO4,
@@ -219,11 +221,16 @@ describe.each(WAYS)("refused, $run, $ring ring", (mode) => {
 });
 
 /** Guests at one switch; each but the first has so many buffers. */
-async function openLan(ports: [SwitchPortOptions, bigint][], buffers: number, bytes: number) {
+async function openLan(
+  ports: [SwitchPortOptions, bigint][],
+  buffers: number,
+  bytes: number,
+  queues = 2,
+) {
   const lan = new Switch();
   const guests = await Promise.all(
     ports.map(([options, features]) =>
-      RawGuest.open(net({ switch: lan.port(options) }), { ...MEMORY, features, queues: 2 }),
+      RawGuest.open(net({ switch: lan.port(options) }), { ...MEMORY, features, queues }),
     ),
   );
   const places = guests.map(() => [] as number[]);
@@ -322,6 +329,39 @@ describe("at a switch", () => {
       expect(frames.length).toBe(2);
     }
     expect((await lan.packets(3, 1))[0]?.[1]).toBe(5);
+  });
+
+  test("5.1.6.5.6: what is not taken any more comes cut, what is again comes whole", async () => {
+    const offloads = bit(VIRTIO_NET_F_CTRL_VQ) | bit(VIRTIO_NET_F_CTRL_GUEST_OFFLOADS);
+    await using lan = await openLan(
+      [
+        [{}, HOST],
+        [{}, GUEST | offloads],
+      ],
+      30,
+      1300,
+      3,
+    );
+    const [from, to] = lan.guests as [RawGuest, RawGuest];
+    const { packet } = largePacket(KIND);
+    const set = async (features: bigint) => {
+      const command = Buffer.alloc(10, 0);
+      command[0] = 5;
+      command.writeBigUInt64LE(features & ~VERSION_1, 2);
+      const { written } = await (to.rings[2] as GuestRing).request([command, 1]);
+      return written[0];
+    };
+    expect(await set(bit(VIRTIO_NET_F_GUEST_CSUM))).toBe(0);
+    await tx(from).request([packet]);
+    const left = await lan.packets(1, 10);
+    expect(left.every((one) => one[0] === 1 && one[1] === 0)).toBe(true);
+    expect(await set(0n)).toBe(0);
+    await tx(from).request([packet]);
+    expect((await lan.packets(1, 10)).every((one) => one[0] === 0)).toBe(true);
+    expect(await set(GUEST | bit(VIRTIO_NET_F_GUEST_ECN))).toBe(1);
+    expect(await set(GUEST)).toBe(0);
+    await tx(from).request([packet]);
+    expect((await lan.packets(1, 1))[0]?.[1]).toBe(1);
   });
 
   test("a whole packet over many merged buffers, and where none is large enough", async () => {
