@@ -69,8 +69,8 @@ const txOf = (pair: number) => pair * VIRTIO_NET_QUEUES + VIRTIO_NET_QUEUE_TX;
 /**
  * A network device's rings: packets go to its port and come from it, in bursts. Of a frame, no more
  * is looked at than the driver has asked for. Packets are as the guest wrote them but for their
- * header, which is made anew, a checksum that is left to us, and large ones that are cut. One worker
- * serves all pairs.
+ * header, which is made anew, a checksum that is left to us, and large ones that are cut. One
+ * worker serves all pairs.
  * virtio 1.3, 5.1 Network Device. Linux: drivers/vhost/net.c.
  */
 export class NetDevice implements VirtioDevice {

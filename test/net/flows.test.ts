@@ -77,7 +77,7 @@ test("any bytes, cut anywhere: a number", () => {
   }
 });
 
-test("5.1.6.5.5.1: a flow comes back on the pair that has sent last; of fewer pairs, on one", () => {
+test("5.1.6.5.5.1: a flow comes back on the pair that sent it last; of fewer pairs, on one", () => {
   const flows = new NetFlows();
   const ends = { from: { mac: 1, address: 1, port: 9 }, to: { mac: 2, address: 2, port: 80 } };
   const out = flowFrame({ version: 6, protocol: 6 }, ends);

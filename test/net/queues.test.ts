@@ -80,7 +80,7 @@ describe.each(WAYS)("$run, $ring ring", (mode) => {
     expect(fourth).toBe(0);
   });
 
-  test("a queue without buffers holds no other up, keeps a bounded amount, loses the rest", async () => {
+  test("a queue without buffers holds no other up, keeps some, loses the rest", async () => {
     await using raw = await open(mode);
     await raw.setPairs(2);
     raw.give(0, 64);
@@ -118,7 +118,7 @@ describe.each(WAYS)("$run, $ring ring", (mode) => {
     expect(await raw.come(1)).toEqual([1, 0, 0, 0]);
   });
 
-  test("a front-end that has the control queue to itself: the rings that run are in use", async () => {
+  test("a front-end with the control queue to itself: the rings that run are in use", async () => {
     await using raw = await open(mode, MQ, 4); // the pairs of before are enabled, two of four
     raw.give(0, 60);
     raw.give(1, 60);
