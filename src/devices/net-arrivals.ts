@@ -51,10 +51,6 @@ export class NetArrivals {
     return isSimple && (this.#pipes[0]?.isEmpty ?? true);
   }
 
-  #source(pair: number): NetPipe | undefined {
-    return this.#isDirect && pair === 0 ? this.#port.peek() : this.#pipes[pair];
-  }
-
   /** Sorts what the port has: a bounded amount. */
   sort(): void {
     if (this.#isDirect) return;
@@ -109,7 +105,8 @@ export class NetArrivals {
 
   /** The pair's next packet, by the pipe that shows it. */
   peek(pair: number): NetPipe | undefined {
-    const pipe = this.#source(pair);
+    if (this.#isDirect) return pair === 0 ? this.#port.peek() : undefined;
+    const pipe = this.#pipes[pair];
     return pipe?.peek() ? pipe : undefined;
   }
 

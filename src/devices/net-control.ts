@@ -2,6 +2,8 @@ import { featureMask, hasFeature } from "../spec/features.js";
 import {
   ETH_ALEN,
   ETH_GROUP,
+  VIRTIO_NET_CTRL_ANNOUNCE,
+  VIRTIO_NET_CTRL_ANNOUNCE_ACK,
   VIRTIO_NET_CTRL_CLASS,
   VIRTIO_NET_CTRL_COMMAND,
   VIRTIO_NET_CTRL_DATA,
@@ -28,6 +30,7 @@ import {
   VIRTIO_NET_F_CTRL_RX,
   VIRTIO_NET_F_CTRL_RX_EXTRA,
   VIRTIO_NET_F_CTRL_VLAN,
+  VIRTIO_NET_F_GUEST_ANNOUNCE,
   VIRTIO_NET_F_MQ,
   VIRTIO_NET_OK,
   VLAN_N_VID,
@@ -104,6 +107,9 @@ export class NetControl {
         return number === VIRTIO_NET_CTRL_MAC_ADDR_SET && this.#setMac(command);
       case VIRTIO_NET_CTRL_VLAN:
         return this.#setVlan(number, command);
+      case VIRTIO_NET_CTRL_ANNOUNCE: // nothing waits for it
+        if (number !== VIRTIO_NET_CTRL_ANNOUNCE_ACK) return false;
+        return this.#hasData(command, 0, VIRTIO_NET_F_GUEST_ANNOUNCE);
       case VIRTIO_NET_CTRL_MQ:
         return number === VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET && this.#setQueues(command);
       case VIRTIO_NET_CTRL_GUEST_OFFLOADS:

@@ -15,6 +15,7 @@ import {
   VIRTIO_NET_F_CTRL_RX_EXTRA,
   VIRTIO_NET_F_CTRL_VLAN,
   VIRTIO_NET_F_CTRL_VQ,
+  VIRTIO_NET_F_GUEST_ANNOUNCE,
   VIRTIO_NET_F_GUEST_CSUM,
   VIRTIO_NET_F_HOST_ECN,
   VIRTIO_NET_F_HOST_TSO4,
@@ -234,7 +235,10 @@ export class NetDevice implements VirtioDevice {
   }
 }
 
-/** What is on offer with so many pairs of queues. */
+/**
+ * What is on offer with so many pairs of queues. VIRTIO_NET_F_GUEST_ANNOUNCE is for a front-end that
+ * migrates: it has the configuration to itself, and asks the guest only if it is on offer here.
+ */
 function featuresOf(queuePairs: number, cutsLarge: boolean): bigint {
   const several = queuePairs > 1 ? featureMask(VIRTIO_NET_F_MQ) : 0n;
   const large = cutsLarge ? featureMask(...LARGE_FEATURES, ...TAKES_FEATURES) : 0n;
@@ -243,6 +247,7 @@ function featuresOf(queuePairs: number, cutsLarge: boolean): bigint {
     large |
     featureMask(
       VIRTIO_NET_F_CSUM,
+      VIRTIO_NET_F_GUEST_ANNOUNCE,
       VIRTIO_NET_F_GUEST_CSUM,
       VIRTIO_NET_F_MTU,
       VIRTIO_NET_F_MAC,
@@ -254,6 +259,7 @@ function featuresOf(queuePairs: number, cutsLarge: boolean): bigint {
       VIRTIO_NET_F_CTRL_VLAN,
       VIRTIO_NET_F_CTRL_MAC_ADDR,
       VIRTIO_NET_F_CTRL_GUEST_OFFLOADS,
+      VIRTIO_NET_F_GUEST_ANNOUNCE,
     )
   );
 }

@@ -34,6 +34,8 @@ export const VIRTIO_NET_F_CTRL_RX = 18;
 export const VIRTIO_NET_F_CTRL_VLAN = 19;
 /** virtio 1.3, 5.1.3 Feature bits: VIRTIO_NET_CTRL_RX has four commands more. */
 export const VIRTIO_NET_F_CTRL_RX_EXTRA = 20;
+/** virtio 1.3, 5.1.3 Feature bits: the driver can be told to send packets that say where it is. */
+export const VIRTIO_NET_F_GUEST_ANNOUNCE = 21;
 /** virtio 1.3, 5.1.3 Feature bits: several pairs of queues. */
 export const VIRTIO_NET_F_MQ = 22;
 /** virtio 1.3, 5.1.3 Feature bits: the driver sets its address by command. */
@@ -104,6 +106,10 @@ export const VIRTIO_NET_CTRL_VLAN = 2;
 export const VIRTIO_NET_CTRL_VLAN_ADD = 0;
 /** Command: not any more. */
 export const VIRTIO_NET_CTRL_VLAN_DEL = 1;
+/** Class. virtio 1.3, 5.1.6.5.4 Gratuitous Packet Sending. */
+export const VIRTIO_NET_CTRL_ANNOUNCE = 3;
+/** Command, without data: the driver does so. */
+export const VIRTIO_NET_CTRL_ANNOUNCE_ACK = 0;
 /** Class. virtio 1.3, 5.1.6.5.5 Device operation in multiqueue mode. */
 export const VIRTIO_NET_CTRL_MQ = 4;
 /** Command, a le16: pairs of queues that the driver uses. */

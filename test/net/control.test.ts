@@ -10,8 +10,10 @@ import {
   VIRTIO_NET_F_CTRL_RX,
   VIRTIO_NET_F_CTRL_VLAN,
   VIRTIO_NET_F_CTRL_VQ,
+  VIRTIO_NET_F_GUEST_ANNOUNCE,
   VIRTIO_NET_F_MQ,
 } from "#dist/spec/virtio-net.js";
+import { Random } from "../fuzz/random.js";
 import { rejected } from "../helpers/devices.js";
 import { frameOf, macBytes, station } from "../helpers/net-frames.js";
 import { pump } from "../helpers/pump.js";
@@ -151,6 +153,7 @@ const CONTROL =
   bit(VIRTIO_NET_F_CTRL_VQ) |
   bit(VIRTIO_NET_F_CTRL_RX) |
   bit(VIRTIO_NET_F_CTRL_VLAN) |
+  bit(VIRTIO_NET_F_GUEST_ANNOUNCE) |
   bit(VIRTIO_NET_F_CTRL_MAC_ADDR);
 const MQ = CONTROL | bit(VIRTIO_NET_F_MQ);
 
@@ -175,6 +178,8 @@ const BAD: [string, number[]][] = [
   ["a VLAN cut short", [2, 0, 1]],
   ["no VLAN", [2, 0, 0, 0x10]],
   ["no command for VLANs", [2, 2, 1, 0]],
+  ["an acknowledgement with data", [3, 0, 0]],
+  ["no command for announcements", [3, 1]],
   ["no pairs of queues", [4, 0, 0, 0]],
   ["more pairs than there are", [4, 0, 3, 0]],
   ["as many pairs as numbers go", [4, 0, 0xff, 0xff]],
@@ -212,6 +217,42 @@ describe.each(WAYS)("bad commands, $run, $ring ring", (mode) => {
     expect(raw.guest.dev.errorCounts()).toEqual({});
     const config = await raw.guest.dev.readConfig();
     expect(config.subarray(0, 6)).toEqual(macBytes(ME));
+  });
+
+  test("5.1.6.5.4: an announcement's acknowledgement is taken", async () => {
+    await using raw = await openRaw();
+    expect(await raw.ack([Buffer.from([3, 0]), 1])).toEqual([1, 0]);
+  });
+
+  test("any bytes as commands: each is answered, the device serves on", async () => {
+    const seed = Number(process.env.SEED ?? Date.now() % 2 ** 32);
+    console.log(`hostile commands: SEED=${seed}`);
+    const random = new Random(seed);
+    await using raw = await openRaw();
+    let answered = 0;
+    let refused = 0;
+    for (let i = 0; i < 400; i++) {
+      const [, good] = BAD[random.below(BAD.length)] as [string, number[]];
+      const bytes = [...good, ...Array.from({ length: random.below(3) }, () => random.below(256))];
+      if (random.once(2)) bytes[random.below(bytes.length)] = random.below(256);
+      const at = random.below(bytes.length + 1);
+      const parts = [bytes.slice(0, at), bytes.slice(at)].filter(({ length }) => length > 0);
+      const room = random.below(3);
+      const answer = await raw.ack([
+        ...parts.map((part) => Buffer.from(part)),
+        ...(room ? [room] : []),
+      ]);
+      expect(answer[0], `SEED=${seed}, ${i}`).toBe(room > 0 && bytes.length > 1 ? 1 : 0);
+      if (answer[0] === 1) answered++;
+      else refused++;
+    }
+    expect(answered).toBeGreaterThan(100);
+    expect(raw.guest.errors(4)).toEqual({ VRING_E_REQUEST: refused });
+    expect(await raw.ack([Buffer.from([0, 0, 1]), 1])).toEqual([1, 0]);
+    expect(await raw.ack([Buffer.from([4, 0, 1, 0]), 1])).toEqual([1, 0]);
+    const asked = raw.rx.request([100]);
+    raw.nic.send(to(station(5), 1));
+    expect((await asked).length).toBe(72);
   });
 
   test("no room for the answer, or no command: not done, used and counted", async () => {

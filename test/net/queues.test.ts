@@ -118,6 +118,26 @@ describe.each(WAYS)("$run, $ring ring", (mode) => {
     expect(await raw.come(1)).toEqual([1, 0, 0, 0]);
   });
 
+  test("a reset makes void what waited, and one pair is in use again", async () => {
+    await using raw = await open(mode);
+    const { guest } = raw;
+    await raw.setPairs(2);
+    await raw.tx(1).request([HEADER, flow(1).out]);
+    for (let i = 0; i < 5; i++) raw.nic.send(flow(1).back); // the second has no buffers
+    await runOrSleep(guest);
+    await guest.dev.reset();
+    guest.dev.setFeatures(MQ_CTRL);
+    guest.dev.setMemTable([guest.whole]);
+    for (let index = 0; index < 2 * PAIRS + 1; index++) guest.addRing(index, 64);
+    await guest.dev.start();
+    for (let pair = 0; pair < 2; pair++) raw.give(pair, 10);
+    const last = flow(1).back;
+    last.writeUInt32BE(0xabcd, 50);
+    raw.nic.send(last);
+    expect(await raw.come(1)).toEqual([1, 0, 0, 0]);
+    expect(Buffer.from(guest.takeWritten()).readUInt32BE(12 + 50)).toBe(0xabcd);
+  });
+
   test("a front-end with the control queue to itself: the rings that run are in use", async () => {
     await using raw = await open(mode, MQ, 4); // the pairs of before are enabled, two of four
     raw.give(0, 60);
