@@ -1,9 +1,11 @@
 import { VIRTIO_NET_HDR_BYTES } from "../spec/virtio-net.js";
 import type { NetFilter } from "./net-filter.js";
 import type { NetFlows } from "./net-flows.js";
-import { NET_PIPE_BYTES_MIN, NetPipe, netPipeBytes } from "./net-pipe.js";
+import { NetPipe, netPipeBytes } from "./net-pipe.js";
 import type { NetPort } from "./net-port.js";
 
+/** Bytes of packets that may wait for one pair. */
+const PIPE_BYTES = 1 << 20;
 /** Packets that are sorted at once, at most. */
 const SORT_MAX = 256;
 
@@ -85,10 +87,7 @@ export class NetArrivals {
   }
 
   #move({ bytes, at, length }: NetPipe, pair: number): boolean {
-    this.#pipes[pair] ??= new NetPipe(
-      new SharedArrayBuffer(netPipeBytes(NET_PIPE_BYTES_MIN)),
-      NET_PIPE_BYTES_MIN,
-    );
+    this.#pipes[pair] ??= new NetPipe(new SharedArrayBuffer(netPipeBytes(PIPE_BYTES)), PIPE_BYTES);
     const pipe = this.#pipes[pair] as NetPipe;
     const to = pipe.begin(length);
     if (to < 0) return false;

@@ -149,9 +149,9 @@ export class NetLinkPort implements NetPort {
   }
 
   expect(isStalled: boolean): boolean {
-    const { bell, toGuest, toHost } = this.#link;
+    const { bell, toGuest } = this.#link;
     bell.expect();
-    return toGuest.written !== this.#seen || (isStalled && toHost.room > 0);
+    return toGuest.written !== this.#seen || (isStalled && this.room > 0);
   }
 
   reset(): void {
