@@ -1,10 +1,12 @@
 import { TAP_DOWN, TAP_GONE, type TapFile } from "../linux/tap.js";
 import { loadChecksum } from "../ring/checksum.js";
-import { ETH_HLEN, VIRTIO_NET_HDR_BYTES } from "../spec/virtio-net.js";
+import { featureMask } from "../spec/features.js";
+import { ETH_HLEN, VIRTIO_NET_F_CSUM, VIRTIO_NET_HDR_BYTES } from "../spec/virtio-net.js";
 import { ChainSide } from "../vhost/chain.js";
 import { NetOffload } from "./net-offload.js";
 import { NET_PACKET_BYTES_MAX } from "./net-pipe.js";
 import type { NetSwitchPort } from "./net-switch-port.js";
+import { TAKES_PARTIAL } from "./net-takes.js";
 
 /** Packets that go one way before the other has its turn. */
 const BURST = 64;
@@ -39,7 +41,8 @@ export class NetTapPump {
     this.#bytes = new Uint8Array(memory.buffer, 0, NET_PACKET_BYTES_MAX);
     this.#packet = new ChainSide(memory, { iovAddress: () => 0, iovLength: () => this.#length });
     this.#offload = new NetOffload(loadChecksum(memory));
-    port.setPartial(true); // the kernel makes what checksums are missing
+    this.#offload.accept(featureMask(VIRTIO_NET_F_CSUM)); // as the kernel leaves them to us
+    port.setPartial(true, TAKES_PARTIAL); // and makes what checksums are missing
   }
 
   /** Moves a burst each way. Whether there was anything. */
