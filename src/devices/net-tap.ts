@@ -12,6 +12,8 @@ import type { TapState } from "./net-tap-pump.js";
 
 /** How often an interface that is gone is looked for. */
 const LOOK_MS = 1000;
+/** How long the program's end waits for a thread's. */
+const END_MS_MAX = 1000;
 
 /** Something happened to the interface of a TAP. */
 export interface TapEvent {
@@ -59,9 +61,13 @@ interface Running {
 
 const running = new Set<Running>();
 
-/** A thread in a system call must be woken, or the program's end waits for it. */
-function wakeAll(): void {
+/**
+ * A thread in a system call must be woken, or the program's end waits for it; and one that is ended
+ * in native code may take the program's exit status with it, so its own end is waited for.
+ */
+function endAll(): void {
   for (const one of running) stop(one);
+  for (const { words } of running) Atomics.wait(words, WORD_STATE, TASK_INTERRUPTIBLE, END_MS_MAX);
 }
 
 function stop({ words, wakeFd }: Running): void {
@@ -141,7 +147,7 @@ export class SwitchTap implements AsyncDisposable {
     const ended = new Promise<void>((resolve) => {
       thread.on("exit", () => {
         running.delete(one);
-        if (running.size === 0) process.off("exit", wakeAll);
+        if (running.size === 0) process.off("exit", endAll);
         release();
         resolve();
         if (this.#running === one) this.#lose(error);
@@ -151,7 +157,7 @@ export class SwitchTap implements AsyncDisposable {
     const { wakeFd } = options;
     const one: Running = { thread, words: new Int32Array(options.words), wakeFd, ended };
     this.#running = one;
-    if (running.size === 0) process.on("exit", wakeAll);
+    if (running.size === 0) process.on("exit", endAll);
     running.add(one);
   }
 
