@@ -169,7 +169,11 @@ describeTaps("what may go wrong", () => {
   const opening = (name: string, more = "", home = ROOT) => `
     const { Switch } = await import(${JSON.stringify(`${home}/dist/index.js`)});
     const lan = new Switch();
-    const onEvent = ({ state, error }) => console.log(state + (error ? " " + error.message : ""));
+    const events = [];
+    const onEvent = ({ state, error }) => {
+      events.push(state);
+      console.log(state + (error ? " " + error.message : ""));
+    };
     try {
       const tap = lan.port().tap(${JSON.stringify(name)}, { onEvent });
       console.log("open");
@@ -193,7 +197,9 @@ describeTaps("what may go wrong", () => {
       writeFileSync(join(home, "dist/devices/net-tap-thread.js"), 'throw new Error("mine");');
       const name = tapName();
       ip("tuntap", "add", "dev", name, "mode", "tap");
-      const more = "await new Promise((go) => setTimeout(go, 2500)); process.exit();";
+      const more = `
+        while (events.length < 3) await new Promise((go) => setTimeout(go, 20));
+        process.exit();`;
       const args = [...NODE, opening(name, more, home)];
       const { stdout, status } = spawnSync(process.execPath, args, { encoding: "utf8" });
       const lines = stdout.split("\n").slice(0, 4);
