@@ -90,6 +90,7 @@ export type {
 export { HOSTILE_SHAPES } from "./driver/hostile/hostile-shapes.js";
 export type { HostileStage } from "./driver/hostile/hostile-stage.js";
 export type { NetDriver, NetDriverCounts } from "./driver/net.js";
+export type { NetReceiveMode } from "./driver/net-control.js";
 export type { ProbeOptions } from "./driver/probe.js";
 export type { RngDriver } from "./driver/rng.js";
 export type { VsockDriver } from "./driver/vsock.js";

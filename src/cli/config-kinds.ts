@@ -20,7 +20,7 @@ import {
   union,
 } from "valibot";
 import { console } from "../devices/console.js";
-import { net } from "../devices/net.js";
+import { NET_QUEUE_PAIRS_MAX, net } from "../devices/net.js";
 import { Switch, type SwitchPort } from "../devices/net-switch.js";
 import { rng } from "../devices/rng.js";
 import { vsock } from "../devices/vsock.js";
@@ -32,7 +32,7 @@ import { DOORBELL_QUEUES_MAX } from "../vhost/notify.js";
 import { BLK_ID_DEFAULT, BLK_QUEUES_DEFAULT, blkFault, blkOf, describeBlk } from "./serve-blk.js";
 import { joinPorts } from "./serve-console.js";
 import { POLL_MICROSECONDS_DEFAULT, POLL_MICROSECONDS_MAX } from "./serve-device.js";
-import { NET_QUEUE_SIZE } from "./serve-net.js";
+import { NET_QUEUE_PAIRS_DEFAULT, NET_QUEUE_SIZE } from "./serve-net.js";
 import { describeRng } from "./serve-rng.js";
 import { VSOCK_QUEUE_SIZE } from "./serve-vsock.js";
 import { parseSize } from "./size.js";
@@ -127,6 +127,7 @@ const PLACE_FAULT = "a port has vlan or trunk, not both";
 const netSchema = strictObject({
   ...{ kind: literal("net"), ...common, ...place },
   mac: optional(text),
+  queues: optional(count(1, NET_QUEUE_PAIRS_MAX), NET_QUEUE_PAIRS_DEFAULT),
   mtu: optional(count(VIRTIO_NET_MTU_MIN, ETH_MAX_MTU), ETH_DATA_LEN),
   pcap: optional(text),
 });
@@ -240,10 +241,10 @@ const netKind = kind({
     netSchema,
     check((config) => isPlace(config), PLACE_FAULT),
   ),
-  make: ({ mac, mtu, pcap, ...where }, machine) => {
+  make: ({ mac, queues: queuePairs, mtu, pcap, ...where }, machine) => {
     const port = machine.port(where);
     const device = net({
-      ...{ switch: port, mtu, queueSize: NET_QUEUE_SIZE },
+      ...{ switch: port, mtu, queuePairs, queueSize: NET_QUEUE_SIZE },
       ...(mac !== undefined && { mac }),
       ...(pcap !== undefined && { pcap: machine.at(pcap) }),
     });

@@ -1,5 +1,5 @@
 import { Command } from "commander";
-import { net } from "../devices/net.js";
+import { NET_QUEUE_PAIRS_MAX, net } from "../devices/net.js";
 import { Switch, type SwitchPort } from "../devices/net-switch.js";
 import { ETH_DATA_LEN, ETH_MAX_MTU, VIRTIO_NET_MTU_MIN } from "../spec/virtio-net.js";
 import { Taps } from "./net-taps.js";
@@ -13,6 +13,8 @@ import { parseCount } from "./size.js";
 
 /** What QEMU sets up at most. */
 export const NET_QUEUE_SIZE = 1024;
+/** Pairs of queues, unless told. */
+export const NET_QUEUE_PAIRS_DEFAULT = 1;
 /** A switch has so many ports at least. */
 const PORTS_MIN = 2;
 const MILLISECONDS_A_SECOND = 1000;
@@ -21,6 +23,7 @@ interface ServeNetOptions extends Omit<ServeDeviceOptions, "socket"> {
   socket: string[];
   tap: string[];
   pcap?: string;
+  queues: number;
   mtu: number;
   counts?: number;
 }
@@ -30,6 +33,8 @@ One switch, and a socket for each VM. A VM's memory must be shared with us; for 
   -object memory-backend-memfd,id=mem,size=1G,share=on -numa node,memdev=mem -m 1G
   -chardev socket,id=net,path=<path> -netdev vhost-user,id=lan,chardev=net
   -device virtio-net-pci,netdev=lan,mac=52:54:00:00:00:01
+With several queues (--queues), and as many CPUs of the VM: -netdev vhost-user,…,queues=<n>
+  -device virtio-net-pci,…,mq=on,vectors=<2n+2>
 An interface of --tap is the host's: made beforehand, for a user without rights; else by us, with
 CAP_NET_ADMIN. It joins a bridge or Open vSwitch (ip link set tap0 master br0), or has an address:
   ip tuntap add dev tap0 mode tap user $USER
@@ -53,6 +58,12 @@ export function netCommand(): Command {
     )
     .option("--pcap <file>", "a capture of the first VM's packets, for Wireshark")
     .option(
+      "--queues <n>",
+      "pairs of queues that each VM may use",
+      parseCount(1, NET_QUEUE_PAIRS_MAX),
+      NET_QUEUE_PAIRS_DEFAULT,
+    )
+    .option(
       "--mtu <n>",
       "the most payload of a packet",
       parseCount(VIRTIO_NET_MTU_MIN, ETH_MAX_MTU),
@@ -69,7 +80,7 @@ function printCounts(port: SwitchPort, tap?: string): void {
 }
 
 async function serveNet({ log, ...options }: ServeNetOptions): Promise<void> {
-  const { socket: sockets, tap: names, pcap, mtu, counts } = options;
+  const { socket: sockets, tap: names, pcap, queues: queuePairs, mtu, counts } = options;
   const lan = new Switch({ ports: Math.max(PORTS_MIN, sockets.length + names.length) });
   const ports = sockets.map(() => lan.port());
   const servings = ports.map((port, index): Serving => {
@@ -77,7 +88,7 @@ async function serveNet({ log, ...options }: ServeNetOptions): Promise<void> {
     return {
       options: { ...options, socket: sockets[index] as string },
       name: `port ${index}`,
-      device: net({ switch: port, mtu, queueSize: NET_QUEUE_SIZE, ...capture }),
+      device: net({ switch: port, mtu, queuePairs, queueSize: NET_QUEUE_SIZE, ...capture }),
       served: `port ${index} of the switch`,
     };
   });

@@ -16,6 +16,7 @@ import {
   COUNT_FORWARDED,
   COUNT_RECEIVED,
   COUNT_RECEIVED_BYTES,
+  COUNT_REFUSED,
   COUNT_SENT,
   COUNT_SENT_BYTES,
   NetSwitchState,
@@ -31,6 +32,7 @@ const PORTS_MAX = 32;
 const PORTS_DEFAULT = 8;
 const AGE_SECONDS_DEFAULT = 300;
 const AGE_SECONDS_MAX = 1_000_000;
+const QUEUE_BYTES_DEFAULT = 1 << 20;
 const QUEUE_BYTES_MAX = 1 << 24;
 
 /** A switch between network devices. */
@@ -39,7 +41,8 @@ export interface SwitchOptions {
   ports?: number;
   /**
    * Bytes of packets that may wait on the way from one port to another, a power of two from 256 KiB
-   * to 16 MiB. Default 256 KiB, which holds 170 of the usual largest packets.
+   * to 16 MiB. Default 1 MiB, which holds 690 of the usual largest packets, or 15 of those that
+   * are not cut in segments. It takes no memory before packets lie in it.
    */
   queueBytes?: number;
   /** Seconds after which an address that was not heard is forgotten. Default 300. */
@@ -72,8 +75,13 @@ export interface SwitchPortCounts {
   dropped: number;
   /** Copies for this port that found its queue full. */
   missed: number;
-  /** Packets for its guest that fitted in no buffer, or were there when it reset the device. */
+  /**
+   * Packets for its guest that fitted in no buffer, found the queue of their flow full, or were
+   * there when it reset the device.
+   */
   discarded: number;
+  /** Packets for its guest that its filters do not take. */
+  refused: number;
 }
 
 /** Whom the packets for a port wake. */
@@ -149,7 +157,7 @@ export class Switch implements Disposable {
   /** Throws EINVAL for an option out of range. */
   constructor(options: SwitchOptions = {}) {
     checkNames("a switch", options, ["ports", "queueBytes", "ageSeconds"]);
-    const { ports = PORTS_DEFAULT, queueBytes = NET_PIPE_BYTES_MIN } = options;
+    const { ports = PORTS_DEFAULT, queueBytes = QUEUE_BYTES_DEFAULT } = options;
     const { ageSeconds = AGE_SECONDS_DEFAULT } = options;
     checkRange("ports", ports, PORTS_MIN, PORTS_MAX);
     checkRange("queueBytes", queueBytes, NET_PIPE_BYTES_MIN, QUEUE_BYTES_MAX);
@@ -271,6 +279,7 @@ export class Switch implements Disposable {
       dropped: sum(others.map((other) => counted(COUNT_DROPPED + other))),
       missed: sum(others.map((other) => this.#state.counted(other, COUNT_DROPPED + index))),
       discarded: counted(COUNT_DISCARDED),
+      refused: counted(COUNT_REFUSED),
     };
   }
 

@@ -11,6 +11,7 @@ interface Counts {
   received: number;
   receivedBytes: number;
   sent: number;
+  sentBytes: number;
   missed: number;
   discarded: number;
   filtered: number;
