@@ -37,6 +37,8 @@ export interface TapOptions {
 /** What the thread of a TAP is made with; structured-cloneable. */
 export interface NetTapThreadOptions {
   fd: number;
+  /** Of `openTap`. */
+  hasUso: boolean;
   wakeFd: number;
   words: SharedArrayBuffer;
   port: NetSwitchPortOptions;
@@ -116,7 +118,7 @@ export class SwitchTap implements AsyncDisposable {
       for (const fd of fds) closeFd(fd);
     };
     try {
-      const fd = openTap(this.name, VIRTIO_NET_HDR_BYTES);
+      const { fd, hasUso } = openTap(this.name, VIRTIO_NET_HDR_BYTES);
       fds.push(fd);
       const wakeFd = makeEventfd();
       fds.push(wakeFd);
@@ -124,7 +126,8 @@ export class SwitchTap implements AsyncDisposable {
       words[WORD_STATE] = TASK_INTERRUPTIBLE; // for all of its life: a bell says when it sleeps
       wire = this.#plug({ worker: { words: words.buffer }, wakeFd });
       const comm = `tap-${this.name}`;
-      this.#run({ fd, wakeFd, words: words.buffer, port: wire.options, comm }, release);
+      const { options: port } = wire;
+      this.#run({ fd, hasUso, wakeFd, words: words.buffer, port, comm }, release);
     } catch (error) {
       release();
       throw error;
