@@ -1,17 +1,38 @@
 import { TAP_DOWN, TAP_GONE, type TapFile } from "../linux/tap.js";
 import { loadChecksum } from "../ring/checksum.js";
 import { featureMask } from "../spec/features.js";
-import { ETH_HLEN, VIRTIO_NET_F_CSUM, VIRTIO_NET_HDR_BYTES } from "../spec/virtio-net.js";
+import {
+  ETH_HLEN,
+  VIRTIO_NET_F_CSUM,
+  VIRTIO_NET_F_GUEST_CSUM,
+  VIRTIO_NET_F_GUEST_ECN,
+  VIRTIO_NET_F_GUEST_TSO4,
+  VIRTIO_NET_F_GUEST_TSO6,
+  VIRTIO_NET_F_GUEST_USO4,
+  VIRTIO_NET_F_GUEST_USO6,
+  VIRTIO_NET_F_HOST_ECN,
+  VIRTIO_NET_F_HOST_TSO4,
+  VIRTIO_NET_F_HOST_TSO6,
+  VIRTIO_NET_F_HOST_USO,
+  VIRTIO_NET_HDR_BYTES,
+} from "../spec/virtio-net.js";
 import { ChainSide } from "../vhost/chain.js";
 import { NetOffload } from "./net-offload.js";
 import { NET_PACKET_BYTES_MAX } from "./net-pipe.js";
 import type { NetSwitchPort } from "./net-switch-port.js";
-import { TAKES_PARTIAL } from "./net-takes.js";
+import { takesOf } from "./net-takes.js";
 
 /** Packets that go one way before the other has its turn. */
 const BURST = 64;
 /** The least packet: its header, and a frame's. */
 const PACKET_BYTES_MIN = VIRTIO_NET_HDR_BYTES + ETH_HLEN;
+/** What the kernel leaves to us, and we to it, as features of a guest that does. */
+const OFFLOADS = featureMask(
+  ...[VIRTIO_NET_F_CSUM, VIRTIO_NET_F_HOST_TSO4, VIRTIO_NET_F_HOST_TSO6, VIRTIO_NET_F_HOST_ECN],
+  ...[VIRTIO_NET_F_GUEST_CSUM, VIRTIO_NET_F_GUEST_TSO4, VIRTIO_NET_F_GUEST_TSO6],
+  VIRTIO_NET_F_GUEST_ECN,
+);
+const USO = featureMask(VIRTIO_NET_F_HOST_USO, VIRTIO_NET_F_GUEST_USO4, VIRTIO_NET_F_GUEST_USO6);
 /** Pages of the memory that a packet from the interface lies in: the largest one fits. */
 const MEMORY_PAGES = 2;
 
@@ -33,7 +54,8 @@ export class NetTapPump {
   readonly #offload: NetOffload;
   #length = 0;
 
-  constructor(port: NetSwitchPort, tap: Pick<TapFile, "read" | "write">) {
+  /** `hasUso`: of `openTap`. */
+  constructor(port: NetSwitchPort, tap: Pick<TapFile, "read" | "write">, hasUso: boolean) {
     this.#port = port;
     this.#tap = tap;
     const pages = { initial: MEMORY_PAGES, maximum: MEMORY_PAGES };
@@ -41,8 +63,9 @@ export class NetTapPump {
     this.#bytes = new Uint8Array(memory.buffer, 0, NET_PACKET_BYTES_MAX);
     this.#packet = new ChainSide(memory, { iovAddress: () => 0, iovLength: () => this.#length });
     this.#offload = new NetOffload(loadChecksum(memory));
-    this.#offload.accept(featureMask(VIRTIO_NET_F_CSUM)); // as the kernel leaves them to us
-    port.setPartial(true, TAKES_PARTIAL); // and makes what checksums are missing
+    const features = hasUso ? OFFLOADS | USO : OFFLOADS;
+    this.#offload.accept(features);
+    port.setPartial(true, takesOf(features)); // the kernel makes checksums, and cuts
   }
 
   /** Moves a burst each way. Whether there was anything. */
