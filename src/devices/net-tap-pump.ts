@@ -1,10 +1,23 @@
 import { TAP_DOWN, TAP_GONE, type TapFile } from "../linux/tap.js";
 import { loadChecksum } from "../ring/checksum.js";
-import { ETH_HLEN, VIRTIO_NET_HDR_BYTES } from "../spec/virtio-net.js";
+import { featureMask } from "../spec/features.js";
+import {
+  ETH_HLEN,
+  VIRTIO_NET_F_CSUM,
+  VIRTIO_NET_F_GUEST_CSUM,
+  VIRTIO_NET_F_GUEST_ECN,
+  VIRTIO_NET_F_GUEST_TSO4,
+  VIRTIO_NET_F_GUEST_TSO6,
+  VIRTIO_NET_F_HOST_ECN,
+  VIRTIO_NET_F_HOST_TSO4,
+  VIRTIO_NET_F_HOST_TSO6,
+  VIRTIO_NET_HDR_BYTES,
+} from "../spec/virtio-net.js";
 import { ChainSide } from "../vhost/chain.js";
 import { NetOffload } from "./net-offload.js";
 import { NET_PACKET_BYTES_MAX } from "./net-pipe.js";
 import type { NetSwitchPort } from "./net-switch-port.js";
+import { takesOf } from "./net-takes.js";
 
 /** Packets that go one way before the other has its turn. */
 const BURST = 64;
@@ -12,6 +25,21 @@ const BURST = 64;
 const PACKET_BYTES_MIN = VIRTIO_NET_HDR_BYTES + ETH_HLEN;
 /** Pages of the memory that a packet from the interface lies in: the largest one fits. */
 const MEMORY_PAGES = 2;
+
+/** What the kernel leaves to the port, as a guest's features say it. See `openTap`. */
+const TO_PORT = featureMask(
+  VIRTIO_NET_F_CSUM,
+  VIRTIO_NET_F_HOST_TSO4,
+  VIRTIO_NET_F_HOST_TSO6,
+  VIRTIO_NET_F_HOST_ECN,
+);
+/** What it takes: it makes what checksums are missing, and cuts large packets where it must. */
+const FROM_PORT = featureMask(
+  VIRTIO_NET_F_GUEST_CSUM,
+  VIRTIO_NET_F_GUEST_TSO4,
+  VIRTIO_NET_F_GUEST_TSO6,
+  VIRTIO_NET_F_GUEST_ECN,
+);
 
 /** How the interface of a TAP is: it takes packets; is down; is not there any more. */
 export type TapState = "up" | "down" | "gone";
@@ -39,7 +67,8 @@ export class NetTapPump {
     this.#bytes = new Uint8Array(memory.buffer, 0, NET_PACKET_BYTES_MAX);
     this.#packet = new ChainSide(memory, { iovAddress: () => 0, iovLength: () => this.#length });
     this.#offload = new NetOffload(loadChecksum(memory));
-    port.setPartial(true); // the kernel makes what checksums are missing
+    this.#offload.accept(TO_PORT);
+    port.setPartial(true, takesOf(FROM_PORT));
   }
 
   /** Moves a burst each way. Whether there was anything. */

@@ -13,6 +13,11 @@ const IFF_TAP = 0x0002;
 const IFF_NO_PI = 0x1000;
 const IFF_VNET_HDR = 0x4000;
 const TUN_F_CSUM = 0x01;
+const TUN_F_TSO4 = 0x02;
+const TUN_F_TSO6 = 0x04;
+const TUN_F_TSO_ECN = 0x08;
+/** What may come from it that is not as it would be on a wire. */
+const OFFLOADS = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN;
 
 // struct ifreq on 64-bit Linux; offsets in bytes.
 const IFREQ_BYTES = 40;
@@ -44,7 +49,7 @@ export function hasTapInterface(name: string): boolean {
 /**
  * Opens the TAP `name`, which is made unless it is there; the descriptor never blocks. Its packets
  * have a `struct virtio_net_hdr` of `headerBytes` in front, and may leave their checksum to the
- * other side, either way. Throws ENOSYS, EINVAL, ENOENT, EACCES, EPERM, EBUSY, saying what to do.
+ * other side, or TCP to be cut in segments, either way. Throws ENOSYS, EINVAL, ENOENT, EACCES, EPERM, EBUSY, saying what to do.
  * Linux: TUNSETIFF.
  */
 export function openTap(name: string, headerBytes: number): number {
@@ -85,7 +90,7 @@ function setUp(fd: number, name: string, headerBytes: number): void {
   if (ioctl(fd, TUNSETIFF, addressOf(ifreq)) === -1) throw refusal(name);
   const size = Int32Array.of(headerBytes);
   const isSet = ioctl(fd, TUNSETVNETHDRSZ, addressOf(size)) === 0;
-  if (!isSet || ioctl(fd, TUNSETOFFLOAD, TUN_F_CSUM) === -1) {
+  if (!isSet || ioctl(fd, TUNSETOFFLOAD, OFFLOADS) === -1) {
     throw lastError(`the TAP ${name} can't be set up`);
   }
 }
