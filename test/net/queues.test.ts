@@ -116,6 +116,11 @@ describe.each(WAYS)("$run, $ring ring", (mode) => {
     raw.give(0, 10);
     raw.nic.send(flow(1).back);
     expect(await raw.come(1)).toEqual([1, 0, 0, 0]);
+    await raw.setPairs(2); // what waited there is void
+    raw.nic.send(flow(1).back);
+    expect(await raw.come(2)).toEqual([1, 1, 0, 0]);
+    await runOrSleep(raw.guest);
+    expect(await raw.come(2)).toEqual([1, 1, 0, 0]);
   });
 
   test("a reset makes void what waited, and one pair is in use again", async () => {
@@ -136,6 +141,10 @@ describe.each(WAYS)("$run, $ring ring", (mode) => {
     raw.nic.send(last);
     expect(await raw.come(1)).toEqual([1, 0, 0, 0]);
     expect(Buffer.from(guest.takeWritten()).readUInt32BE(12 + 50)).toBe(0xabcd);
+    await raw.setPairs(2);
+    await raw.tx(1).request([HEADER, flow(1).out]);
+    raw.nic.send(flow(1).back);
+    expect(await raw.come(2)).toEqual([1, 1, 0, 0]);
   });
 
   test("a front-end with the control queue to itself: the rings that run are in use", async () => {

@@ -364,6 +364,29 @@ describe("at a switch", () => {
     expect((await lan.packets(1, 1))[0]?.[1]).toBe(1);
   });
 
+  test("what waits whole when it is not taken any more is dropped, what is plain comes", async () => {
+    const offloads = bit(VIRTIO_NET_F_CTRL_VQ) | bit(VIRTIO_NET_F_CTRL_GUEST_OFFLOADS);
+    await using lan = await openLan(
+      [
+        [{}, HOST],
+        [{}, GUEST | offloads],
+      ],
+      0,
+      1300,
+      3,
+    );
+    const [from, to] = lan.guests as [RawGuest, RawGuest];
+    const { packet, frame } = largePacket(KIND);
+    await tx(from).request([packet]);
+    const plain = Buffer.concat([Buffer.alloc(12), frame.subarray(0, 60)]);
+    await tx(from).request([plain]);
+    const none = [Buffer.from([5, 0, 0, 0, 0, 0, 0, 0, 0, 0]), 1];
+    expect((await (to.rings[2] as GuestRing).request(none)).written).toEqual(Buffer.from([0]));
+    expect((await to.ring.request([1300])).length).toBe(0);
+    const { length, written } = await to.ring.request([1300]);
+    expect(written.subarray(12, length)).toEqual(plain.subarray(12));
+  });
+
   test("a whole packet over many merged buffers, and where none is large enough", async () => {
     const merge = GUEST | bit(VIRTIO_NET_F_MRG_RXBUF);
     const payload = bytesOf(new Random(2), 60_000);
