@@ -71,7 +71,7 @@ export class ConsoleControl {
     const event = message.getUint16(VIRTIO_CONSOLE_CONTROL_EVENT, true);
     const isYes = message.getUint16(VIRTIO_CONSOLE_CONTROL_VALUE, true) !== 0;
     if (event === VIRTIO_CONSOLE_DEVICE_READY) {
-      if (!isYes) this.reset();
+      this.reset(); // who says so begins, and knows of no port
       this.#isDriverReady = isYes;
       return true;
     }

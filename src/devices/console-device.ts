@@ -93,6 +93,11 @@ export class ConsoleDevice implements VirtioDevice {
     this.#link.hostBell.ring();
   }
 
+  /** What was told of the ports is to be told again. */
+  renew(): void {
+    this.reset();
+  }
+
   /** Nothing is held; a queue that stops is not looked at any more. */
   async settle(_how: "finish" | "drop", index?: number): Promise<void> {
     for (const i of index === undefined ? this.#queues.keys() : [index]) {

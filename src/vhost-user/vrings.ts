@@ -33,6 +33,8 @@ export class VringState {
   awaitsKick = true;
   /** The device has it, to run. */
   isApplied = false;
+  /** What GET_VRING_BASE said, until SET_VRING_BASE. */
+  stoppedAt: number | undefined;
 
   constructor(index: number) {
     this.index = index;
@@ -41,6 +43,11 @@ export class VringState {
   /** Whether the ring is started: from its first kick on. */
   get isStarted(): boolean {
     return this.#hasKick && !this.awaitsKick;
+  }
+
+  /** Whether it is not set up to be started. */
+  get isStopped(): boolean {
+    return !this.#hasKick;
   }
 
   /** Whether it may run, once a kick has come. */

@@ -83,6 +83,8 @@ export interface WorkerControl {
   setBusyloopTimeout(index: number, microseconds: number | undefined): Promise<void>;
   /** Device reset, queues stopped. */
   reset(): Promise<void>;
+  /** See `VirtioDevice.renew`; queues are stopped. */
+  renew(): Promise<void>;
   /** The configuration space. */
   readConfig(): Promise<Uint8Array>;
   /** A write to it. */
@@ -117,6 +119,7 @@ const METHODS: readonly (keyof WorkerControl)[] = [
   "flush",
   "setBusyloopTimeout",
   "reset",
+  "renew",
   "readConfig",
   "writeConfig",
   "adopt",

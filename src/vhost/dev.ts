@@ -351,6 +351,11 @@ export class VhostDev extends WorkerCalls {
     });
   }
 
+  /** Tells the stopped device that a driver begins anew: see `VirtioDevice.renew`. */
+  renew(): Promise<void> {
+    return this.#turns.take(() => this.#alive.workers.renew());
+  }
+
   /** The configuration space. */
   async readConfig(): Promise<Uint8Array> {
     return this.#alive.workers.readConfig();

@@ -92,7 +92,7 @@ describe("each message in each state", () => {
       const isTaken = taken[state]?.includes(event) ?? false;
       expect(control.receive(viewOf(message(1, event, value)))).toBe(isTaken);
       const isOpen = { PORT_OPEN: isTaken && value > 0 }[event as string] ?? state === "open";
-      const closes = value === 0 && (event === "PORT_READY" || event === "DEVICE_READY");
+      const closes = (value === 0 && event === "PORT_READY") || event === "DEVICE_READY";
       expect(link.ports[1]?.isGuestOpen).toBe(isOpen && !closes);
       expect(told(control).length).toBeLessThanOrEqual(4);
       expect(told(control)).toEqual([]);

@@ -24,8 +24,9 @@ export function perl(): Entry[] {
 
 /**
  * Makes /talk: `perl /talk connect PORT` is connected to the host, sends what it is given, and
- * prints what comes back; `perl /talk listen PORT COUNT` echoes for so many connections, one after
- * the other. It says `listening`. A connection that fails is printed: `why it did`.
+ * prints what comes back; `hold` for `connect` only reads, and prints how it ended. `perl /talk
+ * listen PORT COUNT` says `listening`, and echoes for so many connections, one after the other. Why
+ * a connection fails is printed.
  */
 export const TALK = `
   cat >/talk <<'END'
@@ -46,6 +47,9 @@ export const TALK = `
       print "\\@\\@listening=$ARGV[1]\\n";
       for (1..$ARGV[2]) { accept(C, S) or die "accept: $!"; copy(*C, *C); close C }
     } elsif (!connect(S, address($ARGV[1], 2))) {
+      print "$!\\n";
+    } elsif ($ARGV[0] eq "hold") {
+      while (my $n = sysread(S, my $bytes, 100)) { print $bytes }
       print "$!\\n";
     } elsif (fork) {
       copy(*S, *STDOUT);
