@@ -77,6 +77,7 @@ const common = {
   socket: text,
   pollUs: optional(count(0, POLL_MICROSECONDS_MAX), POLL_MICROSECONDS_DEFAULT),
   policy: optional(picklist(["strict", "linux"]), "strict"),
+  connect: optional(boolean(), false),
   trustMemory: optional(boolean(), false),
 };
 
