@@ -175,6 +175,7 @@ export class Backend {
       this.#dev.setVringBase(index, base);
       const { stoppedAt } = vring;
       vring.stoppedAt = undefined;
+      vring.isBaseNew = true;
       if (!this.#areAllStopped || stoppedAt === undefined || stoppedAt === base) return;
       this.#areAllStopped = false;
       await this.#dev.renew();

@@ -33,6 +33,8 @@ export class VringState {
   awaitsKick = true;
   /** The device has it, to run. */
   isApplied = false;
+  /** SET_VRING_BASE came since it was handed over last. */
+  isBaseNew = false;
   /** What GET_VRING_BASE said, until SET_VRING_BASE. */
   stoppedAt: number | undefined;
 
@@ -87,7 +89,8 @@ export class VringState {
     dev.setVringAddr(index, { desc, driver, device });
     dev.setVringLog(index, addresses.log);
     records.applyInflight(index);
-    dev.checkVring(index);
+    dev.checkVring(index, this.isBaseNew);
+    this.isBaseNew = false;
     const [kickFd, callFd, errFd] = [
       this.#fds.get("kick"),
       this.#fds.get("call"),

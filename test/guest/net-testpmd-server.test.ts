@@ -82,7 +82,6 @@ describeGuests(titleOf("testpmd listens"), (lab) => {
       await finish(testpmd);
     } finally {
       await testpmd.stop("SIGKILL");
-      console.log(program.stdout, program.stderr, testpmd.stdout.slice(-3000), testpmd.stderr);
       expect([await program.stop("SIGTERM"), program.stderr]).toEqual(["exit status 0", ""]);
     }
   });
