@@ -132,7 +132,7 @@ describeVhostUser("vhost-user: the front-end listens", () => {
     await expectGivenBack(kernel, before);
   });
 
-  test("a path that can't be one is refused at the door; one that turns bad is told of", async () => {
+  test("a path that can't be one is refused at once; one that turns bad is told", async () => {
     const start = (socketPath: string) => Served.start({ connect: true, socketPath });
     await rejected("ENAMETOOLONG", start(join(folder, "x".repeat(108))));
     const file = join(folder, "file");
