@@ -1,5 +1,5 @@
 import { Command } from "commander";
-import { net } from "../devices/net.js";
+import { type NetOptions, net } from "../devices/net.js";
 import { Switch } from "../devices/net-switch.js";
 import { ETH_DATA_LEN, ETH_MAX_MTU, VIRTIO_NET_MTU_MIN } from "../spec/virtio-net.js";
 import {
@@ -49,12 +49,17 @@ export function netCommand(): Command {
   return withServeOptions(command).addHelpText("after", EXAMPLE).action(serveNet);
 }
 
+/** A capture, whose end is told where what goes wrong is. */
+export function captureOf(pcap: string): Pick<NetOptions, "pcap" | "onError"> {
+  return { pcap, onError: ({ message }) => console.error(`vhost-wasm: ${message}`) };
+}
+
 async function serveNet({ log, ...options }: ServeNetOptions): Promise<void> {
   const { socket: sockets, pcap, mtu, counts } = options;
   const lan = new Switch({ ports: Math.max(PORTS_MIN, sockets.length) });
   const ports = sockets.map(() => lan.port());
   const servings = ports.map((port, index): Serving => {
-    const capture = pcap !== undefined && index === 0 ? { pcap } : {};
+    const capture = pcap !== undefined && index === 0 ? captureOf(pcap) : {};
     return {
       options: { ...options, socket: sockets[index] as string },
       name: `port ${index}`,
