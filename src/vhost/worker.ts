@@ -218,6 +218,10 @@ export class VhostWorker implements WorkerControl {
     this.#device?.reset?.();
   }
 
+  async renew(): Promise<void> {
+    this.#device?.renew?.();
+  }
+
   async readConfig(): Promise<Uint8Array> {
     return this.#device?.readConfig() ?? new Uint8Array(0);
   }
