@@ -9,6 +9,7 @@ import {
   ETH_MAX_MTU,
   VIRTIO_NET_HDR_BYTES,
   VIRTIO_NET_MTU_MIN,
+  VIRTIO_NET_QUEUES,
 } from "../spec/virtio-net.js";
 import type {
   Claim,
@@ -18,6 +19,7 @@ import type {
   DeviceSpec,
   VirtioDevice,
 } from "../vhost/device.js";
+import { DOORBELL_QUEUES_MAX } from "../vhost/notify.js";
 import { NetDevice, type NetDeviceOptions } from "./net-device.js";
 import { NetHost } from "./net-host.js";
 import { type NetLinkBuffers, NetLinkPort } from "./net-link.js";
@@ -35,6 +37,8 @@ export interface NetOptions {
   mtu?: number;
   /** Largest size of a queue, a power of two. Default 256. */
   queueSize?: number;
+  /** Pairs of queues, one each way, 1 to 15; the driver says how many it uses. Default 1. */
+  queuePairs?: number;
   /**
    * Gets each frame that the guest sends, in the opening thread: a view that is good during the
    * call. What it does not take in time stays in the guest's ring.
@@ -51,7 +55,10 @@ export interface NetOptions {
   onError?: (error: VhostError) => void;
 }
 
-const OPTIONS = ["mac", "mtu", "queueSize", "onPacket", "switch", "pcap", "onError"];
+/** Pairs of queues, at most; there is one queue more, by which the driver commands. */
+export const NET_QUEUE_PAIRS_MAX = Math.floor((DOORBELL_QUEUES_MAX - 1) / VIRTIO_NET_QUEUES);
+
+const OPTIONS = ["mac", "mtu", "queueSize", "queuePairs", "onPacket", "switch", "pcap", "onError"];
 
 /** What is different at each opening. */
 interface NetWire {
@@ -79,9 +86,10 @@ export class Net implements DeviceSpec<"net"> {
 
   /** See `net`. */
   constructor(options: NetOptions) {
-    const { mtu = ETH_DATA_LEN, queueSize = 256, onPacket = () => {}, pcap } = options;
+    const { mtu = ETH_DATA_LEN, queueSize = 256, queuePairs = 1, pcap } = options;
+    const { onPacket = () => {} } = options;
     const mac = parseMac(options.mac);
-    this.options = { mac, mtu, queueSize };
+    this.options = { mac, mtu, queueSize, queuePairs };
     this.#pcapPath = pcap;
     this.#onPacket = onPacket;
     this.#port = options.switch;
@@ -158,12 +166,16 @@ export class Net implements DeviceSpec<"net"> {
  */
 export function net(options: NetOptions = {}): Net {
   checkNames("a network device", options, OPTIONS);
-  const { mtu = ETH_DATA_LEN, queueSize = 256, onPacket } = options;
+  const { mtu = ETH_DATA_LEN, queueSize = 256, queuePairs = 1, onPacket } = options;
   if (!Number.isInteger(mtu) || mtu < VIRTIO_NET_MTU_MIN || mtu > ETH_MAX_MTU) {
     const range = `${VIRTIO_NET_MTU_MIN} to ${ETH_MAX_MTU}`;
     throw new VhostError("EINVAL", `mtu is a whole number from ${range}`, { mtu });
   }
   checkQueueSize(queueSize);
+  if (!Number.isInteger(queuePairs) || queuePairs < 1 || queuePairs > NET_QUEUE_PAIRS_MAX) {
+    const range = `1 to ${NET_QUEUE_PAIRS_MAX}`;
+    throw new VhostError("EINVAL", `queuePairs is a whole number from ${range}`, { queuePairs });
+  }
   if (onPacket !== undefined && typeof onPacket !== "function") {
     throw new VhostError("EINVAL", "onPacket is a function");
   }

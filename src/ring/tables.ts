@@ -73,6 +73,11 @@ export class RingTables {
     return this.#words[this.#vq + (offset >>> 2)] as number;
   }
 
+  /** Sets one, for what is done outside the ring's own functions. */
+  setWord(offset: number, value: number): void {
+    this.#words[this.#vq + (offset >>> 2)] = value;
+  }
+
   /** The refusal that stands, or 0. */
   get error(): number {
     return this.word(VQ_ERROR);

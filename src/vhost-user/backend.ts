@@ -14,6 +14,8 @@ import {
   VHOST_USER_PROTOCOL_F_RESET_DEVICE,
   VHOST_USER_PROTOCOL_F_STATUS,
 } from "../spec/vhost-user.js";
+import { VIRTIO_ID_NET } from "../spec/virtio-config.js";
+import { VIRTIO_NET_QUEUES } from "../spec/virtio-net.js";
 import type { VhostDev } from "../vhost/dev.js";
 import { MemoryTable, type RegionDescription } from "./memory-table.js";
 import { type InflightDescription, Records } from "./records.js";
@@ -109,9 +111,14 @@ export class Backend {
     return MEMORY_REGIONS_MAX;
   }
 
-  /** GET_QUEUE_NUM. */
-  get queueCount(): number {
-    return this.#vrings.length;
+  /**
+   * GET_QUEUE_NUM. Of a network device, pairs: QEMU and DPDK count them so. Two at least:
+   * front-ends that count rings want as many for one pair; the others see that MQ is not on offer.
+   */
+  get queueNum(): number {
+    const { deviceId, queueCount } = this.#dev.info;
+    if (deviceId !== VIRTIO_ID_NET) return queueCount;
+    return Math.max(VIRTIO_NET_QUEUES, Math.floor(queueCount / VIRTIO_NET_QUEUES));
   }
 
   /** SET_MEM_TABLE. Takes the descriptors. When mapping fails, no memory is left. */
@@ -135,7 +142,9 @@ export class Backend {
   #vring(index: number): VringState {
     const vring = this.#vrings[index];
     if (vring) return vring;
-    throw new VhostError("EINVAL", `there is no ring ${index}`, { queueCount: this.queueCount });
+    throw new VhostError("EINVAL", `there is no ring ${index}`, {
+      queueCount: this.#vrings.length,
+    });
   }
 
   /** A ring, to set up what must not change under its feet. */

@@ -199,7 +199,7 @@ export class DevWorkers {
     if (ring) {
       if (last.handle.death) throw standsStill(index, last.handle.death);
       await this.#ready(next);
-      const awaitsKick = await last.control.takeQueue(index);
+      const { awaitsKick } = await last.control.takeQueue(index);
       const { death } = next.handle; // meanwhile
       const worker = death ? last : next;
       this.#ofQueues[index] = worker; // kicks go there from here on: it looks when it starts
@@ -315,7 +315,7 @@ export class DevWorkers {
     const busy = new Set(this.#ofQueues.filter(({ isReady }) => isReady));
     await Promise.all(
       [...busy].map(({ handle }) => {
-        return handle.inline ? handle.runPending() : handle.control.flush();
+        return handle.inline ? handle.runPending() : handle.flushed();
       }),
     );
   }

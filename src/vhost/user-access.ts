@@ -24,10 +24,20 @@ interface Change {
 
 const changesOf = new WeakMap<WebAssembly.Memory, Change[]>();
 
+const listenersOf = new WeakMap<WebAssembly.Memory, Set<() => void>>();
+
+/** Calls `listener` when a program changes what is mapped. Returns how to end that. */
+export function onMappingChange(memory: WebAssembly.Memory, listener: () => void): () => void {
+  const listeners = listenersOf.get(memory) ?? new Set();
+  listenersOf.set(memory, listeners.add(listener));
+  return () => void listeners.delete(listener);
+}
+
 function change(memory: WebAssembly.Memory, start: bigint, bytes: bigint, how: boolean): void {
   const changes = changesOf.get(memory) ?? [];
   changes.push({ start, end: start + bytes, isReadable: how });
   changesOf.set(memory, changes);
+  for (const listener of [...(listenersOf.get(memory) ?? [])]) listener();
 }
 
 /** Nothing is mapped there any more, for the kernel. The bytes stay. Linux: munmap(2). */
@@ -73,11 +83,6 @@ export class UserMemory {
 
   get #changes(): readonly Change[] {
     return (this.#shared && changesOf.get(this.#shared.memory)) ?? NO_CHANGES;
-  }
-
-  /** How often a program has changed what is mapped. */
-  get changeCount(): number {
-    return this.#changes.length;
   }
 
   /** The parts of [start, end) that are mapped, in order. */

@@ -3,6 +3,7 @@ import { VhostError } from "../spec/errno.js";
 import { hasFeature } from "../spec/features.js";
 import { VIRTIO_F_NOTIFICATION_DATA } from "../spec/virtio-config.js";
 import type {
+  QueueLeft,
   RingPosition,
   RingStart,
   ThreadSetup,
@@ -46,7 +47,8 @@ export class VhostWorker implements WorkerControl {
   /** All queues that were started and not stopped. */
   #started: RingStart[] = [];
   #hasKickData = false;
-  readonly #rings: Rings;
+  readonly #doorbell: Doorbell;
+  #rings: Rings | undefined;
   readonly #mayRest: boolean;
   readonly #adopt: WorkerParts["adopt"];
   #queues: Virtqueue[] = [];
@@ -59,7 +61,8 @@ export class VhostWorker implements WorkerControl {
   constructor(setup: WorkerSetup, notifier: Notifier, parts: WorkerParts = {}) {
     this.#setup = setup;
     this.#notifier = notifier;
-    this.#rings = parts.rings ?? loadRings(setup.memory, setup.ringKind);
+    this.#doorbell = new Doorbell(setup.doorbell);
+    this.#rings = parts.rings;
     this.#counters = new Counters(setup.counters);
     this.#now = parts.now ?? (() => performance.now());
     this.#mayRest = parts.rests ?? true;
@@ -75,7 +78,11 @@ export class VhostWorker implements WorkerControl {
     const { createDevice } = (await import(module)) as Partial<DeviceModule>;
     if (!createDevice) throw new VhostError("EINVAL", `${module} exports no createDevice`);
     this.#notifier.actForOwner?.();
-    const device = await createDevice(options, { memory: this.#setup.memory, claims, shared });
+    return this.take(await createDevice(options, { memory: this.#setup.memory, claims, shared }));
+  }
+
+  /** As `attach`, for a device that was made. Throws EINVAL for none; ENODEV: it was closed. */
+  take(device: VirtioDevice): DeviceInfo {
     if (this.#isDetached) {
       device.close?.();
       throw new VhostError("ENODEV", "the device was closed while it was being made");
@@ -131,31 +138,36 @@ export class VhostWorker implements WorkerControl {
 
   async stopQueue(index: number): Promise<void> {
     this.#takeKicks(true); // of the other queues, too: they are not forgotten
-    await this.#device?.settle?.("drop", index);
+    const settled = this.#device?.settle?.("drop", index);
+    if (settled) await settled;
     this.#leave(index);
     this.#device?.resetQueue?.(index);
   }
 
   /** It takes nothing new from here on; what it holds is answered, by the queue as it was. */
-  async takeQueue(index: number): Promise<boolean> {
+  async takeQueue(index: number): Promise<QueueLeft> {
     this.#takeKicks(true);
     const awaitsKick = this.#awaitingKick.has(index);
-    this.#leave(index);
-    await this.#device?.settle?.("finish", index);
-    return awaitsKick;
+    const isHeldUp = this.#queues.some((queue) => queue.index === index && queue.isHeldUp);
+    const isDue = this.#leave(index) || isHeldUp;
+    const settled = this.#device?.settle?.("finish", index);
+    if (settled) await settled;
+    return { awaitsKick, isDue };
   }
 
-  #leave(index: number): void {
+  /** Whether a turn was due to it. */
+  #leave(index: number): boolean {
     const others = <T extends { index: number }>(list: T[]) =>
       list.filter((one) => one.index !== index);
     this.#queues = others(this.#queues);
-    this.#workList.remove(index);
     this.#awaitingKick.delete(index);
     this.#setStarted(others(this.#started));
+    return this.#workList.remove(index);
   }
 
-  /** It gets a turn at once, for what was made available before. */
-  #begin({ index, vq, position, goesOn = false }: RingStart): void {
+  /** It gets a turn at once, for what was made available before, unless it waits for a kick. */
+  #begin({ index, vq, position, goesOn = false, waits = false }: RingStart): void {
+    this.#rings ??= loadRings(this.#setup.memory, this.#setup.ringKind);
     const ring = this.#rings.device(vq);
     if (!goesOn) ring.start(position); // one that it can't have is counted, the ring stays empty
     const queue = new Virtqueue(index, ring, this.#setup.memory, {
@@ -167,7 +179,7 @@ export class VhostWorker implements WorkerControl {
       polls: () => this.#polls(index),
     });
     this.#queues.push(queue);
-    this.#workList.add(queue);
+    if (!waits) this.#workList.add(queue);
   }
 
   #polls(index: number): boolean {
@@ -177,7 +189,12 @@ export class VhostWorker implements WorkerControl {
 
   /** A first kick that was taken from its eventfd, and not acted on yet, is not forgotten. */
   async stop(): Promise<RingPosition[]> {
-    await this.#device?.settle?.("finish");
+    const settled = this.#device?.settle?.("finish");
+    if (settled) await settled;
+    return this.#halt();
+  }
+
+  #halt(): RingPosition[] {
     this.#startKicked(this.#notifier.takeKicks(true));
     const positions = this.#queues.map(({ index, position }) => ({
       index,
@@ -209,11 +226,6 @@ export class VhostWorker implements WorkerControl {
     this.#device?.writeConfig?.(offset, bytes);
   }
 
-  async flush(): Promise<void> {
-    this.#takeKicks(true);
-    this.runWorkList();
-  }
-
   async setBusyloopTimeout(index: number, microseconds: number | undefined): Promise<void> {
     for (const ring of this.#started) {
       if (ring.index === index) ring.busyloopMicroseconds = microseconds;
@@ -236,10 +248,17 @@ export class VhostWorker implements WorkerControl {
     return this.#busyloopMs;
   }
 
+  /** Whether it has a device. */
+  get hasDevice(): boolean {
+    return this.#device !== undefined;
+  }
+
+  /** Where the device holds nothing, it is gone when this returns. */
   async detach(): Promise<void> {
     this.#isDetached = true;
-    await this.#device?.settle?.("drop");
-    await this.stop();
+    const settled = this.#device?.settle?.("drop");
+    if (settled) await settled;
+    this.#halt();
     this.#notifier.close?.();
     this.#device?.close?.();
     this.#device = undefined;
@@ -248,10 +267,17 @@ export class VhostWorker implements WorkerControl {
   /**
    * One pass: takes the kicks, looks at the rings, runs each queue on the list once, oldest first;
    * a queue that reached its limit goes to the end, one that rests stays on the list. Returns
-   * whether any was run.
+   * whether any was run. A flush that was asked for before it is done with it.
    */
   runWorkList(): boolean {
-    this.#takeKicks();
+    const flush = this.#doorbell.flushAsked;
+    this.#takeKicks(!this.#doorbell.isFlushed(flush));
+    const hasWorked = this.#runQueues();
+    this.#doorbell.flushed(flush);
+    return hasWorked;
+  }
+
+  #runQueues(): boolean {
     let hasWorked = this.#device?.poll?.() ?? false;
     for (const queue of this.#queues) if (queue.hasWork()) this.#workList.add(queue);
     if (this.#workList.length === 0) return hasWorked;
@@ -302,7 +328,8 @@ export class VhostWorker implements WorkerControl {
 
   /** Asks for kicks on every queue. Returns true when there is work after all: do not sleep. */
   enableKicks(): boolean {
-    let hasWork = this.#workList.length > 0;
+    const doorbell = this.#doorbell;
+    let hasWork = this.#workList.length > 0 || !doorbell.isFlushed(doorbell.flushAsked);
     for (const queue of this.#queues) if (queue.enableKick()) hasWork = true;
     return hasWork || this.#notifier.hasKicks();
   }

@@ -11,10 +11,13 @@ interface Counts {
   received: number;
   receivedBytes: number;
   sent: number;
+  sentBytes: number;
   missed: number;
   discarded: number;
   filtered: number;
   dropped: number;
+  /** The interface, at a port that is no guest's. */
+  tap?: string;
 }
 
 /** The last counts of each port that the program printed. */

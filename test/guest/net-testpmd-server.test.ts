@@ -70,7 +70,7 @@ describeGuests(titleOf("testpmd listens"), (lab) => {
     const options = ["--trust-memory", "--connect", "--counts", "1"];
     let { program, sockets } = await startSwitch(lab, options);
     const mode = ["--forward-mode=txonly"];
-    const testpmd = startTestpmd(lab.tools, sockets, `,server=1${properties}`, mode);
+    const testpmd = startTestpmd(lab.tools, sockets, `,server=1${properties}`, { mode });
     try {
       const isBusy = () => (lastCounts(program)[1]?.received ?? 0) > 1000;
       await program.until(isBusy, "packets", 30_000);

@@ -4,11 +4,19 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { expect, test } from "vitest";
 import { describeGuests } from "./lab.js";
 import { lastCounts, startSwitch } from "./net-switch.js";
-import { forwarded, QUEUE_SIZE, SKIPS_TESTPMD, startTestpmd, titleOf } from "./testpmd.js";
+import { forwarded, QUEUE_SIZE, ROUND, SKIPS_TESTPMD, startTestpmd, titleOf } from "./testpmd.js";
 
 const LIMIT = { timeout: 120_000 };
 /** How long packets go round, in milliseconds. */
 const RUN_MS = 3000;
+
+/** Receive queues that got packets, of both ports, where there are several. */
+function busyQueues(output: string): number {
+  const streams = output.matchAll(
+    /Forward Stats for RX Port= \d+\/Queue= \d+[^:]+RX-packets: (\d+)/g,
+  );
+  return [...streams].filter(([, received]) => Number(received) > 0).length;
+}
 
 describeGuests(titleOf("testpmd"), (lab) => {
   test.skipIf(SKIPS_TESTPMD).each([
@@ -17,29 +25,38 @@ describeGuests(titleOf("testpmd"), (lab) => {
     ["split, in order", ",in_order=1"],
     ["packed", ",packed_vq=1"],
     ["packed, in order, not mergeable", ",packed_vq=1,in_order=1,mrg_rxbuf=0"],
-  ])("packets go round, and both sides count the same: %s", LIMIT, async (_, properties) => {
-    // Its memory is a file, which can't be sealed.
-    const { program, sockets } = await startSwitch(lab, ["--trust-memory"]);
-    const testpmd = startTestpmd(lab.tools, sockets, properties);
-    try {
-      await testpmd.until(() => testpmd.stdout.includes("NIC statistics"), "statistics", 30_000);
-      await sleep(RUN_MS);
-      expect(await testpmd.stop("SIGINT", 20_000)).toBe("exit status 0");
-    } finally {
-      await testpmd.stop("SIGKILL");
-      expect([await program.stop("SIGTERM"), program.stderr]).toEqual(["exit status 0", ""]);
-    }
-    const theirs = forwarded(testpmd.stdout);
-    const ours = lastCounts(program);
-    expect(theirs.map(({ port }) => port)).toEqual([0, 1]);
-    for (const { port, received, sent } of theirs) {
-      const counts = ours[port];
-      expect(counts?.received, `port ${port}`).toBe(sent);
-      // What it got after its forwarding had ended is in its ring.
-      expect(counts?.sent).toBeGreaterThanOrEqual(received);
-      expect(counts?.sent).toBeLessThanOrEqual(received + QUEUE_SIZE);
-      expect(received).toBeGreaterThan(1000);
-      expect(counts).toMatchObject({ filtered: 0, dropped: 0, missed: 0, discarded: 0 });
-    }
-  });
+    ["split, two queues", "", 2],
+    ["packed, four queues", ",packed_vq=1", 4],
+  ] as [string, string, number?][])(
+    "packets go round, and both sides count the same: %s",
+    LIMIT,
+    async (...[, properties, queues = 1]) => {
+      // Its memory is a file, which can't be sealed.
+      const options = ["--trust-memory", "--queues", `${queues}`];
+      const { program, sockets } = await startSwitch(lab, options);
+      const mode = [...ROUND, "--txonly-multi-flow"];
+      const testpmd = startTestpmd(lab.tools, sockets, properties, { mode, queues });
+      try {
+        await testpmd.until(() => testpmd.stdout.includes("NIC statistics"), "statistics", 30_000);
+        await sleep(RUN_MS);
+        expect(await testpmd.stop("SIGINT", 20_000)).toBe("exit status 0");
+      } finally {
+        await testpmd.stop("SIGKILL");
+        expect([await program.stop("SIGTERM"), program.stderr]).toEqual(["exit status 0", ""]);
+      }
+      const theirs = forwarded(testpmd.stdout);
+      if (queues > 1) expect(busyQueues(testpmd.stdout)).toBe(2 * queues);
+      const ours = lastCounts(program);
+      expect(theirs.map(({ port }) => port)).toEqual([0, 1]);
+      for (const { port, received, sent } of theirs) {
+        const counts = ours[port];
+        expect(counts?.received, `port ${port}`).toBe(sent);
+        // What it got after its forwarding had ended is in its ring.
+        expect(counts?.sent).toBeGreaterThanOrEqual(received);
+        expect(counts?.sent).toBeLessThanOrEqual(received + QUEUE_SIZE);
+        expect(received).toBeGreaterThan(1000);
+        expect(counts).toMatchObject({ filtered: 0, dropped: 0, missed: 0, discarded: 0 });
+      }
+    },
+  );
 });

@@ -25,24 +25,31 @@ export const titleOf = (title: string) =>
   `${title}${SKIPS_TESTPMD ? " (missing: dpdk-testpmd, package dpdk-dev)" : ""}`;
 
 /** Packets go round between its two ports. */
-const ROUND = ["--forward-mode=io", "--tx-first"];
+export const ROUND = ["--forward-mode=io", "--tx-first"];
 
-/** Starts it with a virtio_user port at each socket. `mode`: what it does with packets. */
+/** What testpmd does with packets, and by how many queues of each port. */
+interface TestpmdOptions {
+  mode?: string[];
+  queues?: number;
+}
+
+/** Starts it with a virtio_user port at each socket. */
 export function startTestpmd(
   tools: GuestTools,
   sockets: string[],
   properties: string,
-  mode = ROUND,
+  { mode = ROUND, queues = 1 }: TestpmdOptions = {},
 ): Program {
   const devices = sockets.flatMap((path, index) => [
     "--vdev",
-    `net_virtio_user${index},path=${path},queues=1,queue_size=${QUEUE_SIZE}${properties}`,
+    `net_virtio_user${index},path=${path},queues=${queues},queue_size=${QUEUE_SIZE}${properties}`,
   ]);
   return new Program(tools, TESTPMD, [
     ...["--lcores", "0@0,1@0", "--no-huge", "-m", "256", "--no-pci", "--no-shconf"],
     ...["--no-telemetry", ...devices, "--", "--auto-start", ...mode],
     ...[`--txd=${QUEUE_SIZE}`, `--rxd=${QUEUE_SIZE}`],
-    ...["--stats-period", "1", "--total-num-mbufs=4096"],
+    ...[`--rxq=${queues}`, `--txq=${queues}`],
+    ...["--stats-period", "1", `--total-num-mbufs=${4096 * queues}`],
   ]);
 }
 

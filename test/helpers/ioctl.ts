@@ -51,7 +51,7 @@ export class IoctlLab {
   }
 
   open(kind: VhostKind): VhostOpened & { fd: number } {
-    const opened = vhostFile(this.kernel, `/dev/vhost-${kind}`);
+    const opened = vhostFile(this.kernel, `/dev/vhost-${kind}`, { run: "inline" });
     if (!opened) throw new Error("no such node");
     return { ...opened, fd: this.install(opened.file) };
   }

@@ -1,5 +1,6 @@
 import { OpenFile } from "../../kernel/files.js";
 import { VhostError } from "../../spec/errno.js";
+import { Turns } from "../turns.js";
 import type { VhostState } from "./state.js";
 
 // Messages by which a program answers where a device's addresses lie. Linux: vhost_msg_v2.
@@ -13,6 +14,8 @@ const IOTLB_MSG_BYTES = 32;
 /** An open /dev/vhost-…: the last close ends the device. Kernel's thread. */
 export class VhostFile extends OpenFile {
   readonly state: VhostState;
+  /** Whose ioctl it is. */
+  readonly turns = new Turns();
 
   /** Of a device that nobody has yet. */
   constructor(state: VhostState) {
@@ -20,7 +23,10 @@ export class VhostFile extends OpenFile {
     this.state = state;
   }
 
-  /** The workers do what they may. Returns whether there was anything: call until there is not. */
+  /**
+   * Workers without threads do what they may. Returns whether there was anything: call until there
+   * is not.
+   */
   runPending(): boolean {
     return this.state.workers.run();
   }

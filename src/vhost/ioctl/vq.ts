@@ -2,12 +2,12 @@ import type { EventFd } from "../../kernel/eventfd.js";
 import { VhostError } from "../../spec/errno.js";
 import { hasFeature } from "../../spec/features.js";
 import { VHOST_F_LOG_ALL } from "../../spec/vhost.js";
-import type { Chain } from "../chain.js";
+import type { RingStart, WorkerControl } from "../control.js";
 import { VringSettings } from "../vring-settings.js";
 import { type VqAreas, type VqLog, vqAccessOk, vqLogAccessOk } from "./access.js";
-import { BROKEN, EMPTY, type LiveMemory, LiveRing } from "./live-ring.js";
+import { type LiveMemory, LiveRing } from "./live-ring.js";
 import type { UserRegion } from "./memory-table.js";
-import { type VhostWork, type VhostWorkerState, vhostWork } from "./workers.js";
+import type { Attachable, VhostWorkerState } from "./workers.js";
 
 /** What all rings of a device have in common. */
 export interface VqShared {
@@ -15,6 +15,8 @@ export interface VqShared {
   readonly regions: readonly UserRegion[] | undefined;
   /** The owner's memory, for rings; made when it is needed. Only while there is an owner. */
   readonly live: LiveMemory;
+  /** What a worker is asked for: whoever waits for the workers waits for it, too. */
+  ask(asked: Promise<void>): void;
 }
 
 /** Which of a ring's eventfds. */
@@ -25,29 +27,36 @@ const NUM_AT_FIRST = 1;
 const NO_AREAS: VqAreas = { desc: 0n, avail: 0n, used: 0n };
 const NO_LOG: VqLog = { base: 0n, used: undefined };
 
-/** A ring as its owner has set it up, and as a device works on it. Linux: vhost_virtqueue. */
-export class Vq extends VringSettings {
+/**
+ * A ring as its owner has set it up, and as its worker works on it. Where that is a thread, what is
+ * done to a ring that runs is done when the worker has left it. Linux: vhost_virtqueue.
+ */
+export class Vq extends VringSettings implements Attachable {
+  readonly index: number;
   areas = NO_AREAS;
   log = NO_LOG;
   /** Microseconds. */
   busyloopTimeout = 0;
   worker: VhostWorkerState | null = null;
+  isKicked = false;
   /** What the device works for, of its own kind: it is active while there is any. */
   backend: unknown = null;
-  /** What is to be done when it was kicked. */
-  readonly poll: VhostWork;
   readonly #shared: VqShared;
   readonly #events: Record<VqEvent, EventFd | null> = { kick: null, call: null, err: null };
   /** Has the ring's worker look at it. */
   readonly kicked: () => void;
   #isNotifyDisabled = false;
   #live: LiveRing | undefined;
+  /** The last of what its worker is to do about it, one after the other. */
+  #asked: Promise<void> = Promise.resolve();
+  /** How often it was reset. */
+  #resets = 0;
 
-  /** `handleKick` is the device's; `queue` has the ring's worker do it. */
-  constructor(shared: VqShared, handleKick: () => void, queue: (vq: Vq) => void) {
+  /** `queue` has the ring's worker look at it. */
+  constructor(index: number, shared: VqShared, queue: (vq: Vq) => void) {
     super(NUM_AT_FIRST);
+    this.index = index;
     this.#shared = shared;
-    this.poll = vhostWork(handleKick);
     this.kicked = () => queue(this);
   }
 
@@ -113,13 +122,34 @@ export class Vq extends VringSettings {
   start(backend: unknown): void {
     const { user } = this.#shared.live;
     if (!user.isWritable(this.areas.used, 4n)) throw new VhostError("EFAULT", "no used ring there");
-    this.#live = new LiveRing(
-      this.#shared.live,
-      this.#setup,
-      this.lastAvail,
-      this.#isNotifyDisabled,
-    );
+    const live = new LiveRing(this.#shared.live, this.#setup, this.#isNotifyDisabled);
+    const position = this.lastAvail;
+    live.position = position;
+    this.#live = live;
     this.backend = backend;
+    this.#work((control) => control.startQueue({ ...this.#start(live), position }));
+  }
+
+  /** No turn before its first kick. */
+  #start({ vq }: LiveRing): RingStart {
+    const busyloopMicroseconds = this.busyloopTimeout || undefined;
+    const { index } = this;
+    return { index, vq, position: 0, awaitsKick: false, waits: true, busyloopMicroseconds };
+  }
+
+  /**
+   * Has its worker do something; `then` comes after it, also when the worker is dead. Without a
+   * thread, both are done when this returns.
+   */
+  #work(work: (control: WorkerControl) => Promise<unknown>, then = () => {}): void {
+    const handle = this.worker?.handle;
+    if (!handle || handle.inline) {
+      if (handle && !handle.isDead) void work(handle.control);
+      then();
+      return;
+    }
+    this.#asked = this.#asked.then(() => work(handle.control)).then(then, then);
+    this.#shared.ask(this.#asked);
   }
 
   get #setup() {
@@ -128,9 +158,34 @@ export class Vq extends VringSettings {
     return { num, areas, log, features, regions };
   }
 
+  /** Calls `then` when its worker has done what it was asked for: at once, without a thread. */
+  afterAsked(then: () => void): void {
+    this.#work(async () => {}, then);
+  }
+
   /** Goes by what is set now, if it is active. */
   update(): void {
-    this.#live?.update(this.#setup);
+    const live = this.#live;
+    if (!live) return;
+    if (!this.worker || this.worker.handle.inline) {
+      live.update(this.#setup);
+      return;
+    }
+    this.#work(async (control) => {
+      this.isKicked = false;
+      const { isDue } = await control.takeQueue(this.index);
+      if (this.#live !== live) return; // stopped: it has left it for good
+      live.update(this.#setup);
+      await control.startQueue({ ...this.#start(live), goesOn: true, waits: !isDue });
+      if (this.isKicked) this.kicked(); // that may have found nobody at the ring
+    });
+  }
+
+  /** What was said of polling since it began. */
+  setBusyloopTimeout(microseconds: number): void {
+    this.busyloopTimeout = microseconds;
+    if (!this.isActive) return;
+    this.#work((control) => control.setBusyloopTimeout(this.index, microseconds || undefined));
   }
 
   /** Is not active any more, and remembers where it goes on. */
@@ -138,15 +193,23 @@ export class Vq extends VringSettings {
     const live = this.#live;
     this.backend = null;
     if (!live) return;
-    this.setBase(live.position, this.#shared.features);
-    this.#isNotifyDisabled = live.isNotifyDisabled;
+    const { features } = this.#shared;
+    const resets = this.#resets;
+    const leave = (control: WorkerControl) => control.takeQueue(this.index);
+    this.#work(leave, () => {
+      if (resets === this.#resets) {
+        this.setBase(live.position, features);
+        this.#isNotifyDisabled = live.isNotifyDisabled;
+      }
+      live.release();
+    });
     this.#live = undefined;
-    live.release();
   }
 
   /** As it was at first. Linux: vhost_vq_reset(). */
   reset(): void {
     this.stop();
+    this.#resets++;
     for (const which of ["kick", "call", "err"] as const) this.setEvent(which, null);
     this.forget(NUM_AT_FIRST);
     Object.assign(this, { areas: NO_AREAS, log: NO_LOG, busyloopTimeout: 0 });
@@ -158,61 +221,8 @@ export class Vq extends VringSettings {
     this.#events.err?.signal();
   }
 
-  /** Asks the driver not to kick. */
-  disableNotify(): void {
-    if (this.#live?.disableKick() === false) this.vqErr();
-  }
-
-  /** Asks for kicks; true: something has come meanwhile. Errors of the ring are told. */
-  enableNotify(): boolean {
-    return this.#telling((live) => live.enableKick()) ?? false;
-  }
-
-  /**
-   * The next chain's head; below 0 when there is none, kicks being asked for then, or when it can't
-   * be followed, which is told of: kicks stay off. Linux: what every handle_kick does.
-   */
-  nextDesc(): number {
-    for (;;) {
-      const head = this.#getVqDesc();
-      if (head !== EMPTY || !this.enableNotify()) return head;
-      this.disableNotify(); // something has come meanwhile
-    }
-  }
-
-  /** The next chain's head, or EMPTY, BROKEN, which is told of. Linux: vhost_get_vq_desc(). */
-  #getVqDesc(): number {
-    return this.#telling((live) => live.getDesc()) ?? BROKEN;
-  }
-
-  /** Every error that the ring counts meanwhile is told of. */
-  #telling<T>(look: (live: LiveRing) => T | undefined): T | undefined {
-    const live = this.#live;
-    if (!live) return undefined;
-    const before = live.errorTotal;
-    const seen = look(live);
-    if (seen === undefined) this.vqErr();
-    for (let left = live.errorTotal - before; left > 0; left--) this.vqErr();
-    return seen;
-  }
-
-  /** Has `nextDesc` give again what it gave last. Linux: vhost_discard_vq_desc(). */
-  discardDesc(): void {
-    this.#live?.discard();
-  }
-
-  /** The chain that `nextDesc` gave last. */
-  get chain(): Chain | undefined {
-    return this.#live?.chain;
-  }
-
-  /** The chain that was popped last goes back, `bytes` written. Linux: vhost_add_used(). */
-  addUsed(bytes: number): void {
-    if (this.#live?.addUsed(bytes) === false) this.vqErr();
-  }
-
-  /** Calls the driver if it asked. Linux: vhost_signal(). */
-  signal(): void {
-    if (this.#live?.callNeeded()) this.#events.call?.signal();
+  notify(isCalled: boolean): void {
+    for (let left = this.#live?.takeErrors() ?? 0; left > 0; left--) this.vqErr();
+    if (isCalled) this.#events.call?.signal();
   }
 }
