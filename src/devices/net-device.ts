@@ -156,6 +156,11 @@ export class NetDevice implements VirtioDevice {
     this.#flows.reset();
   }
 
+  /** What the driver has asked for is void. */
+  renew(): void {
+    this.reset();
+  }
+
   /** A queue that stops is not looked at again. */
   async settle(how: "finish" | "drop", index?: number): Promise<void> {
     for (let pair = 0; pair < this.#options.queuePairs; pair++) {
