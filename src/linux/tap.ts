@@ -49,8 +49,8 @@ export function hasTapInterface(name: string): boolean {
 /**
  * Opens the TAP `name`, which is made unless it is there; the descriptor never blocks. Its packets
  * have a `struct virtio_net_hdr` of `headerBytes` in front, and may leave their checksum to the
- * other side, or TCP to be cut in segments, either way. Throws ENOSYS, EINVAL, ENOENT, EACCES, EPERM, EBUSY, saying what to do.
- * Linux: TUNSETIFF.
+ * other side, or TCP to be cut in segments, either way. Throws ENOSYS, EINVAL, ENOENT, EACCES,
+ * EPERM, EBUSY, saying what to do. Linux: TUNSETIFF.
  */
 export function openTap(name: string, headerBytes: number): number {
   checkInterfaceName(name);
