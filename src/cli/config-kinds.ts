@@ -32,7 +32,7 @@ import { DOORBELL_QUEUES_MAX } from "../vhost/notify.js";
 import { BLK_ID_DEFAULT, BLK_QUEUES_DEFAULT, blkFault, blkOf, describeBlk } from "./serve-blk.js";
 import { joinPorts } from "./serve-console.js";
 import { POLL_MICROSECONDS_DEFAULT, POLL_MICROSECONDS_MAX } from "./serve-device.js";
-import { NET_QUEUE_PAIRS_DEFAULT, NET_QUEUE_SIZE } from "./serve-net.js";
+import { captureOf, NET_QUEUE_PAIRS_DEFAULT, NET_QUEUE_SIZE } from "./serve-net.js";
 import { describeRng } from "./serve-rng.js";
 import { VSOCK_QUEUE_SIZE } from "./serve-vsock.js";
 import { parseSize } from "./size.js";
@@ -77,6 +77,7 @@ const common = {
   socket: text,
   pollUs: optional(count(0, POLL_MICROSECONDS_MAX), POLL_MICROSECONDS_DEFAULT),
   policy: optional(picklist(["strict", "linux"]), "strict"),
+  connect: optional(boolean(), false),
   trustMemory: optional(boolean(), false),
 };
 
@@ -246,7 +247,7 @@ const netKind = kind({
     const device = net({
       ...{ switch: port, mtu, queuePairs, queueSize: NET_QUEUE_SIZE },
       ...(mac !== undefined && { mac }),
-      ...(pcap !== undefined && { pcap: machine.at(pcap) }),
+      ...(pcap !== undefined && captureOf(machine.at(pcap))),
     });
     return { device, served: `port ${port.index} of the switch ${where.switch}` };
   },

@@ -27,11 +27,19 @@ export async function serveConfig(path: string): Promise<void> {
   const leave: (() => void)[] = [];
   try {
     const servings = devices.map((config, index): Serving => {
-      const { name = `${config.kind} ${index}`, socket, pollUs, policy, trustMemory } = config;
+      const {
+        name = `${config.kind} ${index}`,
+        socket,
+        connect,
+        pollUs,
+        policy,
+        trustMemory,
+      } = config;
       const made = within(`${path}: devices[${index}]`, () => make(config, machine));
       leave.push(...(made.leave ?? []));
       const { asOwner = false, workers = 1 } = config.kind === "blk" ? config : {};
-      const options = { socket: machine.at(socket), pollUs, policy, trustMemory, asOwner, workers };
+      const common = { socket: machine.at(socket), connect, pollUs, policy, trustMemory };
+      const options = { ...common, asOwner, workers };
       return { ...made, name, options };
     });
     const ports = taps.map(({ tap, ...where }, index) => ({

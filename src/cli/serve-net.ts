@@ -1,5 +1,5 @@
 import { Command } from "commander";
-import { NET_QUEUE_PAIRS_MAX, net } from "../devices/net.js";
+import { NET_QUEUE_PAIRS_MAX, type NetOptions, net } from "../devices/net.js";
 import { Switch, type SwitchPort } from "../devices/net-switch.js";
 import { ETH_DATA_LEN, ETH_MAX_MTU, VIRTIO_NET_MTU_MIN } from "../spec/virtio-net.js";
 import { Taps } from "./net-taps.js";
@@ -79,12 +79,17 @@ function printCounts(port: SwitchPort, tap?: string): void {
   console.log(JSON.stringify({ ...who, ...port.counts() }));
 }
 
+/** A capture, whose end is told where what goes wrong is. */
+export function captureOf(pcap: string): Pick<NetOptions, "pcap" | "onError"> {
+  return { pcap, onError: ({ message }) => console.error(`vhost-wasm: ${message}`) };
+}
+
 async function serveNet({ log, ...options }: ServeNetOptions): Promise<void> {
   const { socket: sockets, tap: names, pcap, queues: queuePairs, mtu, counts } = options;
   const lan = new Switch({ ports: Math.max(PORTS_MIN, sockets.length + names.length) });
   const ports = sockets.map(() => lan.port());
   const servings = ports.map((port, index): Serving => {
-    const capture = pcap !== undefined && index === 0 ? { pcap } : {};
+    const capture = pcap !== undefined && index === 0 ? captureOf(pcap) : {};
     return {
       options: { ...options, socket: sockets[index] as string },
       name: `port ${index}`,

@@ -237,7 +237,7 @@ export class NetDevice implements VirtioDevice {
 
 /**
  * What is on offer with so many pairs of queues. VIRTIO_NET_F_GUEST_ANNOUNCE is for a front-end
- * that migrates: it has the configuration to itself, and asks the guest if it is on offer here.
+ * that migrates: it has the configuration to itself, and asks the guest only if that is on offer.
  */
 function featuresOf(queuePairs: number, cutsLarge: boolean): bigint {
   const several = queuePairs > 1 ? featureMask(VIRTIO_NET_F_MQ) : 0n;

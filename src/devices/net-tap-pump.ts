@@ -8,9 +8,12 @@ import {
   VIRTIO_NET_F_GUEST_ECN,
   VIRTIO_NET_F_GUEST_TSO4,
   VIRTIO_NET_F_GUEST_TSO6,
+  VIRTIO_NET_F_GUEST_USO4,
+  VIRTIO_NET_F_GUEST_USO6,
   VIRTIO_NET_F_HOST_ECN,
   VIRTIO_NET_F_HOST_TSO4,
   VIRTIO_NET_F_HOST_TSO6,
+  VIRTIO_NET_F_HOST_USO,
   VIRTIO_NET_HDR_BYTES,
 } from "../spec/virtio-net.js";
 import { ChainSide } from "../vhost/chain.js";
@@ -23,23 +26,15 @@ import { takesOf } from "./net-takes.js";
 const BURST = 64;
 /** The least packet: its header, and a frame's. */
 const PACKET_BYTES_MIN = VIRTIO_NET_HDR_BYTES + ETH_HLEN;
-/** Pages of the memory that a packet from the interface lies in: the largest one fits. */
-const MEMORY_PAGES = 2;
-
-/** What the kernel leaves to the port, as a guest's features say it. See `openTap`. */
-const TO_PORT = featureMask(
-  VIRTIO_NET_F_CSUM,
-  VIRTIO_NET_F_HOST_TSO4,
-  VIRTIO_NET_F_HOST_TSO6,
-  VIRTIO_NET_F_HOST_ECN,
-);
-/** What it takes: it makes what checksums are missing, and cuts large packets where it must. */
-const FROM_PORT = featureMask(
-  VIRTIO_NET_F_GUEST_CSUM,
-  VIRTIO_NET_F_GUEST_TSO4,
-  VIRTIO_NET_F_GUEST_TSO6,
+/** What the kernel leaves to us, and we to it, as features of a guest that does. */
+const OFFLOADS = featureMask(
+  ...[VIRTIO_NET_F_CSUM, VIRTIO_NET_F_HOST_TSO4, VIRTIO_NET_F_HOST_TSO6, VIRTIO_NET_F_HOST_ECN],
+  ...[VIRTIO_NET_F_GUEST_CSUM, VIRTIO_NET_F_GUEST_TSO4, VIRTIO_NET_F_GUEST_TSO6],
   VIRTIO_NET_F_GUEST_ECN,
 );
+const USO = featureMask(VIRTIO_NET_F_HOST_USO, VIRTIO_NET_F_GUEST_USO4, VIRTIO_NET_F_GUEST_USO6);
+/** Pages of the memory that a packet from the interface lies in: the largest one fits. */
+const MEMORY_PAGES = 2;
 
 /** How the interface of a TAP is: it takes packets; is down; is not there any more. */
 export type TapState = "up" | "down" | "gone";
@@ -59,7 +54,8 @@ export class NetTapPump {
   readonly #offload: NetOffload;
   #length = 0;
 
-  constructor(port: NetSwitchPort, tap: Pick<TapFile, "read" | "write">) {
+  /** `hasUso`: of `openTap`. */
+  constructor(port: NetSwitchPort, tap: Pick<TapFile, "read" | "write">, hasUso: boolean) {
     this.#port = port;
     this.#tap = tap;
     const pages = { initial: MEMORY_PAGES, maximum: MEMORY_PAGES };
@@ -67,8 +63,9 @@ export class NetTapPump {
     this.#bytes = new Uint8Array(memory.buffer, 0, NET_PACKET_BYTES_MAX);
     this.#packet = new ChainSide(memory, { iovAddress: () => 0, iovLength: () => this.#length });
     this.#offload = new NetOffload(loadChecksum(memory));
-    this.#offload.accept(TO_PORT);
-    port.setPartial(true, takesOf(FROM_PORT));
+    const features = hasUso ? OFFLOADS | USO : OFFLOADS;
+    this.#offload.accept(features);
+    port.setPartial(true, takesOf(features)); // the kernel makes checksums, and cuts
   }
 
   /** Moves a burst each way. Whether there was anything. */

@@ -12,6 +12,8 @@ import type { TapState } from "./net-tap-pump.js";
 
 /** How often an interface that is gone is looked for. */
 const LOOK_MS = 1000;
+/** How long the program's end waits for a thread's. */
+const END_MS_MAX = 1000;
 
 /** Something happened to the interface of a TAP. */
 export interface TapEvent {
@@ -35,6 +37,8 @@ export interface TapOptions {
 /** What the thread of a TAP is made with; structured-cloneable. */
 export interface NetTapThreadOptions {
   fd: number;
+  /** Of `openTap`. */
+  hasUso: boolean;
   wakeFd: number;
   words: SharedArrayBuffer;
   port: NetSwitchPortOptions;
@@ -59,9 +63,13 @@ interface Running {
 
 const running = new Set<Running>();
 
-/** A thread in a system call must be woken, or the program's end waits for it. */
-function wakeAll(): void {
+/**
+ * A thread in a system call must be woken, or the program's end waits for it; and one that is ended
+ * in native code may take the program's exit status with it, so its own end is waited for.
+ */
+function endAll(): void {
   for (const one of running) stop(one);
+  for (const { words } of running) Atomics.wait(words, WORD_STATE, TASK_INTERRUPTIBLE, END_MS_MAX);
 }
 
 function stop({ words, wakeFd }: Running): void {
@@ -110,7 +118,7 @@ export class SwitchTap implements AsyncDisposable {
       for (const fd of fds) closeFd(fd);
     };
     try {
-      const fd = openTap(this.name, VIRTIO_NET_HDR_BYTES);
+      const { fd, hasUso } = openTap(this.name, VIRTIO_NET_HDR_BYTES);
       fds.push(fd);
       const wakeFd = makeEventfd();
       fds.push(wakeFd);
@@ -118,7 +126,8 @@ export class SwitchTap implements AsyncDisposable {
       words[WORD_STATE] = TASK_INTERRUPTIBLE; // for all of its life: a bell says when it sleeps
       wire = this.#plug({ worker: { words: words.buffer }, wakeFd });
       const comm = `tap-${this.name}`;
-      this.#run({ fd, wakeFd, words: words.buffer, port: wire.options, comm }, release);
+      const { options: port } = wire;
+      this.#run({ fd, hasUso, wakeFd, words: words.buffer, port, comm }, release);
     } catch (error) {
       release();
       throw error;
@@ -141,7 +150,7 @@ export class SwitchTap implements AsyncDisposable {
     const ended = new Promise<void>((resolve) => {
       thread.on("exit", () => {
         running.delete(one);
-        if (running.size === 0) process.off("exit", wakeAll);
+        if (running.size === 0) process.off("exit", endAll);
         release();
         resolve();
         if (this.#running === one) this.#lose(error);
@@ -151,7 +160,7 @@ export class SwitchTap implements AsyncDisposable {
     const { wakeFd } = options;
     const one: Running = { thread, words: new Int32Array(options.words), wakeFd, ended };
     this.#running = one;
-    if (running.size === 0) process.on("exit", wakeAll);
+    if (running.size === 0) process.on("exit", endAll);
     running.add(one);
   }
 

@@ -24,7 +24,7 @@ import { NetDevice, type NetDeviceOptions } from "./net-device.js";
 import { NetHost } from "./net-host.js";
 import { type NetLinkBuffers, NetLinkPort } from "./net-link.js";
 import { formatMac, parseMac } from "./net-mac.js";
-import { NetPcap, type NetPcapOptions } from "./net-pcap.js";
+import { NetPcap, type NetPcapOptions, PcapState } from "./net-pcap.js";
 import { NET_PACKET_BYTES_MAX } from "./net-pipe.js";
 import { SwitchPort } from "./net-switch.js";
 import { NetSwitchPort, type NetSwitchPortOptions } from "./net-switch-port.js";
@@ -51,12 +51,14 @@ export interface NetOptions {
    * reads it.
    */
   pcap?: string;
+  /** Gets why the capture has ended by itself, a full disk, say: once, in the opening thread. */
+  onError?: (error: VhostError) => void;
 }
 
 /** Pairs of queues, at most; there is one queue more, by which the driver commands. */
 export const NET_QUEUE_PAIRS_MAX = Math.floor((DOORBELL_QUEUES_MAX - 1) / VIRTIO_NET_QUEUES);
 
-const OPTIONS = ["mac", "mtu", "queueSize", "queuePairs", "onPacket", "switch", "pcap"];
+const OPTIONS = ["mac", "mtu", "queueSize", "queuePairs", "onPacket", "switch", "pcap", "onError"];
 
 /** What is different at each opening. */
 interface NetWire {
@@ -77,6 +79,7 @@ export class Net implements DeviceSpec<"net"> {
   readonly #onPacket: (frame: Uint8Array) => void;
   readonly #port: SwitchPort | undefined;
   readonly #pcapPath: string | undefined;
+  readonly #pcapState = new PcapState();
   /** It was opened before: a capture goes on. */
   #isKnown = false;
   #host: NetHost | undefined;
@@ -90,6 +93,17 @@ export class Net implements DeviceSpec<"net"> {
     this.#pcapPath = pcap;
     this.#onPacket = onPacket;
     this.#port = options.switch;
+    if (pcap === undefined) return;
+    const { onError = () => {} } = options;
+    void this.#pcapState.failed().then((code) => {
+      const message = `the capture ${pcap} has ended: it can't be written to`;
+      onError(new VhostError(code, message, { path: pcap }));
+    });
+  }
+
+  /** Packets that are not in the capture, since that has ended by itself; modulo 2^32. */
+  get uncaptured(): number {
+    return this.#pcapState.lost;
   }
 
   /** The guest's address. */
@@ -111,7 +125,8 @@ export class Net implements DeviceSpec<"net"> {
   prepare(deviceHost: DeviceHost): DeviceParts {
     const { ringKind } = deviceHost;
     const path = this.#pcapPath;
-    const pcap = path === undefined ? undefined : { path, appends: this.#isKnown };
+    const state = this.#pcapState.buffer;
+    const pcap = path === undefined ? undefined : { path, appends: this.#isKnown, state };
     this.#isKnown = true;
     const wire = this.#port?.lan.connect(this.#port.index, deviceHost);
     if (wire) {
@@ -168,12 +183,15 @@ export function net(options: NetOptions = {}): Net {
   return new Net(options);
 }
 
-function checkWire({ onPacket, pcap, switch: port }: NetOptions): void {
+function checkWire({ onPacket, pcap, onError, switch: port }: NetOptions): void {
   if (port !== undefined && !(port instanceof SwitchPort)) {
     throw new VhostError("EINVAL", "switch is the port of one: lan.port()");
   }
   if (port && onPacket) {
     throw new VhostError("EINVAL", "a device is at a switch or at onPacket, not at both");
+  }
+  if (onError !== undefined && typeof onError !== "function") {
+    throw new VhostError("EINVAL", "onError is a function");
   }
   if (pcap !== undefined && (typeof pcap !== "string" || pcap === "")) {
     throw new VhostError("EINVAL", "pcap is the path of a file", { pcap });

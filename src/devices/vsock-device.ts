@@ -62,6 +62,11 @@ export class VsockDevice implements VirtioDevice {
     this.#link.nextGeneration();
   }
 
+  /** Connections of before are over. */
+  renew(): void {
+    this.reset();
+  }
+
   /** Nothing is held; a queue that stops is not looked at any more. */
   settle(_how: "finish" | "drop", index?: number): undefined {
     if (index === undefined) this.#queues.length = 0;

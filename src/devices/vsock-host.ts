@@ -90,6 +90,7 @@ export class VsockHost {
       const packet = toHost.peek();
       if (!packet) break;
       const { bytes, generation } = packet;
+      if (generation !== this.#generation) this.lookForReset(); // the worker has, meanwhile
       if (generation === this.#generation) {
         const header = readHeader(new DataView(bytes.buffer, bytes.byteOffset));
         endpoint.receive(header, bytes.subarray(VIRTIO_VSOCK_HEADER_BYTES));

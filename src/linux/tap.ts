@@ -16,7 +16,8 @@ const TUN_F_CSUM = 0x01;
 const TUN_F_TSO4 = 0x02;
 const TUN_F_TSO6 = 0x04;
 const TUN_F_TSO_ECN = 0x08;
-/** What may come from it that is not as it would be on a wire. */
+const TUN_F_USO4 = 0x20;
+const TUN_F_USO6 = 0x40;
 const OFFLOADS = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN;
 
 // struct ifreq on 64-bit Linux; offsets in bytes.
@@ -46,19 +47,26 @@ export function hasTapInterface(name: string): boolean {
   return existsSync(`/sys/class/net/${name}/tun_flags`);
 }
 
+/** A TAP that was opened. */
+export interface OpenedTap {
+  /** Never blocks. The caller's to close. */
+  fd: number;
+  /** Large packets of UDP go as those of TCP do (since Linux 6.2). */
+  hasUso: boolean;
+}
+
 /**
- * Opens the TAP `name`, which is made unless it is there; the descriptor never blocks. Its packets
- * have a `struct virtio_net_hdr` of `headerBytes` in front, and may leave their checksum to the
- * other side, or TCP to be cut in segments, either way. Throws ENOSYS, EINVAL, ENOENT, EACCES,
- * EPERM, EBUSY, saying what to do. Linux: TUNSETIFF.
+ * Opens the TAP `name`, which is made unless it is there. Its packets have a `struct
+ * virtio_net_hdr` of `headerBytes` in front, and may leave their checksum to the other side, and be
+ * large ones, either way. Throws ENOSYS, EINVAL, ENOENT, EACCES, EPERM, EBUSY, saying what to do.
+ * Linux: TUNSETIFF.
  */
-export function openTap(name: string, headerBytes: number): number {
+export function openTap(name: string, headerBytes: number): OpenedTap {
   checkInterfaceName(name);
   libc();
   const fd = openDevice();
   try {
-    setUp(fd, name, headerBytes);
-    return fd;
+    return { fd, hasUso: setUp(fd, name, headerBytes) };
   } catch (error) {
     closeSync(fd);
     throw error;
@@ -81,7 +89,8 @@ function openDevice(): number {
   }
 }
 
-function setUp(fd: number, name: string, headerBytes: number): void {
+/** Whether it has USO. */
+function setUp(fd: number, name: string, headerBytes: number): boolean {
   const ifreq = new Uint8Array(IFREQ_BYTES);
   new TextEncoder().encodeInto(name, ifreq);
   const view = new DataView(ifreq.buffer);
@@ -90,9 +99,9 @@ function setUp(fd: number, name: string, headerBytes: number): void {
   if (ioctl(fd, TUNSETIFF, addressOf(ifreq)) === -1) throw refusal(name);
   const size = Int32Array.of(headerBytes);
   const isSet = ioctl(fd, TUNSETVNETHDRSZ, addressOf(size)) === 0;
-  if (!isSet || ioctl(fd, TUNSETOFFLOAD, OFFLOADS) === -1) {
-    throw lastError(`the TAP ${name} can't be set up`);
-  }
+  if (isSet && ioctl(fd, TUNSETOFFLOAD, OFFLOADS | TUN_F_USO4 | TUN_F_USO6) === 0) return true;
+  if (isSet && ioctl(fd, TUNSETOFFLOAD, OFFLOADS) === 0) return false;
+  throw lastError(`the TAP ${name} can't be set up`);
 }
 
 /** Why TUNSETIFF failed, and what to do. */

@@ -58,6 +58,8 @@ export class Backend {
   readonly #onUnusable: BackendOptions["onUnusable"];
   #protocolFeatures = 0n;
   #status = 0;
+  /** All rings were stopped, and none was enabled since. */
+  #areAllStopped = false;
 
   /** `dev` has an owner and a device. */
   constructor(dev: VhostDev, { trust, onUnusable }: BackendOptions) {
@@ -172,19 +174,31 @@ export class Backend {
     });
   }
 
-  /** SET_VRING_BASE. */
+  /**
+   * SET_VRING_BASE. QEMU stops all rings for a pause and for a reset of the guest's driver alike;
+   * when one of them then does not go on where it was stopped, the driver has begun anew.
+   */
   async setVringBase(index: number, base: number): Promise<void> {
-    await this.#paused(() => {
-      this.#stoppedVring(index);
+    await this.#paused(async () => {
+      const vring = this.#stoppedVring(index);
       this.#dev.setVringBase(index, base);
+      const { stoppedAt } = vring;
+      vring.stoppedAt = undefined;
+      vring.isBaseNew = true;
+      if (!this.#areAllStopped || stoppedAt === undefined || stoppedAt === base) return;
+      this.#areAllStopped = false;
+      await this.#dev.renew();
     });
   }
 
   /** GET_VRING_BASE: stops the ring, and says where it goes on. */
   async getVringBase(index: number): Promise<number> {
     return this.#paused(() => {
-      this.#vring(index).stop();
-      return this.#dev.getVringBase(index);
+      const vring = this.#vring(index);
+      vring.stop();
+      this.#areAllStopped = this.#vrings.every(({ isStopped }) => isStopped);
+      vring.stoppedAt = this.#dev.getVringBase(index);
+      return vring.stoppedAt;
     });
   }
 
@@ -218,6 +232,7 @@ export class Backend {
   async setVringEnable(index: number, isEnabled: boolean): Promise<void> {
     await this.#paused(() => {
       this.#vring(index).isEnabled = isEnabled;
+      if (isEnabled) this.#areAllStopped = false;
     });
   }
 

@@ -90,6 +90,8 @@ export interface WorkerControl {
   setBusyloopTimeout(index: number, microseconds: number | undefined): Promise<void>;
   /** Device reset, queues stopped. */
   reset(): Promise<void>;
+  /** See `VirtioDevice.renew`; queues are stopped. */
+  renew(): Promise<void>;
   /** The configuration space. */
   readConfig(): Promise<Uint8Array>;
   /** A write to it. */
@@ -123,6 +125,7 @@ const METHODS: readonly (keyof WorkerControl)[] = [
   "startQueue",
   "setBusyloopTimeout",
   "reset",
+  "renew",
   "readConfig",
   "writeConfig",
   "adopt",

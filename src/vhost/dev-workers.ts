@@ -280,6 +280,12 @@ export class DevWorkers {
     await this.#settled();
   }
 
+  /** See `VirtioDevice.renew`. */
+  async renew(): Promise<void> {
+    if (this.#death) throw this.#death;
+    await this.#all((control) => control.renew());
+  }
+
   /** What can be asked of a queue's worker; `undefined`: it is dead, and nothing of it goes on. */
   async controlOf(index: number): Promise<WorkerControl | undefined> {
     const worker = this.#ofQueues[index] as DevWorker;

@@ -201,9 +201,13 @@ export class VhostDev extends WorkerCalls {
     this.#stoppedVring(index).addresses = addresses;
   }
 
-  /** Throws what `start` would for the queue's areas, which are set: EFAULT, EINVAL. */
-  checkVring(index: number): void {
-    this.#rings.at(index).check(this.sharedMemory, this.#mustHaveMemory, this.#features);
+  /**
+   * Throws what `start` would for the queue's areas, which are set: EFAULT, EINVAL. `isNewBase`: it
+   * may say another base than what the ring shows, and that counts.
+   */
+  checkVring(index: number, isNewBase = false): void {
+    const memory = this.#mustHaveMemory;
+    this.#rings.at(index).check(this.sharedMemory, memory, this.#features, isNewBase);
   }
 
   /**
@@ -349,6 +353,11 @@ export class VhostDev extends WorkerCalls {
         this.#rings.reset();
       }
     });
+  }
+
+  /** Tells the stopped device that a driver begins anew: see `VirtioDevice.renew`. */
+  renew(): Promise<void> {
+    return this.#turns.take(() => this.#alive.workers.renew());
   }
 
   /** The configuration space. */

@@ -57,6 +57,11 @@ export interface VirtioDevice {
   resetQueue?(index: number): void;
   /** Back to where it was before the driver touched it. virtio 1.3, 2.4 Device Reset. */
   reset?(): void;
+  /**
+   * A driver begins anew: what it told and was told is void, the configuration stays. Over
+   * vhost-user nobody says so; it is seen by where the rings begin.
+   */
+  renew?(): void;
   /** Gives back files and the like. Called once, last. */
   close?(): void;
 }
@@ -71,6 +76,7 @@ const OPTIONAL_METHODS = [
   "settle",
   "resetQueue",
   "reset",
+  "renew",
   "close",
 ] as const;
 

@@ -1,5 +1,5 @@
 import type { Task } from "../kernel/task.js";
-import { SharedMemory } from "../memory/shared-memory.js";
+import { MEMORY_BYTES_MIN, SharedMemory } from "../memory/shared-memory.js";
 import { VhostError } from "../spec/errno.js";
 import type { VhostFieldType, VhostStruct } from "../spec/vhost.js";
 
@@ -155,9 +155,6 @@ const END_OF_ADDRESSES = 2n ** 65n;
 
 const meets = ({ start, end }: Change, address: bigint, bytes: bigint): boolean =>
   address < end && start < address + bytes;
-
-/** As `SharedMemory` has it. */
-const MEMORY_BYTES_MIN = 1 << 20;
 
 const GET: Record<VhostFieldType, (view: DataView, at: number) => number | bigint> = {
   u8: (view, at) => view.getUint8(at),

@@ -11,6 +11,7 @@ import {
 } from "../ring/state-block.js";
 import { RingTables, sumErrors } from "../ring/tables.js";
 import { VhostError } from "../spec/errno.js";
+import { VIRTQ_RING_IDX } from "../spec/virtio-ring.js";
 import type { VringNotify } from "./control.js";
 import { isPacked, VringSettings } from "./vring-settings.js";
 
@@ -37,6 +38,7 @@ export interface RingsEnvironment {
 
 /** The index in a packed ring's position; the other bit is the wrap counter. */
 const INDEX = 0x7fff;
+const U16 = 0xffff;
 
 /** What the owner has said of one queue, and its state while it runs. */
 export class Vring extends VringSettings {
@@ -133,9 +135,27 @@ export class Vring extends VringSettings {
     return recovery;
   }
 
-  /** Throws what `layOut` throws, but for ENOMEM. Side effect: as `recover`. */
-  check(shared: SharedMemory, memory: GuestMemory, features: bigint): void {
-    this.#recover(shared, { ...this.translate(memory, features), features });
+  /**
+   * Throws what `layOut` throws, but for ENOMEM. Side effect: as `recover`. `isNew`: the base was
+   * said since, and a 0 that the ring can't be at is mended.
+   */
+  check(shared: SharedMemory, memory: GuestMemory, features: bigint, isNew = false): void {
+    const setup: RingSetup = { ...this.translate(memory, features), features };
+    const { inflightRegion } = this;
+    if (isNew && inflightRegion === undefined && !isPacked(features)) this.#mend(shared, setup);
+    this.#recover(shared, setup);
+  }
+
+  /**
+   * DPDK's virtio_user says 0 for a split ring whenever a back-end connects, and leaves it to that
+   * to find out: it goes on at the used index, and what was in flight is popped again.
+   */
+  #mend({ view }: SharedMemory, { num, driver, device, features }: RingSetup): void {
+    if (this.base(features) !== 0) return;
+    const used = view.getUint16(device + VIRTQ_RING_IDX, true);
+    const pending = (view.getUint16(driver + VIRTQ_RING_IDX, true) - used) & U16;
+    const isPast = (-used & U16) > pending;
+    if (pending <= num && isPast) this.setBase(used, features);
   }
 
   #dirtyLog(log: RingsEnvironment["log"]): DirtyLog | undefined {

@@ -1,3 +1,4 @@
+import { MEMORY_BYTES_MIN } from "../memory/shared-memory.js";
 import { loadRings, type Rings } from "../ring/load.js";
 import { VhostError } from "../spec/errno.js";
 import { hasFeature } from "../spec/features.js";
@@ -48,7 +49,8 @@ export class VhostWorker implements WorkerControl {
   #started: RingStart[] = [];
   #hasKickData = false;
   readonly #doorbell: Doorbell;
-  #rings: Rings | undefined;
+  /** None where the memory is too small for any. */
+  readonly #rings: Rings | undefined;
   readonly #mayRest: boolean;
   readonly #adopt: WorkerParts["adopt"];
   #queues: Virtqueue[] = [];
@@ -62,7 +64,10 @@ export class VhostWorker implements WorkerControl {
     this.#setup = setup;
     this.#notifier = notifier;
     this.#doorbell = new Doorbell(setup.doorbell);
-    this.#rings = parts.rings;
+    // At once: a worker that acts for its owner may not be able to read the module any more.
+    const canHaveRings = setup.memory.buffer.byteLength >= MEMORY_BYTES_MIN;
+    this.#rings =
+      parts.rings ?? (canHaveRings ? loadRings(setup.memory, setup.ringKind) : undefined);
     this.#counters = new Counters(setup.counters);
     this.#now = parts.now ?? (() => performance.now());
     this.#mayRest = parts.rests ?? true;
@@ -167,8 +172,7 @@ export class VhostWorker implements WorkerControl {
 
   /** It gets a turn at once, for what was made available before, unless it waits for a kick. */
   #begin({ index, vq, position, goesOn = false, waits = false }: RingStart): void {
-    this.#rings ??= loadRings(this.#setup.memory, this.#setup.ringKind);
-    const ring = this.#rings.device(vq);
+    const ring = (this.#rings as Rings).device(vq); // its state lies in that memory
     if (!goesOn) ring.start(position); // one that it can't have is counted, the ring stays empty
     const queue = new Virtqueue(index, ring, this.#setup.memory, {
       call: (called) => this.#notifier.call(called),
@@ -212,6 +216,10 @@ export class VhostWorker implements WorkerControl {
     await this.#device?.settle?.("drop");
     await this.stop();
     this.#device?.reset?.();
+  }
+
+  async renew(): Promise<void> {
+    this.#device?.renew?.();
   }
 
   async readConfig(): Promise<Uint8Array> {

@@ -1,52 +1,24 @@
 // DPDK's testpmd, with two virtio_user ports on the switch of `vhost-wasm serve net`.
 
-import { accessSync, constants } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { expect, test } from "vitest";
 import { describeGuests } from "./lab.js";
 import { lastCounts, startSwitch } from "./net-switch.js";
-import { Program } from "./program.js";
-import { GUEST_REQUIRED } from "./requirements.js";
+import {
+  busyQueues,
+  forwarded,
+  QUEUE_SIZE,
+  SKIPS_TESTPMD,
+  startTestpmd,
+  titleOf,
+} from "./testpmd.js";
 
-const TESTPMD = "/usr/bin/dpdk-testpmd";
-const QUEUE_SIZE = 256;
 const LIMIT = { timeout: 120_000 };
 /** How long packets go round, in milliseconds. */
 const RUN_MS = 3000;
 
-function isThere(path: string): boolean {
-  try {
-    accessSync(path, constants.X_OK);
-    return true;
-  } catch {
-    return false;
-  }
-}
-
-/** What testpmd has counted when it ends, by port. */
-function forwarded(output: string) {
-  const statistics =
-    /Forward statistics for port (\d+)[\s-]+RX-packets: (\d+)[^T]+TX-packets: (\d+)/;
-  const found = output.match(new RegExp(statistics, "g")) ?? [];
-  return found.map((text) => {
-    const [, port, received, sent] = statistics.exec(text) ?? [];
-    return { port: Number(port), received: Number(received), sent: Number(sent) };
-  });
-}
-
-/** Receive queues that got packets, of both ports, where there are several. */
-function busyQueues(output: string): number {
-  const streams = output.matchAll(
-    /Forward Stats for RX Port= \d+\/Queue= \d+[^:]+RX-packets: (\d+)/g,
-  );
-  return [...streams].filter(([, received]) => Number(received) > 0).length;
-}
-
-const skip = !isThere(TESTPMD) && !GUEST_REQUIRED;
-const title = `testpmd${skip ? " (missing: dpdk-testpmd, package dpdk-dev)" : ""}`;
-
-describeGuests(title, (lab) => {
-  test.skipIf(skip).each([
+describeGuests(titleOf("testpmd"), (lab) => {
+  test.skipIf(SKIPS_TESTPMD).each([
     ["split", ""],
     ["split, not mergeable", ",mrg_rxbuf=0"],
     ["split, in order", ",in_order=1"],
@@ -61,24 +33,7 @@ describeGuests(title, (lab) => {
       // Its memory is a file, which can't be sealed.
       const options = ["--trust-memory", "--queues", `${queues}`];
       const { program, sockets } = await startSwitch(lab, options);
-      const size = `queues=${queues},queue_size=${QUEUE_SIZE}`;
-      const devices = sockets.flatMap((path, index) => [
-        ...["--vdev", `net_virtio_user${index},path=${path},${size}${properties}`],
-      ]);
-      const testpmd = new Program(lab.tools, TESTPMD, [
-        ...["--lcores", "0@0,1@0", "--no-huge", "-m", "256", "--no-pci", "--no-shconf"],
-        ...[
-          "--no-telemetry",
-          ...devices,
-          "--",
-          "--auto-start",
-          "--tx-first",
-          "--txonly-multi-flow",
-        ],
-        ...[`--rxq=${queues}`, `--txq=${queues}`],
-        ...[`--txd=${QUEUE_SIZE}`, `--rxd=${QUEUE_SIZE}`, "--forward-mode=io"],
-        ...["--stats-period", "1", `--total-num-mbufs=${4096 * queues}`],
-      ]);
+      const testpmd = startTestpmd(lab.tools, sockets, properties, { queues });
       try {
         await testpmd.until(() => testpmd.stdout.includes("NIC statistics"), "statistics", 30_000);
         await sleep(RUN_MS);

@@ -2,8 +2,10 @@
 
 import { spawnSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
+import { cpSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import type { Worker } from "node:worker_threads";
 import { describe, expect, test } from "vitest";
 import { Kernel, net, Switch, type VhostError } from "#dist/index.js";
 import { threadCount } from "../helpers/devices.js";
@@ -89,10 +91,10 @@ describeTaps("what may go wrong", () => {
     await using process = new Kernel().spawn({ memoryBytes: 8 << 20 });
     const third = await process.open(net({ switch: lan.lan.port(), mac: station(3) }));
     const got = collect(await third.driver());
-    const before = [fdCount(), threadCount()];
     const frame = experiment(ALL, station(2), Buffer.from("hello"));
     await lan.driver.send(frame);
-    await expect.poll(() => lan.tapPort.counts().sent).toBe(1);
+    await expect.poll(() => lan.tapPort.counts().sent).toBe(1); // all of it is up
+    const before = [fdCount(), threadCount()];
     ip("link", "del", name);
     await expect.poll(() => lan.tap.state).toBe("gone");
     for (let i = 0; i < 20; i++) await lan.driver.send(frame);
@@ -108,30 +110,6 @@ describeTaps("what may go wrong", () => {
     await lan.driver.send(frame);
     expect(await receiveAll(socket, 1)).toEqual([frame]);
     expect(threadCount()).toBe(before[1]);
-  });
-
-  test("a thread that dies is told, and another takes its place", async () => {
-    const name = tapName();
-    ip("tuntap", "add", "dev", name, "mode", "tap");
-    bringUp(name);
-    const threads: Worker[] = [];
-    const isMade = (worker: Worker) => void threads.push(worker);
-    process.on("worker", isMade);
-    await using lan = await openTapLan(name);
-    const left: number[][] = [];
-    for (let deaths = 1; deaths <= 3; deaths++) {
-      const [thread] = threads.splice(0); // the first one made is the TAP's
-      await thread?.terminate();
-      await expect.poll(() => lan.events.length).toBe(2 * deaths);
-      left.push([fdCount(), threadCount()]);
-    }
-    process.off("worker", isMade);
-    expect(lan.events.slice(0, 2).map(({ state }) => state)).toEqual(["gone", "up"]);
-    expect(left[2]).toEqual(left[0]);
-    using socket = new PacketSocket(name);
-    const frame = experiment(ALL, station(2), Buffer.from("hello"));
-    await lan.driver.send(frame);
-    expect(await receiveAll(socket, 1)).toEqual([frame]);
   });
 
   test("deleted amid a flood from both sides", async () => {
@@ -188,11 +166,16 @@ describeTaps("what may go wrong", () => {
   });
 
   /** Opens a TAP in a program of its own, and prints what it throws. */
-  const opening = (name: string, more = "") => `
-    const { Switch } = await import(${JSON.stringify(`${ROOT}/dist/index.js`)});
+  const opening = (name: string, more = "", home = ROOT) => `
+    const { Switch } = await import(${JSON.stringify(`${home}/dist/index.js`)});
     const lan = new Switch();
+    const events = [];
+    const onEvent = ({ state, error }) => {
+      events.push(state);
+      console.log(state + (error ? " " + error.message : ""));
+    };
     try {
-      const tap = lan.port().tap(${JSON.stringify(name)});
+      const tap = lan.port().tap(${JSON.stringify(name)}, { onEvent });
       console.log("open");
       ${more}
     } catch (error) {
@@ -202,6 +185,29 @@ describeTaps("what may go wrong", () => {
   const nobody = { uid: 65534, gid: 65533, cwd: "/", encoding: "utf8" as const };
   const reads = spawnSync(process.execPath, [...NODE, opening("/")], nobody);
   const isReadable = /EINVAL/.test(reads.stdout);
+
+  test("a thread that dies is told, with the reason; another takes its place", () => {
+    const home = mkdtempSync(join(tmpdir(), "vhost-wasm-test-"));
+    try {
+      const filter = (path: string) => !/dist\/(bench|conformance|fuzz|sim|readme-)/.test(path);
+      cpSync(join(ROOT, "dist"), join(home, "dist"), { recursive: true, filter });
+      for (const name of ["node_modules", "package.json"]) {
+        symlinkSync(join(ROOT, name), join(home, name));
+      }
+      writeFileSync(join(home, "dist/devices/net-tap-thread.js"), 'throw new Error("mine");');
+      const name = tapName();
+      ip("tuntap", "add", "dev", name, "mode", "tap");
+      const more = `
+        while (events.length < 3) await new Promise((go) => setTimeout(go, 20));
+        process.exit();`;
+      const args = [...NODE, opening(name, more, home)];
+      const { stdout, status } = spawnSync(process.execPath, args, { encoding: "utf8" });
+      const lines = stdout.split("\n").slice(0, 4);
+      expect([status, lines]).toEqual([0, ["open", "gone mine", "up", "gone mine"]]);
+    } finally {
+      rmSync(home, { recursive: true });
+    }
+  });
 
   test.skipIf(!isReadable)("another user: its own interface, and no other", () => {
     const name = tapName();

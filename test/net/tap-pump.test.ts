@@ -1,12 +1,21 @@
 // What carries a TAP's packets, with an interface that is played: no root, no thread.
 
+import { randomBytes } from "node:crypto";
 import { describe, expect, test } from "vitest";
 import { NetSwitchPort } from "#dist/devices/net-switch-port.js";
 import { NetTapPump } from "#dist/devices/net-tap-pump.js";
 import { Kernel, net, Switch, type SwitchPortOptions } from "#dist/index.js";
 import { TASK_WORDS_BYTES } from "#dist/kernel/wait.js";
 import { TAP_DOWN, TAP_GONE, TAP_REFUSED } from "#dist/linux/tap.js";
+import {
+  VIRTIO_NET_F_CSUM,
+  VIRTIO_NET_F_HOST_TSO4,
+  VIRTIO_NET_F_HOST_TSO6,
+  VIRTIO_NET_F_HOST_USO,
+} from "#dist/spec/virtio-net.js";
 import { frameOf, station } from "../helpers/net-frames.js";
+import { checkSegments, type LargeKind, largePacket } from "../helpers/net-large-frames.js";
+import { bit, type GuestRing, RawGuest, VERSION_1 } from "../helpers/raw-guest.js";
 
 const ALL = "ff:ff:ff:ff:ff:ff";
 const HEADER = Buffer.alloc(12);
@@ -35,14 +44,14 @@ class PlayedTap {
 }
 
 /** A pump at a switch, with a guest beside it that runs in this thread. */
-async function open(at: SwitchPortOptions = {}, port: SwitchPortOptions = {}) {
+async function open(at: SwitchPortOptions = {}, port: SwitchPortOptions = {}, hasUso = false) {
   const lan = new Switch();
   const tapPort = lan.port(at);
   const words = new SharedArrayBuffer(TASK_WORDS_BYTES);
   const plug = lan.connect(tapPort.index, { worker: { words }, wakeFd: undefined });
   const wire = new NetSwitchPort(plug.options);
   const tap = new PlayedTap();
-  const pump = new NetTapPump(wire, tap);
+  const pump = new NetTapPump(wire, tap, hasUso);
   const process = new Kernel().spawn({ memoryBytes: 8 << 20 });
   const device = await process.open(net({ switch: lan.port(port) }), { run: "inline" });
   const driver = await device.driver();
@@ -55,7 +64,7 @@ async function open(at: SwitchPortOptions = {}, port: SwitchPortOptions = {}) {
     await new Promise(setImmediate);
   };
   return {
-    ...{ tapPort, tap, pump, device, post, got, run },
+    ...{ lan, tapPort, tap, pump, device, post, got, run },
     [Symbol.asyncDispose]: async () => {
       wire.close();
       plug.close();
@@ -75,7 +84,7 @@ describe("from the interface", () => {
     ["half a header", Buffer.alloc(6)],
     ["no frame", HEADER],
     ["shorter than a frame's header", packet([], frame.subarray(0, 13))],
-    ["segments, which were not asked for", packet([1, 1])],
+    ["segments of nothing", packet([1, 1])],
     ["a checksum in the addresses", packet([1, 0, 0, 0, 0, 0, 4, 0, 2, 0])],
     ["a checksum beyond its end", packet([1, 0, 0, 0, 0, 0, 50, 0, 9, 0])],
   ])("%s: counted, goes nowhere; the next one is whole", async (_, bad) => {
@@ -142,5 +151,61 @@ describe("to the interface", () => {
     await lan.run();
     expect(lan.pump.state).toBe("gone");
     expect(lan.tapPort.counts()).toMatchObject({ sent: 0, discarded: 2 });
+  });
+});
+
+describe("large packets", () => {
+  const tcp: LargeKind = {
+    version: 4,
+    protocol: "tcp",
+    sizeBytes: 1000,
+    payload: randomBytes(4100),
+  };
+  const udp: LargeKind = { ...tcp, protocol: "udp" };
+  const WAYS: [string, LargeKind, boolean, boolean][] = [
+    ["TCP", tcp, true, true],
+    ["TCP, where UDP is cut", tcp, false, true],
+    ["UDP", udp, true, true],
+    ["UDP, where it is cut", udp, false, false],
+  ];
+
+  test.each(WAYS)("of a guest, to the interface: %s", async (_, kind, hasUso, isWhole) => {
+    await using lan = await open({}, {}, hasUso);
+    const bits = [
+      VIRTIO_NET_F_CSUM,
+      VIRTIO_NET_F_HOST_TSO4,
+      VIRTIO_NET_F_HOST_TSO6,
+      VIRTIO_NET_F_HOST_USO,
+    ];
+    const features = bits.reduce((all, one) => all | bit(one), VERSION_1);
+    const nic = net({ switch: lan.lan.port() });
+    const guest = await RawGuest.open(nic, { features, queues: 2, memoryBytes: 64 << 20 });
+    const { packet } = largePacket(kind);
+    await (guest.rings[1] as GuestRing).request([packet]);
+    await lan.run();
+    const frames = lan.tap.written.map((one) => one.subarray(12));
+    if (isWhole) expect(frames).toEqual([packet.subarray(12)]);
+    else expect(frames).toHaveLength(5);
+    const heads = lan.tap.written.map((one) => [one[0], one[1]]);
+    expect(heads[0]).toEqual(isWhole ? [packet[0], packet[1]] : [1, 0]);
+    await guest[Symbol.asyncDispose]();
+  });
+
+  test("of the host, to a guest that takes none: cut", async () => {
+    await using lan = await open({}, {}, true);
+    for (const kind of [tcp, udp]) {
+      lan.got.length = 0;
+      lan.tap.packets.push(largePacket(kind).packet);
+      await lan.run();
+      expect(checkSegments(kind, lan.got)).toEqual(kind.payload);
+    }
+  });
+
+  test("of the host, of UDP, where that was not agreed upon: refused", async () => {
+    await using lan = await open();
+    lan.tap.packets.push(largePacket(udp).packet, packet([]));
+    await lan.run();
+    expect(lan.got).toEqual([frame]);
+    expect(lan.tapPort.counts().filtered).toBe(1);
   });
 });
