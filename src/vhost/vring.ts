@@ -11,6 +11,7 @@ import {
 } from "../ring/state-block.js";
 import { RingTables, sumErrors } from "../ring/tables.js";
 import { VhostError } from "../spec/errno.js";
+import { VQ_DESC, VQ_DEVICE, VQ_DRIVER, VQ_REGION_COUNT, VQ_REGIONS } from "../spec/ring-state.js";
 import { VIRTQ_RING_IDX } from "../spec/virtio-ring.js";
 import type { VringNotify } from "./control.js";
 import { isPacked, VringSettings } from "./vring-settings.js";
@@ -24,6 +25,9 @@ export interface VringAddresses {
 
 /** A dirty log, for all rings of a device: linear address and bytes of the bitmap. */
 export type DirtyLogRange = Pick<DirtyLog, "address" | "bytes">;
+
+/** A ring's size, and the linear addresses of its areas. */
+export type VringPlaces = Omit<RingSetup, "features">;
 
 /** Where the rings of a device lie, and what it records of them. */
 export interface RingsEnvironment {
@@ -109,7 +113,7 @@ export class Vring extends VringSettings {
    * Linear addresses of the areas, by the size that was set. Throws EFAULT; EINVAL for these, the
    * size or the base.
    */
-  translate(memory: GuestMemory, features: bigint): Omit<RingSetup, "features"> {
+  translate(memory: GuestMemory, features: bigint): VringPlaces {
     const { desc, driver, device } = this.addresses as VringAddresses;
     const { num } = this;
     checkQueueSize(num, isPacked(features));
@@ -178,6 +182,16 @@ export class Vring extends VringSettings {
     const { vq } = this.#state;
     this.#tables = new RingTables(shared.memory, vq);
     return { vq, position: recovery?.position ?? this.base(features) };
+  }
+
+  /** It goes by another memory table, in which its areas are there. No worker is at it. */
+  remap({ regions, memory }: RingsEnvironment, { desc, driver, device }: VringPlaces): void {
+    const tables = this.#tables;
+    tables?.setWord(VQ_DESC, desc);
+    tables?.setWord(VQ_DRIVER, driver);
+    tables?.setWord(VQ_DEVICE, device);
+    tables?.setWord(VQ_REGIONS, regions);
+    tables?.setWord(VQ_REGION_COUNT, memory.regions.length);
   }
 
   /**
