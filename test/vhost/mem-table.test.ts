@@ -113,9 +113,11 @@ describe.each(MODES)("$run, $ring ring", (mode) => {
 
 test("the worker dies meanwhile: told, nothing hangs", async () => {
   const guest = await RawGuest.open(custom("echo"));
-  const updates = Array.from({ length: 20 }, () => guest.dev.updateMemTable([guest.whole]));
+  const { whole } = guest;
+  const updates = Array.from({ length: 20 }, () => guest.dev.updateMemTable([whole]));
+  const settled = Promise.allSettled(updates);
   await guest.dev.worker.task.task.thread?.terminate(new Error("killed"));
-  await Promise.allSettled(updates);
-  await rejected("ENODEV", guest.dev.updateMemTable([guest.whole]));
+  await settled;
+  await rejected("ENODEV", guest.dev.updateMemTable([whole]));
   await guest.process.exit();
 });
