@@ -3,6 +3,7 @@ import type { Kernel } from "../../kernel/kernel.js";
 import type { Task } from "../../kernel/task.js";
 import { VhostError } from "../../spec/errno.js";
 import { WorkerHandle, type WorkerOptions } from "../worker-handle.js";
+import { WorkerTable } from "../worker-table.js";
 import type { BackingEnd, VhostBacking } from "./backing.js";
 
 /** How the workers of a device are run. */
@@ -38,7 +39,7 @@ export class VhostWorkers {
   readonly #vqs: readonly Attachable[];
   readonly #backing: VhostBacking | undefined;
   readonly #run: VhostRun;
-  readonly #byId = new Map<number, VhostWorkerState>();
+  readonly #table = new WorkerTable<VhostWorkerState>();
   /** What was asked of workers and is not done. */
   readonly #asked = new Set<Promise<void>>();
   /** How often all of them were ended. */
@@ -61,17 +62,19 @@ export class VhostWorkers {
 
   /** Their numbers. */
   get ids(): number[] {
-    return [...this.#byId.keys()];
+    return [...this.#table.all.keys()];
   }
 
   /** Their tasks, those that have ended among them. */
   get tasks(): Task[] {
-    return [...this.#byId.values()].map(({ handle }) => handle.task.task);
+    return [...this.#table.all.values()].map(({ handle }) => handle.task.task);
   }
 
   /** Chains that were popped. */
   get chainCount(): number {
-    const counts = [...this.#byId.values()].map(({ handle }) => handle.counters.total().requests);
+    const counts = [...this.#table.all.values()].map(
+      ({ handle }) => handle.counters.total().requests,
+    );
     return counts.reduce((sum, count) => sum + count, this.#pastChains);
   }
 
@@ -90,11 +93,10 @@ export class VhostWorkers {
       const facts = { pid: owner.pid };
       throw new VhostError("ENOMEM", "no worker can be made from the caller", facts, error);
     }
-    let id = 0;
-    while (this.#byId.has(id)) id++;
+    const id = this.#table.nextId;
     const end = this.#equip(handle);
     const worker = { handle, end, attachments: 0, isKilled: false };
-    this.#byId.set(id, worker);
+    this.#table.set(id, worker);
     if (!handle.inline) void this.#listen(worker);
     return id;
   }
@@ -145,10 +147,8 @@ export class VhostWorkers {
   /** ENODEV: none such. EBUSY: it has rings, or was killed. Linux: vhost_free_worker(). */
   free(id: number): void {
     const worker = this.#worker(id);
-    if (worker.attachments > 0 || worker.isKilled) {
-      throw new VhostError("EBUSY", "the worker has rings, or was killed", { id });
-    }
-    this.#byId.delete(id);
+    this.#table.mustBeIdle(id, worker.attachments, worker.isKilled);
+    this.#table.delete(id);
     this.#end(worker);
   }
 
@@ -171,7 +171,7 @@ export class VhostWorkers {
   /** Number of the worker that a ring has. EINVAL: none, it was killed. */
   idOf(vq: Attachable): number {
     this.#bury();
-    for (const [id, worker] of this.#byId) if (worker === vq.worker) return id;
+    for (const [id, worker] of this.#table.all) if (worker === vq.worker) return id;
     throw new VhostError("EINVAL", "the ring has no worker any more");
   }
 
@@ -192,7 +192,7 @@ export class VhostWorkers {
   flush(): () => boolean {
     this.#bury();
     const stops = this.#stops;
-    const working = [...this.#byId.values()].filter(({ attachments, isKilled }) => {
+    const working = [...this.#table.all.values()].filter(({ attachments, isKilled }) => {
       return attachments > 0 && !isKilled;
     });
     const flushes = working.map(({ handle }) => handle.flush());
@@ -203,7 +203,7 @@ export class VhostWorkers {
   run(ran: (task: Task) => void = () => {}): boolean {
     this.#bury();
     let hasWorked = false;
-    for (const worker of this.#byId.values()) {
+    for (const worker of this.#table.all.values()) {
       const { handle, end, isKilled } = worker;
       if (!handle.inline || isKilled) continue;
       if (end?.work()) hasWorked = true;
@@ -219,21 +219,18 @@ export class VhostWorkers {
   stop(): void {
     this.#stops++;
     for (const vq of this.#vqs) vq.worker = null;
-    const workers = [...this.#byId.values()];
-    this.#byId.clear();
+    const workers = this.#table.clear();
     for (const worker of workers) this.#end(worker);
   }
 
   #worker(id: number): VhostWorkerState {
     this.#bury();
-    const worker = this.#byId.get(id);
-    if (worker) return worker;
-    throw new VhostError("ENODEV", `there is no worker ${id}`, { id });
+    return this.#table.at(id);
   }
 
   /** Rings of those whose task has ended have no worker any more. Linux: vhost_worker_killed(). */
   #bury(): void {
-    for (const worker of this.#byId.values()) {
+    for (const worker of this.#table.all.values()) {
       if (worker.isKilled || !worker.handle.isDead) continue;
       worker.isKilled = true;
       for (const vq of this.#vqs) {
