@@ -84,7 +84,6 @@ describeGuests("two real guests on a switch", (lab) => {
     ["split, mergeable", "", WHOLE],
     ["split, not mergeable", ",mrg_rxbuf=off", WHOLE],
     ["packed, mergeable, cut and with checksums", ",packed=on,guest_csum=off", CUT],
-    ["packed, cut, checksums left", ",packed=on,guest_tso4=off", CUT],
   ] as const)("ping, and a file over TCP both ways: %s", LIMIT, async (_, properties, sent) => {
     const pcap = lab.path("capture.pcap");
     const { program, sockets } = await startSwitch(lab, ["--pcap", pcap]);

@@ -18,7 +18,7 @@ import {
 
 const LIMIT = { timeout: 120_000 };
 /** How long packets go round, in milliseconds. */
-const RUN_MS = 2000;
+const RUN_MS = 1000;
 const RUNS = 3;
 
 /** Ends it: what its ports have counted. */

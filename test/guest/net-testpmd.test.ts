@@ -15,7 +15,7 @@ import {
 
 const LIMIT = { timeout: 120_000 };
 /** How long packets go round, in milliseconds. */
-const RUN_MS = 3000;
+const RUN_MS = 1500;
 
 describeGuests(titleOf("testpmd"), (lab) => {
   test.skipIf(SKIPS_TESTPMD).each([
