@@ -76,9 +76,12 @@ export class FrontEnd implements Disposable {
   features = 0n;
   protocolFeatures = 0n;
 
-  /** Connects to `path`, with so much memory, part of which is the guest's. */
-  constructor(path: string, memoryBytes = 16 << 20) {
-    this.socket = new FdSocket(connectUnix(path));
+  /**
+   * Connects to `at`, a path, with so much memory, part of which is the guest's. A number is a
+   * connection that there is, from now on the front-end's.
+   */
+  constructor(at: string | number, memoryBytes = 16 << 20) {
+    this.socket = new FdSocket(typeof at === "string" ? connectUnix(at) : at);
     this.#readiness = new Readiness(this.socket.fd);
     const pages = memoryBytes / PAGE_BYTES;
     const memory = new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true });

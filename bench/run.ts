@@ -19,6 +19,8 @@ import { benchIo, benchIoSlow, IO_NOTE, IO_SLOW_NOTE } from "./io.js";
 import { benchIoRings, IO_RINGS_NOTE } from "./io-rings.js";
 import { benchLatency, LATENCY_NOTE } from "./latency.js";
 import { benchChecksum, benchSwitch, CHECKSUM_NOTE, SWITCH_NOTE } from "./net.js";
+import { benchNetDpdk, NET_DPDK_NOTE } from "./net-dpdk.js";
+import { canBenchDpdk } from "./net-dpdk-peers.js";
 import { benchQueues, QUEUES_NOTE } from "./queues.js";
 import { header, outcomeLine, outcomes, table } from "./report.js";
 import { benchRing, RING_NOTE } from "./ring.js";
@@ -143,6 +145,12 @@ const SWITCH: BenchEntry = {
   smoke: () => benchSwitch({ rounds: 1, samples: 1, items: 128 }),
 };
 
+const NET_DPDK: BenchEntry = {
+  note: NET_DPDK_NOTE,
+  full: () => benchNetDpdk({ rounds: 3, samples: 3, items: 1 }),
+  smoke: () => benchNetDpdk({ rounds: 1, samples: 1, items: 1 }, true),
+};
+
 const QUEUES: BenchEntry = {
   note: QUEUES_NOTE,
   full: () => benchQueues({ rounds: 9, samples: 1, items: 5_000 }),
@@ -157,6 +165,8 @@ const LATENCY: BenchEntry = {
 
 const OVER_VHOST_USER = canServe() ? [NULL_OVER_VHOST_USER, FILE_OVER_VHOST_USER] : [];
 
+const WITHOUT_DPDK = "Without testpmd beside net_vhost: dpdk-testpmd, of Debian's dpdk-dev.";
+
 const BENCHES: Record<string, BenchEntry[]> = {
   ring: [RING],
   formats: [FORMATS, FORMATS_THREADS],
@@ -167,7 +177,7 @@ const BENCHES: Record<string, BenchEntry[]> = {
   queues: [QUEUES],
   latency: [LATENCY],
   hostile: [HOSTILE],
-  net: [CHECKSUM, SWITCH],
+  net: [CHECKSUM, SWITCH, ...(canBenchDpdk() ? [NET_DPDK] : [])],
   vsock: [VSOCK],
   "cpu-max": [CPU_MAX],
 };
@@ -187,6 +197,7 @@ async function main(
   const cases: Case[] = [];
   for (const name of names) {
     say(`── ${name} ──`);
+    if (name === "net" && !canBenchDpdk()) say(WITHOUT_DPDK);
     for (const { note, full, smoke: small } of BENCHES[name] as BenchEntry[]) {
       const results = await (smoke ? small() : full());
       cases.push(...results);

@@ -63,6 +63,8 @@ export {
   type SwitchPortCounts,
   type SwitchPortOptions,
 } from "./devices/net-switch.js";
+export type { SwitchTap, TapEvent, TapOptions } from "./devices/net-tap.js";
+export type { TapState } from "./devices/net-tap-pump.js";
 export { type RngOptions, rng } from "./devices/rng.js";
 export { openVhost, type VhostOpened } from "./devices/vhost-files.js";
 export { type Vsock, type VsockOptions, vsock } from "./devices/vsock.js";
@@ -88,6 +90,7 @@ export type {
 export { HOSTILE_SHAPES } from "./driver/hostile/hostile-shapes.js";
 export type { HostileStage } from "./driver/hostile/hostile-stage.js";
 export type { NetDriver, NetDriverCounts } from "./driver/net.js";
+export type { NetReceiveMode } from "./driver/net-control.js";
 export type { ProbeOptions } from "./driver/probe.js";
 export type { RngDriver } from "./driver/rng.js";
 export type { VsockDriver } from "./driver/vsock.js";

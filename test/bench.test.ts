@@ -3,6 +3,7 @@ import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { beforeAll, describe, expect, test } from "vitest";
 import { canServe, hasDaemon } from "#dist/bench/blk-peers.js";
+import { canBenchDpdk } from "#dist/bench/net-dpdk-peers.js";
 import type { Case } from "../bench/harness.js";
 import type { Outcome } from "../bench/report.js";
 
@@ -55,7 +56,9 @@ describe("npm run bench -- --smoke --json", () => {
     expect(names("queues")).toEqual([layouts, layouts]);
     expect(names("latency")).toEqual(Array(6).fill(["polling", "no polling"]));
     expect(names("net").slice(0, 3)).toEqual(Array(3).fill(["wasm", "ts"]));
-    expect(names("net").slice(3)).toEqual([["2 ports", "8 ports", "32 ports"]]);
+    expect(names("net").slice(3, 4)).toEqual([["2 ports", "8 ports", "32 ports"]]);
+    const dpdk = canBenchDpdk() ? [["vhost-wasm", "net_vhost"]] : [];
+    expect(names("net").slice(4)).toEqual(dpdk);
     const beside = ["alone", "beside good", "beside tables"];
     expect(names("hostile")).toEqual([[...beside, "beside circles"], beside]);
     expect(names("cpu-max")).toEqual(Array(2).fill(["free", "at 20 %"]));

@@ -149,6 +149,7 @@ describe("nothing is dead", () => {
   const roots = [
     "src/index.ts",
     "src/cli/main.ts",
+    "src/devices/net-tap-thread.ts",
     "src/io-uring/io-uring.ts",
     "src/io-uring/io-worker-thread.ts",
     "src/kernel/thread-entry.ts",

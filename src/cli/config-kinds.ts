@@ -20,8 +20,8 @@ import {
   union,
 } from "valibot";
 import { console } from "../devices/console.js";
-import { net } from "../devices/net.js";
-import { Switch } from "../devices/net-switch.js";
+import { NET_QUEUE_PAIRS_MAX, net } from "../devices/net.js";
+import { Switch, type SwitchPort } from "../devices/net-switch.js";
 import { rng } from "../devices/rng.js";
 import { vsock } from "../devices/vsock.js";
 import { VIRTIO_BLK_SECTOR_BYTES } from "../spec/virtio-blk.js";
@@ -32,7 +32,7 @@ import { DOORBELL_QUEUES_MAX } from "../vhost/notify.js";
 import { BLK_ID_DEFAULT, BLK_QUEUES_DEFAULT, blkFault, blkOf, describeBlk } from "./serve-blk.js";
 import { joinPorts } from "./serve-console.js";
 import { POLL_MICROSECONDS_DEFAULT, POLL_MICROSECONDS_MAX } from "./serve-device.js";
-import { NET_QUEUE_SIZE } from "./serve-net.js";
+import { captureOf, NET_QUEUE_PAIRS_DEFAULT, NET_QUEUE_SIZE } from "./serve-net.js";
 import { describeRng } from "./serve-rng.js";
 import { VSOCK_QUEUE_SIZE } from "./serve-vsock.js";
 import { parseSize } from "./size.js";
@@ -77,6 +77,7 @@ const common = {
   socket: text,
   pollUs: optional(count(0, POLL_MICROSECONDS_MAX), POLL_MICROSECONDS_DEFAULT),
   policy: optional(picklist(["strict", "linux"]), "strict"),
+  connect: optional(boolean(), false),
   trustMemory: optional(boolean(), false),
 };
 
@@ -119,15 +120,31 @@ const consoleSchema = strictObject({
 
 const vid = count(1, VLAN_VID_MAX);
 
+/** A port of a switch. */
+const place = { switch: text, vlan: optional(vid), trunk: optional(array(vid)) };
+const isPlace = ({ vlan, trunk }: Place) => !vlan || !trunk;
+const PLACE_FAULT = "a port has vlan or trunk, not both";
+
 const netSchema = strictObject({
-  ...{ kind: literal("net"), ...common },
-  switch: text,
+  ...{ kind: literal("net"), ...common, ...place },
   mac: optional(text),
+  queues: optional(count(1, NET_QUEUE_PAIRS_MAX), NET_QUEUE_PAIRS_DEFAULT),
   mtu: optional(count(VIRTIO_NET_MTU_MIN, ETH_MAX_MTU), ETH_DATA_LEN),
-  vlan: optional(vid),
-  trunk: optional(array(vid)),
   pcap: optional(text),
 });
+
+/** An interface of the host's, at a switch that devices are at, too. */
+export const tapSchema = pipe(
+  strictObject({ tap: text, ...place }),
+  check((config) => isPlace(config), PLACE_FAULT),
+);
+
+/** Which switch, by name, and which VLANs. */
+interface Place {
+  switch: string;
+  vlan?: number | undefined;
+  trunk?: number[] | undefined;
+}
 
 /** What the entries of one file share. */
 export class Machine {
@@ -144,11 +161,11 @@ export class Machine {
     return resolve(dirname(this.#file), path);
   }
 
-  /** The switch of that name. */
-  switch(name: string): Switch {
+  /** A port of the switch of that name. Throws ENOBUFS when the switch has no more, EINVAL. */
+  port({ switch: name, vlan, trunk }: Place): SwitchPort {
     const lan = this.#switches.get(name) ?? new Switch({ ports: SWITCH_PORTS });
     this.#switches.set(name, lan);
-    return lan;
+    return lan.port({ ...(vlan && { vlan }), ...(trunk && { trunk }) });
   }
 
   /** Gives the switches back, after the devices' end. */
@@ -223,17 +240,16 @@ const consoleKind = kind({
 const netKind = kind({
   schema: pipe(
     netSchema,
-    check(({ vlan, trunk }) => !vlan || !trunk, "a port has vlan or trunk, not both"),
+    check((config) => isPlace(config), PLACE_FAULT),
   ),
-  make: ({ switch: name, mac, mtu, vlan, trunk, pcap }, machine) => {
-    const lan = machine.switch(name);
-    const port = lan.port({ ...(vlan && { vlan }), ...(trunk && { trunk }) });
+  make: ({ mac, queues: queuePairs, mtu, pcap, ...where }, machine) => {
+    const port = machine.port(where);
     const device = net({
-      ...{ switch: port, mtu, queueSize: NET_QUEUE_SIZE },
+      ...{ switch: port, mtu, queuePairs, queueSize: NET_QUEUE_SIZE },
       ...(mac !== undefined && { mac }),
-      ...(pcap !== undefined && { pcap: machine.at(pcap) }),
+      ...(pcap !== undefined && captureOf(machine.at(pcap))),
     });
-    return { device, served: `port ${port.index} of the switch ${name}` };
+    return { device, served: `port ${port.index} of the switch ${where.switch}` };
   },
 });
 

@@ -1,7 +1,8 @@
 import { array, minLength, optional, picklist, pipe, strictObject, variant } from "valibot";
 import { VhostError } from "../spec/errno.js";
 import { readConfig } from "./config-file.js";
-import { CONFIG_KINDS, Machine, type Made } from "./config-kinds.js";
+import { CONFIG_KINDS, Machine, type Made, tapSchema } from "./config-kinds.js";
+import { Taps } from "./net-taps.js";
 import { type Serving, serveDevices } from "./serve-device.js";
 
 const { blk, console, net, rng, vsock } = CONFIG_KINDS;
@@ -12,6 +13,7 @@ const schema = strictObject({
     array(variant("kind", [blk.schema, console.schema, net.schema, rng.schema, vsock.schema])),
     minLength(1, "name a device"),
   ),
+  taps: optional(array(tapSchema), []),
 });
 
 /**
@@ -20,18 +22,31 @@ const schema = strictObject({
  * none is served.
  */
 export async function serveConfig(path: string): Promise<void> {
-  const { log, devices } = readConfig(path, schema);
+  const { log, devices, taps } = readConfig(path, schema);
   const machine = new Machine(path);
   const leave: (() => void)[] = [];
   try {
     const servings = devices.map((config, index): Serving => {
-      const { name = `${config.kind} ${index}`, socket, pollUs, policy, trustMemory } = config;
+      const {
+        name = `${config.kind} ${index}`,
+        socket,
+        connect,
+        pollUs,
+        policy,
+        trustMemory,
+      } = config;
       const made = within(`${path}: devices[${index}]`, () => make(config, machine));
       leave.push(...(made.leave ?? []));
       const { asOwner = false, workers = 1 } = config.kind === "blk" ? config : {};
-      const options = { socket: machine.at(socket), pollUs, policy, trustMemory, asOwner, workers };
+      const common = { socket: machine.at(socket), connect, pollUs, policy, trustMemory };
+      const options = { ...common, asOwner, workers };
       return { ...made, name, options };
     });
+    const ports = taps.map(({ tap, ...where }, index) => ({
+      name: tap,
+      port: within(`${path}: taps[${index}]`, () => machine.port(where)),
+    }));
+    await using _taps = await Taps.open(ports, log);
     await serveDevices(servings, { log });
   } finally {
     for (const one of leave) one();

@@ -16,6 +16,7 @@ export interface ServeDeviceOptions {
   pollUs: number;
   /** Where there may be more than one. */
   workers?: number | undefined;
+  connect?: true;
   asOwner?: true;
   trustMemory?: true;
   policy: Policy;
@@ -32,6 +33,7 @@ export function withServeOptions(command: Command, asOwner?: string): Command {
   );
   if (asOwner !== undefined) command.option("--as-owner", asOwner);
   return command
+    .option("--connect", "the VM listens at --socket: connect to it, and again when it was gone")
     .option("--trust-memory", "take memory that can be truncated: that would end this program")
     .addOption(
       new Option("--policy <name>", "with a broken ring, do what the specification or Linux says")
@@ -48,7 +50,8 @@ export function logOption(): Option {
 
 /** A device to serve, and how. */
 export interface Serving {
-  options: Omit<ServeDeviceOptions, "log" | "asOwner" | "trustMemory"> & {
+  options: Omit<ServeDeviceOptions, "log" | "connect" | "asOwner" | "trustMemory"> & {
+    connect?: boolean | undefined;
     asOwner?: boolean | undefined;
     trustMemory?: boolean | undefined;
   };
@@ -96,6 +99,7 @@ export async function serveDevices(servings: readonly Serving[], how: ServeHow):
       logs.push(log);
       const server = await serveVhostUser({
         socketPath: options.socket,
+        connect: options.connect ?? false,
         device,
         signal: stop.signal,
         pollMicroseconds: options.pollUs,

@@ -29,6 +29,8 @@ function toText(event: VhostUserEvent, served: string): string {
   switch (event.event) {
     case "listening":
       return `listening at ${event.socketPath}, serves ${served}`;
+    case "connecting":
+      return `connects to ${event.socketPath}, serves ${served}`;
     case "connected": {
       const { comm, pid, uid, gid, worker } = event;
       return `connected: ${comm} (pid ${pid}, uid ${uid}, gid ${gid}), worker ${worker}`;
@@ -112,7 +114,7 @@ export class ServeLog {
       ? toJson(event, this.#name)
       : `vhost-wasm: ${who}${toText(event, this.#served)}`;
     this.#out.write(`${line.replace(CONTROLS, "?")}\n`);
-    if (event.event !== "listening" && event.event !== "connected") return;
+    if (event.event !== "connected") return;
     this.#last = { requests: 0, bytes: 0 };
   }
 

@@ -51,6 +51,10 @@ export class ConsoleControl {
   readonly #shapes: readonly ConsolePortShape[];
   #states: PortState[];
   #isDriverReady = false;
+  /** The driver has said whether it is ready. */
+  #hasHeard = false;
+  /** It had said so to another before us: see `resume`. */
+  #isResumed = false;
 
   constructor(link: ConsoleLink, shapes: readonly ConsolePortShape[]) {
     this.#link = link;
@@ -61,8 +65,28 @@ export class ConsoleControl {
   /** As before the driver came: nothing told, nothing open. */
   reset(): void {
     this.#isDriverReady = false;
+    this.#hasHeard = false;
+    this.#isResumed = false;
     this.#states = this.#shapes.map(newState);
     for (const port of this.#link.ports) port.isGuestOpen = false;
+  }
+
+  /**
+   * The rings are past their beginning: the driver has had a back-end before us, and unless it has
+   * spoken to us, will not say again that it is ready. Nor which ports are open: a console is, for
+   * good; another port, once the guest writes to it. It is told of all ports, and Linux answers
+   * with PORT_READY for one that it knows.
+   */
+  resume(): void {
+    if (this.#hasHeard || this.#isDriverReady) return;
+    this.#isDriverReady = true;
+    this.#isResumed = true;
+  }
+
+  /** The guest writes to a port. */
+  wrote(id: number): void {
+    const port = this.#link.ports[id];
+    if (this.#isResumed && port && this.#states[id]?.isReady) port.isGuestOpen = true;
   }
 
   /** Takes the first bytes of a message of the driver's. False: it is none that it may send. */
@@ -71,7 +95,8 @@ export class ConsoleControl {
     const event = message.getUint16(VIRTIO_CONSOLE_CONTROL_EVENT, true);
     const isYes = message.getUint16(VIRTIO_CONSOLE_CONTROL_VALUE, true) !== 0;
     if (event === VIRTIO_CONSOLE_DEVICE_READY) {
-      if (!isYes) this.reset();
+      this.reset(); // who says so begins, and knows of no port
+      this.#hasHeard = true;
       this.#isDriverReady = isYes;
       return true;
     }
@@ -82,6 +107,7 @@ export class ConsoleControl {
       if (!isYes) this.#forget(state, port);
       state.isAdded = true;
       state.isReady = isYes;
+      if (isYes && this.#shapes[id]?.isConsole) this.wrote(id);
       return true;
     }
     if (event !== VIRTIO_CONSOLE_PORT_OPEN || !state.isReady) return false;

@@ -20,6 +20,8 @@ import { ConsoleControl, type ConsolePortShape } from "./console-control.js";
 import type { ConsoleLink } from "./console-link.js";
 import { ConsolePort } from "./console-port.js";
 
+/** Where a ring begins, split and packed. */
+const BEGINNINGS: readonly number[] = [0, 0x8000_8000];
 /** Messages that one turn takes or sends. */
 const MESSAGES_A_TURN = 16;
 
@@ -93,6 +95,11 @@ export class ConsoleDevice implements VirtioDevice {
     this.#link.hostBell.ring();
   }
 
+  /** What was told of the ports is to be told again. */
+  renew(): void {
+    this.reset();
+  }
+
   /** Nothing is held; a queue that stops is not looked at any more. */
   async settle(_how: "finish" | "drop", index?: number): Promise<void> {
     for (const i of index === undefined ? this.#queues.keys() : [index]) {
@@ -106,14 +113,24 @@ export class ConsoleDevice implements VirtioDevice {
     const { index } = vq;
     this.#queues[index] = vq;
     if (index >= VIRTIO_CONSOLE_QUEUE_CONTROL_RX && !this.#isMultiport) return;
-    if (index === VIRTIO_CONSOLE_QUEUE_CONTROL_RX) this.#tell(vq);
-    else if (index === VIRTIO_CONSOLE_QUEUE_CONTROL_TX) this.#listen(vq);
+    if (index === VIRTIO_CONSOLE_QUEUE_CONTROL_RX) {
+      if (!BEGINNINGS.includes(vq.position)) this.#control.resume();
+      this.#tell(vq);
+    } else if (index === VIRTIO_CONSOLE_QUEUE_CONTROL_TX) this.#listen(vq);
     else {
-      const port = this.#ports[index < VIRTIO_CONSOLE_QUEUE_CONTROL_RX ? 0 : (index >> 1) - 1];
+      const port = this.#ports[this.#portOf(index)];
       if (index % 2 === 0) port?.receive(vq);
-      else port?.transmit(vq);
+      else {
+        if (vq.hasChains) this.#control.wrote(this.#portOf(index));
+        port?.transmit(vq);
+      }
       this.#revisitControl();
     }
+  }
+
+  /** Whose queue that is. */
+  #portOf(index: number): number {
+    return index < VIRTIO_CONSOLE_QUEUE_CONTROL_RX ? 0 : (index >> 1) - 1;
   }
 
   #revisitControl(): void {

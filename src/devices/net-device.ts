@@ -9,113 +9,167 @@ import {
   VIRTIO_NET_CONFIG_MTU,
   VIRTIO_NET_CONFIG_STATUS,
   VIRTIO_NET_F_CSUM,
+  VIRTIO_NET_F_CTRL_GUEST_OFFLOADS,
+  VIRTIO_NET_F_CTRL_MAC_ADDR,
+  VIRTIO_NET_F_CTRL_RX,
+  VIRTIO_NET_F_CTRL_RX_EXTRA,
+  VIRTIO_NET_F_CTRL_VLAN,
+  VIRTIO_NET_F_CTRL_VQ,
+  VIRTIO_NET_F_GUEST_ANNOUNCE,
   VIRTIO_NET_F_GUEST_CSUM,
+  VIRTIO_NET_F_HOST_ECN,
+  VIRTIO_NET_F_HOST_TSO4,
+  VIRTIO_NET_F_HOST_TSO6,
+  VIRTIO_NET_F_HOST_USO,
   VIRTIO_NET_F_MAC,
+  VIRTIO_NET_F_MQ,
   VIRTIO_NET_F_MRG_RXBUF,
   VIRTIO_NET_F_MTU,
   VIRTIO_NET_F_STATUS,
   VIRTIO_NET_HDR_BYTES,
-  VIRTIO_NET_HDR_FLAGS,
-  VIRTIO_NET_QUEUE_RX,
   VIRTIO_NET_QUEUE_TX,
   VIRTIO_NET_QUEUES,
   VIRTIO_NET_S_LINK_UP,
 } from "../spec/virtio-net.js";
 import type { Chain } from "../vhost/chain.js";
 import type { VirtioDevice } from "../vhost/device.js";
-import { VHOST_WEIGHT_REQUESTS_MAX, type Virtqueue } from "../vhost/virtqueue.js";
-import { NetMerge } from "./net-merge.js";
+import type { Virtqueue } from "../vhost/virtqueue.js";
+import { NetArrivals } from "./net-arrivals.js";
+import { NetControl } from "./net-control.js";
+import { NetFilter } from "./net-filter.js";
+import { FLOW_HEAD_BYTES, NetFlows } from "./net-flows.js";
 import { NetOffload } from "./net-offload.js";
 import { NET_PACKET_BYTES_MAX } from "./net-pipe.js";
 import type { NetPort, NetTap } from "./net-port.js";
+import { NetReceive } from "./net-receive.js";
+import { TAKES_FEATURES, TAKES_PARTIAL, takesOf } from "./net-takes.js";
 
-/** Packets of one burst to the guest. */
-const BURST = 16;
 /** The least packet: its header, and a frame's. */
 const PACKET_BYTES_MIN = VIRTIO_NET_HDR_BYTES + ETH_HLEN;
+/** The guest may send what is cut in segments here. */
+const LARGE_FEATURES = [
+  VIRTIO_NET_F_HOST_TSO4,
+  VIRTIO_NET_F_HOST_TSO6,
+  VIRTIO_NET_F_HOST_ECN,
+  VIRTIO_NET_F_HOST_USO,
+];
+/** There is no control queue. */
+const NONE = -1;
 
 /** What a device is made with. */
 export interface NetDeviceOptions {
   mac: Uint8Array;
   mtu: number;
   queueSize: number;
+  queuePairs: number;
 }
 
+/** The number of a pair's transmit queue. */
+const txOf = (pair: number) => pair * VIRTIO_NET_QUEUES + VIRTIO_NET_QUEUE_TX;
+
 /**
- * A network device's rings: packets go to its port and come from it, in bursts. A frame is not
- * looked at. Packets are as the guest wrote them but for their header, which is made anew, and a
- * checksum that is left to us.
+ * A network device's rings: packets go to its port and come from it, in bursts. Of a frame, no more
+ * is looked at than the driver has asked for. Packets are as the guest wrote them but for their
+ * header, which is made anew, a checksum that is left to us, and large ones that are cut. One
+ * worker serves all pairs.
  * virtio 1.3, 5.1 Network Device. Linux: drivers/vhost/net.c.
  */
 export class NetDevice implements VirtioDevice {
   readonly deviceId = VIRTIO_ID_NET;
-  readonly features = featureMask(
-    VIRTIO_NET_F_CSUM,
-    VIRTIO_NET_F_GUEST_CSUM,
-    VIRTIO_NET_F_MTU,
-    VIRTIO_NET_F_MAC,
-    VIRTIO_NET_F_MRG_RXBUF,
-    VIRTIO_NET_F_STATUS,
-  );
-  readonly queueCount = VIRTIO_NET_QUEUES;
+  readonly features: bigint;
+  readonly queueCount: number;
   readonly queueSizeMax: number;
   readonly #options: NetDeviceOptions;
   readonly #port: NetPort;
   readonly #tap: NetTap | undefined;
-  readonly #queues: (Virtqueue | undefined)[] = [];
-  readonly #merge: NetMerge;
   readonly #shown: Uint8Array;
   readonly #offload: NetOffload;
-  #isMergeable = false;
-  /** The guest may leave checksums to us; it takes packets that have none. */
-  #leavesChecksums = false;
-  #takesPartial = false;
-  /** TX has packets, and the port no room for them. */
-  #isStalled = false;
+  readonly #filter: NetFilter;
+  readonly #flows = new NetFlows();
+  readonly #arrivals: NetArrivals;
+  readonly #receive: NetReceive;
+  readonly #control: NetControl;
+  /** By pair: those that run. */
+  readonly #txQueues: (Virtqueue | undefined)[] = [];
+  /** Number of the control queue. */
+  #controlIndex = NONE;
+  /** By pair: it has packets, and the port no room for them. */
+  readonly #isStalled: boolean[] = [];
+  readonly #head = new Uint8Array(FLOW_HEAD_BYTES);
 
   /** `tap`: sees the guest's packets, both ways. */
   constructor(options: NetDeviceOptions, port: NetPort, checksum: Checksum, tap?: NetTap) {
-    this.#offload = new NetOffload(checksum);
+    const { mac, queueSize, queuePairs } = options;
+    this.features = featuresOf(queuePairs, port.cutsLarge === true);
+    this.queueCount = queuePairs * VIRTIO_NET_QUEUES + 1;
+    this.queueSizeMax = queueSize;
     this.#options = options;
-    this.queueSizeMax = options.queueSize;
     this.#port = port;
     this.#tap = tap;
-    this.#merge = new NetMerge();
     this.#shown = new Uint8Array(tap ? NET_PACKET_BYTES_MAX : 0);
+    this.#offload = new NetOffload(checksum);
+    this.#filter = new NetFilter(mac);
+    const runs = (pair: number) => this.#receive.runs(pair);
+    this.#arrivals = new NetArrivals(port, this.#filter, this.#flows, runs);
+    this.#receive = new NetReceive(this.#arrivals, queuePairs, tap);
+    this.#control = new NetControl(this.#filter, queuePairs, {
+      setPairs: (pairs) => this.#arrivals.setPairs(pairs),
+      setOffloads: (offloads) => this.#setTakes(takesOf(offloads)),
+    });
   }
 
   readConfig(): Uint8Array {
+    const { mtu, queuePairs } = this.#options;
     const bytes = new Uint8Array(VIRTIO_NET_CONFIG_BYTES);
     const view = new DataView(bytes.buffer);
-    bytes.set(this.#options.mac, VIRTIO_NET_CONFIG_MAC);
+    bytes.set(this.#filter.mac, VIRTIO_NET_CONFIG_MAC);
     view.setUint16(VIRTIO_NET_CONFIG_STATUS, VIRTIO_NET_S_LINK_UP, true);
-    view.setUint16(VIRTIO_NET_CONFIG_MAX_VIRTQUEUE_PAIRS, 1, true);
-    view.setUint16(VIRTIO_NET_CONFIG_MTU, this.#options.mtu, true);
+    view.setUint16(VIRTIO_NET_CONFIG_MAX_VIRTQUEUE_PAIRS, queuePairs, true);
+    view.setUint16(VIRTIO_NET_CONFIG_MTU, mtu, true);
     return bytes;
   }
 
   start(features: bigint): void {
-    this.#isMergeable = hasFeature(features, VIRTIO_NET_F_MRG_RXBUF);
-    this.#leavesChecksums = hasFeature(features, VIRTIO_NET_F_CSUM);
-    this.#takesPartial = hasFeature(features, VIRTIO_NET_F_GUEST_CSUM);
-    this.#port.setPartial(this.#takesPartial);
+    const hasControl = hasFeature(features, VIRTIO_NET_F_CTRL_VQ);
+    const pairs = hasFeature(features, VIRTIO_NET_F_MQ) ? this.#options.queuePairs : 1;
+    this.#controlIndex = hasControl ? pairs * VIRTIO_NET_QUEUES : NONE;
+    this.#control.start(features);
+    this.#filter.hasVlans = hasControl && hasFeature(features, VIRTIO_NET_F_CTRL_VLAN);
+    // A front-end that has the control queue to itself says by SET_VRING_ENABLE which pairs run.
+    if (!hasControl) this.#arrivals.setPairs(pairs);
+    this.#offload.accept(features);
+    this.#receive.isMergeable = hasFeature(features, VIRTIO_NET_F_MRG_RXBUF);
+    this.#setTakes(takesOf(features));
+  }
+
+  #setTakes(takes: number): void {
+    this.#receive.takes = takes;
+    this.#port.setPartial((takes & TAKES_PARTIAL) !== 0, takes, this.#offload.isLargeAllowed);
   }
 
   reset(): void {
-    this.#isStalled = false;
-    this.#takesPartial = false;
-    this.#port.setPartial(false);
-    this.#port.reset();
+    this.#isStalled.length = 0;
+    this.#offload.accept(0n);
+    this.#setTakes(0);
+    this.#arrivals.reset();
+    this.#filter.reset();
+    this.#flows.reset();
   }
 
-  /** What a packet has of the ring so far goes back; a queue that stops is not looked at again. */
+  /** What the driver has asked for is void. */
+  renew(): void {
+    this.reset();
+  }
+
+  /** A queue that stops is not looked at again. */
   async settle(how: "finish" | "drop", index?: number): Promise<void> {
-    const rx = this.#queues[VIRTIO_NET_QUEUE_RX];
-    const isRx = index === undefined || index === VIRTIO_NET_QUEUE_RX;
-    if (isRx && rx) this.#merge.settle(rx, how);
-    if (index === undefined) this.#queues.length = 0;
-    else this.#queues[index] = undefined;
-    if (!this.#queues[VIRTIO_NET_QUEUE_TX]) this.#isStalled = false;
+    for (let pair = 0; pair < this.#options.queuePairs; pair++) {
+      const rx = pair * VIRTIO_NET_QUEUES;
+      if (index === undefined || index === rx) this.#receive.settle(how, pair);
+      if (index !== undefined && index !== txOf(pair)) continue;
+      this.#txQueues[pair] = undefined;
+      this.#isStalled[pair] = false;
+    }
   }
 
   close(): void {
@@ -124,49 +178,59 @@ export class NetDevice implements VirtioDevice {
   }
 
   handleKick(vq: Virtqueue): void {
-    this.#queues[vq.index] = vq;
-    if (vq.index === VIRTIO_NET_QUEUE_TX) this.#transmit(vq);
-    else this.#receive(vq);
+    const { index } = vq;
+    const pair = Math.floor(index / VIRTIO_NET_QUEUES);
+    if (index === this.#controlIndex) vq.drain((chain) => this.#control.handle(chain, vq));
+    else if (pair >= this.#options.queuePairs)
+      return; // a control queue that was not negotiated
+    else if (index === txOf(pair)) this.#transmit(vq, pair);
+    else this.#receive.handleKick(vq);
+    this.#port.flush();
   }
 
-  /** What has come from elsewhere makes work for a queue that has no kick. */
   poll(): boolean {
     const port = this.#port;
     port.poll();
-    const rx = this.#queues[VIRTIO_NET_QUEUE_RX];
-    if (rx?.hasChains && port.count(1) > 0) rx.revisit();
-    if (rx && this.#merge.isLate) this.#giveUp(rx);
-    if (this.#isStalled && port.room > 0) this.#queues[VIRTIO_NET_QUEUE_TX]?.revisit();
+    this.#receive.poll();
+    for (let pair = 0; pair < this.#isStalled.length; pair++) {
+      if (this.#isStalled[pair] && port.room > 0) this.#txQueues[pair]?.revisit();
+    }
     return false;
   }
 
-  /** A packet that waits for buffers does not do so for ever. */
   sleepMsMax(): number {
-    return this.#port.expect(this.#isStalled) ? 0 : this.#merge.waitMsMax;
+    const isStalled = this.#isStalled.includes(true);
+    return this.#port.expect(isStalled) ? 0 : this.#receive.waitMsMax;
   }
 
   /** Packets of the guest's, as many as there is room for. */
-  #transmit(vq: Virtqueue): void {
-    const port = this.#port;
-    const room = () => port.room;
-    if (room() > 0) vq.drain((chain) => this.#take(chain, vq), room);
-    this.#isStalled = vq.hasChains; // there may be room again by now: `poll` looks
-    port.flush();
+  #transmit(vq: Virtqueue, pair: number): void {
+    this.#txQueues[pair] = vq;
+    const room = () => this.#port.room;
+    if (room() > 0) vq.drain((chain) => this.#take(chain, vq, pair), room);
+    this.#isStalled[pair] = vq.hasChains; // there may be room again by now: `poll` looks
     this.#tap?.flush();
   }
 
   /** Takes one packet. virtio 1.3, 5.1.6.2 Packet Transmission. */
-  #take(chain: Chain, vq: Virtqueue): number {
+  #take(chain: Chain, vq: Virtqueue, pair: number): number {
     const { readable, writable } = chain;
     const { bytes } = readable;
     const isPacket = bytes >= PACKET_BYTES_MIN && bytes <= NET_PACKET_BYTES_MAX;
     if (!isPacket || writable.count > 0) return vq.badRequest();
     const offload = this.#offload;
-    if (!this.#leavesChecksums) offload.clear();
-    else if (!offload.read(readable, bytes)) return vq.badRequest();
+    if (!offload.read(readable, bytes)) return vq.badRequest();
     if (this.#tap) this.#show(chain);
+    if (this.#arrivals.pairs > 1) this.#learn(chain, pair);
     this.#port.send(readable, bytes, offload);
     return 0;
+  }
+
+  /** The flow's packets to the guest go where it sends: a guest that lies about it fools itself. */
+  #learn({ readable }: Chain, pair: number): void {
+    const frameBytes = Math.min(FLOW_HEAD_BYTES, readable.bytes - VIRTIO_NET_HDR_BYTES);
+    readable.read(VIRTIO_NET_HDR_BYTES, this.#head, 0, frameBytes);
+    this.#flows.learn(this.#head, 0, frameBytes, pair);
   }
 
   /** What the tap sees is read by itself: a guest that changes it meanwhile fools the tap alone. */
@@ -174,54 +238,33 @@ export class NetDevice implements VirtioDevice {
     const length = readable.read(0, this.#shown, 0, readable.bytes);
     this.#tap?.packet(this.#shown, 0, length);
   }
+}
 
-  /** Packets to the guest: as many as there are, and buffers for them. */
-  #receive(vq: Virtqueue): void {
-    const port = this.#port;
-    for (let left = VHOST_WEIGHT_REQUESTS_MAX; left > 0 && vq.hasChains; left -= BURST) {
-      const packets = port.count(BURST); // each takes a buffer at least: none is popped in vain
-      if (packets === 0) break;
-      vq.drain((chain) => this.#put(chain, vq), packets);
-      const isStuck = this.#merge.endBurst(vq);
-      if (isStuck) this.#giveUp(vq);
-    }
-    port.flush();
-    this.#tap?.flush();
-  }
-
-  /** Puts the oldest packet, or a part of it, in a buffer. virtio 1.3, 5.1.6.4. */
-  #put(chain: Chain, vq: Virtqueue): number {
-    const { readable, writable } = chain;
-    const pipe = this.#port.peek();
-    const isBuffer = readable.count === 0 && writable.bytes >= VIRTIO_NET_HDR_BYTES;
-    if (!pipe || !isBuffer) return vq.badRequest();
-    const { bytes, at, length } = pipe;
-    if (bytes[at + VIRTIO_NET_HDR_FLAGS] !== 0 && !this.#takesPartial) {
-      this.#port.drop(false); // sent before its sender saw that another driver has come
-      return 0;
-    }
-    if (!this.#merge.isOpen && writable.bytes >= length) {
-      writable.write(0, bytes, at, length);
-      this.#delivered(bytes, at, length);
-      return length;
-    }
-    if (!this.#isMergeable) {
-      this.#port.drop(false); // it fits no better in the next
-      return vq.badRequest();
-    }
-    const written = this.#merge.add(chain, vq, bytes, at, length);
-    if (this.#merge.isWhole) this.#delivered(bytes, at, length);
-    return written;
-  }
-
-  #delivered(bytes: Uint8Array, at: number, length: number): void {
-    this.#tap?.packet(bytes, at, length);
-    this.#port.drop(true);
-  }
-
-  /** The packet that waits for buffers does not get them: it is dropped, they go back. */
-  #giveUp(vq: Virtqueue): void {
-    if (this.#port.peek()) this.#port.drop(false);
-    this.#merge.settle(vq, "finish");
-  }
+/**
+ * What is on offer with so many pairs of queues. VIRTIO_NET_F_GUEST_ANNOUNCE is for a front-end
+ * that migrates: it has the configuration to itself, and asks the guest only if that is on offer.
+ */
+function featuresOf(queuePairs: number, cutsLarge: boolean): bigint {
+  const several = queuePairs > 1 ? featureMask(VIRTIO_NET_F_MQ) : 0n;
+  const large = cutsLarge ? featureMask(...LARGE_FEATURES, ...TAKES_FEATURES) : 0n;
+  return (
+    several |
+    large |
+    featureMask(
+      VIRTIO_NET_F_CSUM,
+      VIRTIO_NET_F_GUEST_ANNOUNCE,
+      VIRTIO_NET_F_GUEST_CSUM,
+      VIRTIO_NET_F_MTU,
+      VIRTIO_NET_F_MAC,
+      VIRTIO_NET_F_MRG_RXBUF,
+      VIRTIO_NET_F_STATUS,
+      VIRTIO_NET_F_CTRL_VQ,
+      VIRTIO_NET_F_CTRL_RX,
+      VIRTIO_NET_F_CTRL_RX_EXTRA,
+      VIRTIO_NET_F_CTRL_VLAN,
+      VIRTIO_NET_F_CTRL_MAC_ADDR,
+      VIRTIO_NET_F_CTRL_GUEST_OFFLOADS,
+      VIRTIO_NET_F_GUEST_ANNOUNCE,
+    )
+  );
 }

@@ -5,9 +5,13 @@ import { NetBell } from "./net-bell.js";
 import type { NetOffload } from "./net-offload.js";
 import { NetPipe, netPipeBytes } from "./net-pipe.js";
 import type { NetPort } from "./net-port.js";
+import { NET_SEGMENTS_BYTES_MAX } from "./net-segments.js";
+import { SAME_TAG } from "./net-tag.js";
 
-/** Bytes of packets that may wait, each way. */
-const PIPE_BYTES = 1 << 20;
+/** Bytes of packets that may wait for the guest. */
+const TO_GUEST_BYTES = 1 << 20;
+/** Bytes of packets that may wait for the opening thread: a large one is many. */
+const TO_HOST_BYTES = 1 << 21;
 
 // Indices of i32 words.
 /** Set by the worker when it may sleep: see `NetBell`. */
@@ -50,14 +54,14 @@ export class NetLink {
   constructor(buffers?: NetLinkBuffers) {
     this.buffers = buffers ?? {
       words: new SharedArrayBuffer(BYTES),
-      toHost: new SharedArrayBuffer(netPipeBytes(PIPE_BYTES)),
-      toGuest: new SharedArrayBuffer(netPipeBytes(PIPE_BYTES)),
+      toHost: new SharedArrayBuffer(netPipeBytes(TO_HOST_BYTES)),
+      toGuest: new SharedArrayBuffer(netPipeBytes(TO_GUEST_BYTES)),
     };
     const words = new Int32Array(this.buffers.words);
     this.bell = new NetBell(words, BELL);
     this.hostBell = new HostBell(words, SEQUENCE);
-    this.toHost = new NetPipe(this.buffers.toHost, PIPE_BYTES);
-    this.toGuest = new NetPipe(this.buffers.toGuest, PIPE_BYTES);
+    this.toHost = new NetPipe(this.buffers.toHost, TO_HOST_BYTES);
+    this.toGuest = new NetPipe(this.buffers.toGuest, TO_GUEST_BYTES);
   }
 }
 
@@ -67,22 +71,31 @@ export class NetLink {
  */
 export class NetLinkPort implements NetPort {
   readonly #link: NetLink;
+  readonly cutsLarge = true;
   #seen = 0;
   #isDue = false;
+  #sendsLarge = false;
 
   constructor(buffers: NetLinkBuffers) {
     this.#link = new NetLink(buffers);
   }
 
   get room(): number {
-    return this.#link.toHost.room;
+    const { toHost } = this.#link;
+    return this.#sendsLarge ? toHost.roomFor(NET_SEGMENTS_BYTES_MAX) : toHost.room;
   }
 
   /** Its user gets whole frames. */
-  setPartial(): void {}
+  setPartial(_isPartial: boolean, _takes: number, sendsLarge: boolean): void {
+    this.#sendsLarge = sendsLarge;
+  }
 
   send(packet: ChainSide, length: number, offload: NetOffload): void {
     const { toHost } = this.#link;
+    if (offload.gso !== 0) {
+      this.#cut(packet, offload);
+      return;
+    }
     const at = toHost.begin(length);
     if (at < 0) return; // there was room
     toHost.bytes.set(PLAIN_HEADER, at);
@@ -92,6 +105,21 @@ export class NetLinkPort implements NetPort {
       putU16(toHost.bytes, at + done + offload.at, offload.checksum(packet, length));
     }
     toHost.end();
+    this.#isDue = true;
+  }
+
+  #cut(packet: ChainSide, { large, segments }: NetOffload): void {
+    const { toHost } = this.#link;
+    const { bytes } = toHost;
+    for (let index = 0; index < large.count; index++) {
+      const frameBytes = segments.bytesOf(large, index, SAME_TAG);
+      const at = toHost.begin(VIRTIO_NET_HDR_BYTES + frameBytes);
+      if (at < 0) return; // there was room
+      bytes.set(PLAIN_HEADER, at);
+      const target = { bytes, at: at + VIRTIO_NET_HDR_BYTES, isPartial: false };
+      segments.write(packet, large, index, SAME_TAG, target);
+      toHost.end();
+    }
     this.#isDue = true;
   }
 
@@ -121,9 +149,9 @@ export class NetLinkPort implements NetPort {
   }
 
   expect(isStalled: boolean): boolean {
-    const { bell, toGuest, toHost } = this.#link;
+    const { bell, toGuest } = this.#link;
     bell.expect();
-    return toGuest.written !== this.#seen || (isStalled && toHost.room > 0);
+    return toGuest.written !== this.#seen || (isStalled && this.room > 0);
   }
 
   reset(): void {

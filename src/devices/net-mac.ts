@@ -1,10 +1,8 @@
 import { randomFillSync } from "node:crypto";
 import { VhostError } from "../spec/errno.js";
-import { ETH_ALEN } from "../spec/virtio-net.js";
+import { ETH_ALEN, ETH_GROUP } from "../spec/virtio-net.js";
 
 const MAC = /^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/i;
-/** In the first byte: for a group of stations. */
-const GROUP = 1;
 /** In the first byte: given by whoever runs the network, not by a maker. */
 const LOCAL = 2;
 
@@ -15,12 +13,12 @@ const LOCAL = 2;
 export function parseMac(text?: string): Uint8Array {
   if (text === undefined) {
     const mac = randomFillSync(new Uint8Array(ETH_ALEN));
-    mac[0] = ((mac[0] as number) & ~GROUP) | LOCAL;
+    mac[0] = ((mac[0] as number) & ~ETH_GROUP) | LOCAL;
     return mac;
   }
   if (typeof text === "string" && MAC.test(text)) {
     const mac = Uint8Array.from(text.split(":"), (digits) => Number.parseInt(digits, 16));
-    const isGroup = ((mac[0] as number) & GROUP) !== 0;
+    const isGroup = ((mac[0] as number) & ETH_GROUP) !== 0;
     if (!isGroup && mac.some((byte) => byte !== 0)) return mac;
   }
   const message = "mac is the address of one station: 52:54:00:12:34:56, say";

@@ -9,6 +9,54 @@ export interface NetPcapOptions {
   path: string;
   /** It is there, and goes on. */
   appends: boolean;
+  /** See `PcapState`. */
+  state: SharedArrayBuffer;
+}
+
+// Indices of i32 words.
+const FAILURE = 0;
+const LOST = 1;
+
+/** What the system says, if it has a name here. */
+function codeOf(error: unknown): Errno {
+  const { code } = error as { code?: string };
+  return code !== undefined && code in errno ? (code as Errno) : "EIO";
+}
+
+/** What has become of a capture: written by the device's worker, read by the opening thread. */
+export class PcapState {
+  /** For the other thread. */
+  readonly buffer: SharedArrayBuffer;
+  readonly #words: Int32Array<SharedArrayBuffer>;
+
+  constructor(buffer = new SharedArrayBuffer(8)) {
+    this.buffer = buffer;
+    this.#words = new Int32Array(buffer);
+  }
+
+  /** Worker: it ends, for a reason of the system's, an error number. */
+  fail(number: number): void {
+    Atomics.store(this.#words, FAILURE, number);
+    Atomics.notify(this.#words, FAILURE);
+  }
+
+  /** Worker: so many packets more are not in it. */
+  lose(packets: number): void {
+    Atomics.add(this.#words, LOST, packets);
+  }
+
+  /** Packets that are not in it, modulo 2^32. */
+  get lost(): number {
+    return Atomics.load(this.#words, LOST) >>> 0;
+  }
+
+  /** Resolves with the reason when it has ended by itself. */
+  async failed(): Promise<Errno> {
+    const wait = Atomics.waitAsync(this.#words, FAILURE, 0);
+    if (wait.async) await wait.value;
+    const number = Atomics.load(this.#words, FAILURE);
+    return (Object.keys(errno) as Errno[]).find((code) => errno[code] === number) ?? "EIO";
+  }
 }
 
 // The file's format: draft-ietf-opsawg-pcap, little-endian, microseconds.
@@ -23,21 +71,23 @@ const BUFFER_BYTES = 1 << 18;
 
 /**
  * A capture of a port's packets in a file, as tcpdump makes them. It is written after each burst,
- * by the device's worker; one that can't be written to ends, and the device goes on.
+ * by the device's worker; one that can't be written to ends, which is told, and the device goes on.
  */
 export class NetPcap implements NetTap {
   readonly #buffer = Buffer.alloc(BUFFER_BYTES);
+  readonly #state: PcapState;
   #fd: number | undefined;
   #used = 0;
+  /** Packets that are not written yet. */
+  #pending = 0;
 
   /** Makes the file, or goes on with it. Throws ENOENT, EACCES and the like. */
-  constructor({ path, appends }: NetPcapOptions) {
+  constructor({ path, appends, state }: NetPcapOptions) {
+    this.#state = new PcapState(state);
     try {
       this.#fd = openSync(path, appends ? "a" : "w", 0o600);
     } catch (error) {
-      const { code } = error as { code?: string };
-      const known = code !== undefined && code in errno ? (code as Errno) : "EIO";
-      throw new VhostError(known, `the capture ${path} can't be made`, { path }, error);
+      throw new VhostError(codeOf(error), `the capture ${path} can't be made`, { path }, error);
     }
     if (!appends) this.#begin();
   }
@@ -54,7 +104,10 @@ export class NetPcap implements NetTap {
   }
 
   packet(bytes: Uint8Array, at: number, length: number): void {
-    if (this.#fd === undefined) return;
+    if (this.#fd === undefined) {
+      this.#state.lose(1);
+      return;
+    }
     const frameBytes = length - VIRTIO_NET_HDR_BYTES;
     if (this.#used + RECORD_HEADER_BYTES + frameBytes > BUFFER_BYTES) this.flush();
     const buffer = this.#buffer;
@@ -67,18 +120,23 @@ export class NetPcap implements NetTap {
     const from = at + VIRTIO_NET_HDR_BYTES;
     buffer.set(bytes.subarray(from, at + length), this.#used + RECORD_HEADER_BYTES);
     this.#used += RECORD_HEADER_BYTES + frameBytes;
+    this.#pending++;
   }
 
   flush(): void {
     const used = this.#used;
+    const pending = this.#pending;
     this.#used = 0;
+    this.#pending = 0;
     if (this.#fd === undefined || used === 0) return;
     try {
       for (let done = 0; done < used; ) {
         done += writeSync(this.#fd, this.#buffer, done, used - done);
       }
-    } catch {
+    } catch (error) {
       this.close(); // the disk is full, say: half a record at the end, which readers know
+      this.#state.lose(pending); // of some the file may have all
+      this.#state.fail(errno[codeOf(error)]);
     }
   }
 

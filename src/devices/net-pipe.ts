@@ -15,7 +15,8 @@ export const NET_PACKET_BYTES_MAX = VIRTIO_NET_HDR_BYTES + ETH_HLEN + VLAN_HLEN 
 /** The least bytes of a pipe: the largest packet finds room in an empty one, wherever that is. */
 export const NET_PIPE_BYTES_MIN = 1 << 18;
 
-function recordBytes(packetBytes: number): number {
+/** Bytes of a pipe that a packet takes. */
+export function recordBytes(packetBytes: number): number {
   return (PREFIX_BYTES + packetBytes + 7) & ~7;
 }
 
@@ -66,9 +67,13 @@ export class NetPipe {
 
   /** How many packets of any size there is room for, at least. */
   get room(): number {
+    return this.roomFor(recordBytes(NET_PACKET_BYTES_MAX));
+  }
+
+  /** How many times there is room for records that take `bytes` together, at least. */
+  roomFor(bytes: number): number {
     const used = (this.#load(WRITTEN) - this.#load(READ)) >>> 0;
-    const byBytes = (this.#sizeBytes - used) / recordBytes(NET_PACKET_BYTES_MAX);
-    return Math.max(0, Math.floor(byBytes) - 1);
+    return Math.max(0, Math.floor((this.#sizeBytes - used) / bytes) - 1);
   }
 
   /**

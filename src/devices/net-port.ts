@@ -2,6 +2,9 @@ import type { ChainSide } from "../vhost/chain.js";
 import type { NetOffload } from "./net-offload.js";
 import type { NetPipe } from "./net-pipe.js";
 
+/** The guest has a packet; it found no place; the guest's filters do not take it. */
+export type NetFate = "delivered" | "discarded" | "refused";
+
 /**
  * Where a network device's packets go to and come from, in the device's worker. Packets are as in
  * the rings: `struct virtio_net_hdr`, then the frame. Nothing here waits, and nothing throws.
@@ -14,14 +17,24 @@ export interface NetPort {
    * for is counted.
    */
   send(packet: ChainSide, length: number, offload: NetOffload): void;
-  /** Whether the guest takes packets whose checksum is not made. */
-  setPartial(isPartial: boolean): void;
+  /** It cuts large packets for who does not take them: they are offered to the guest. */
+  readonly cutsLarge?: boolean;
+  /**
+   * Whether the guest takes packets whose checksum is not made; all that it takes, TAKES_… bits;
+   * and whether it sends large ones.
+   */
+  setPartial(isPartial: boolean, takes: number, sendsLarge: boolean): void;
   /** Up to `max` packets wait for the guest: how many. */
   count(max: number): number;
   /** The packet to deliver next, by the pipe that shows it; `undefined`: there is none. */
   peek(): NetPipe | undefined;
-  /** It is done with; `isDelivered`: the guest has it. */
-  drop(isDelivered: boolean): void;
+  /**
+   * It is done with; `isDelivered`: the guest has it, or never gets it; `undefined`: it was copied,
+   * and `ended` says it later.
+   */
+  drop(isDelivered?: boolean): void;
+  /** What has become of a packet, of so many bytes without virtio's header, that was copied. */
+  ended?(fate: NetFate, frameBytes: number): void;
   /** A burst is over: who waits for it is woken. */
   flush(): void;
   /** In every pass of the worker, before it looks. */

@@ -1,4 +1,5 @@
 import {
+  ETH_GROUP,
   ETH_HLEN,
   ETH_P_8021Q,
   VIRTIO_NET_HDR_BYTES,
@@ -6,13 +7,17 @@ import {
   VIRTIO_NET_HDR_CSUM_START,
   VIRTIO_NET_HDR_F_NEEDS_CSUM,
   VIRTIO_NET_HDR_FLAGS,
+  VIRTIO_NET_HDR_GSO_SIZE,
+  VIRTIO_NET_HDR_GSO_TYPE,
+  VIRTIO_NET_HDR_HDR_LEN,
   VLAN_HLEN,
+  VLAN_N_VID,
 } from "../spec/virtio-net.js";
 import type { ChainSide } from "../vhost/chain.js";
 import { PLAIN_HEADER, putU16 } from "./net-link.js";
 import type { NetOffload } from "./net-offload.js";
 import { NET_PACKET_BYTES_MAX, type NetPipe } from "./net-pipe.js";
-import type { NetPort } from "./net-port.js";
+import type { NetFate, NetPort } from "./net-port.js";
 import {
   COUNT_DISCARDED,
   COUNT_DROPPED,
@@ -21,6 +26,7 @@ import {
   COUNT_FORWARDED,
   COUNT_RECEIVED,
   COUNT_RECEIVED_BYTES,
+  COUNT_REFUSED,
   COUNT_SENT,
   COUNT_SENT_BYTES,
   type NetSwitchBuffers,
@@ -29,14 +35,12 @@ import {
   PORT_TRUNK,
 } from "./net-switch-state.js";
 import { NetWakers } from "./net-switch-wakers.js";
+import { NET_TAG_AT, type NetTag, putHead, SAME_TAG } from "./net-tag.js";
+import { neededFor, TAKES_PARTIAL } from "./net-takes.js";
 
-/** Bytes of two addresses: what stands before a tag. */
-const ADDRESSES_BYTES = ETH_HLEN - 2;
 /** What is looked at of a frame: addresses, a tag, a type. */
 const HEAD_BYTES = ETH_HLEN + VLAN_HLEN;
-/** In an address's first byte: for a group of stations. */
-const GROUP = 1;
-const VLAN_MASK = 0xfff;
+const VLAN_MASK = VLAN_N_VID - 1;
 /** A destination that is not one port. */
 const ALL = -1;
 
@@ -53,6 +57,7 @@ export interface NetSwitchPortOptions {
  * of whom it is for. Nobody is waited for; what finds a full queue is dropped and counted.
  */
 export class NetSwitchPort implements NetPort {
+  readonly cutsLarge = true;
   readonly room = Number.POSITIVE_INFINITY;
   readonly #state: NetSwitchState;
   readonly #port: number;
@@ -72,19 +77,20 @@ export class NetSwitchPort implements NetPort {
   #hasTag = false;
   #vlan = 0;
 
-  constructor({ buffers, port, channel }: NetSwitchPortOptions) {
+  /** `keeps`: what waits for the port already is for whom it is made now. */
+  constructor({ buffers, port, channel }: NetSwitchPortOptions, keeps = false) {
     this.#state = new NetSwitchState(buffers);
     this.#port = port;
     this.#wakers = new NetWakers(this.#state, channel);
     const others = Array.from({ length: buffers.settings.ports }, (_, other) => other);
     this.#out = others.map((to) => (to === port ? undefined : this.#state.pipe(port, to)));
     this.#in = others.filter((from) => from !== port).map((from) => this.#state.pipe(from, port));
-    this.reset(); // what was for the port's device of before
+    if (!keeps) this.reset(); // what was for the port's device of before
     this.poll();
   }
 
-  setPartial(isPartial: boolean): void {
-    this.#state.setPartial(this.#port, isPartial);
+  setPartial(_isPartial: boolean, takes: number): void {
+    this.#state.setTakes(this.#port, takes);
   }
 
   send(packet: ChainSide, length: number, offload: NetOffload): void {
@@ -98,6 +104,12 @@ export class NetSwitchPort implements NetPort {
     else this.#forward(packet, length, offload, to);
   }
 
+  /** Something came that is no packet: it is counted. */
+  refuse(): void {
+    this.#count(COUNT_RECEIVED);
+    this.#count(COUNT_FILTERED);
+  }
+
   #count(which: number, more = 1): void {
     this.#state.count(this.#port, which, more);
   }
@@ -106,7 +118,7 @@ export class NetSwitchPort implements NetPort {
   #admit(frameBytes: number): boolean {
     const state = this.#state;
     const isTrunk = state.mode(this.#port) === PORT_TRUNK;
-    this.#hasTag = this.#view.getUint16(ADDRESSES_BYTES) === ETH_P_8021Q;
+    this.#hasTag = this.#view.getUint16(NET_TAG_AT) === ETH_P_8021Q;
     if (this.#hasTag && frameBytes < HEAD_BYTES) return false;
     if (isTrunk) {
       this.#vlan = this.#view.getUint16(ETH_HLEN) & VLAN_MASK;
@@ -122,29 +134,43 @@ export class NetSwitchPort implements NetPort {
     const view = this.#view;
     const oldest = this.#now - settings.ageSeconds;
     const above = this.#vlan << 16;
-    const isFromGroup = ((this.#head[6] as number) & GROUP) !== 0;
+    const isFromGroup = ((this.#head[6] as number) & ETH_GROUP) !== 0;
     if (isFromGroup) return this.#port;
     table.learn(view.getUint32(8), view.getUint16(6) | above, this.#port, this.#now, oldest);
-    if (((this.#head[0] as number) & GROUP) !== 0) return ALL;
+    if (((this.#head[0] as number) & ETH_GROUP) !== 0) return ALL;
     const to = table.lookup(view.getUint32(2), view.getUint16(0) | above, oldest);
-    return to >= 0 && to < settings.ports && this.#state.takes(to, this.#vlan) ? to : ALL;
+    return to >= 0 && to < settings.ports && this.#state.hasFramesOf(to, this.#vlan) ? to : ALL;
   }
 
   #flood(packet: ChainSide, length: number, offload: NetOffload): void {
     this.#count(COUNT_FLOODED);
     for (let to = 0; to < this.#out.length; to++) {
-      if (to !== this.#port && this.#state.takes(to, this.#vlan)) {
+      if (to !== this.#port && this.#state.hasFramesOf(to, this.#vlan)) {
         this.#forward(packet, length, offload, to);
       }
     }
   }
 
-  /** Copies the packet, with or without a tag as the receiver has it. */
-  #forward(packet: ChainSide, length: number, offload: NetOffload, to: number): void {
+  /** What the receiver has of the frame's tag, and what it has not. */
+  #tagFor(to: number): NetTag {
     const isTrunk = this.#state.mode(to) === PORT_TRUNK;
     const cut = this.#hasTag && !isTrunk && this.#vlan !== 0 ? VLAN_HLEN : 0;
     const added = isTrunk && !this.#hasTag ? VLAN_HLEN : 0;
-    const bytes = length - cut + added;
+    return cut + added === 0 ? SAME_TAG : { cut, added, vlan: this.#vlan };
+  }
+
+  /** Copies the packet, with or without a tag as the receiver has it, whole or in segments. */
+  #forward(packet: ChainSide, length: number, offload: NetOffload, to: number): void {
+    const tag = this.#tagFor(to);
+    const takes = this.#state.takes(to);
+    const needed = neededFor(offload.gso, offload.large.isIpv6);
+    const isWhole = offload.gso === 0 || (takes & needed) === needed;
+    if (!isWhole) {
+      this.#cut(packet, offload, to, tag);
+      return;
+    }
+    const moved = tag.added - tag.cut;
+    const bytes = length + moved;
     const pipe = this.#out[to] as NetPipe;
     const at = bytes <= NET_PACKET_BYTES_MAX ? pipe.begin(bytes) : -1;
     if (at < 0) {
@@ -152,41 +178,49 @@ export class NetSwitchPort implements NetPort {
       return;
     }
     pipe.bytes.set(PLAIN_HEADER, at);
-    this.#copy(packet, length, pipe, at + VIRTIO_NET_HDR_BYTES, cut, added);
+    this.#copy(packet, length, pipe, at + VIRTIO_NET_HDR_BYTES, tag);
     if (offload.start >= 0) {
-      const moved = added - cut;
-      if (this.#state.isPartial(to)) leaveChecksum(pipe.bytes, at, offload, moved);
+      if ((takes & TAKES_PARTIAL) !== 0) leaveChecksum(pipe.bytes, at, offload, moved);
       else {
         const where = at + VIRTIO_NET_HDR_BYTES + offload.at + moved;
         putU16(pipe.bytes, where, offload.checksum(packet, length));
       }
     }
+    if (offload.gso !== 0) leaveLarge(pipe.bytes, at, offload, moved);
+    this.#end(pipe, to);
+  }
+
+  #copy(packet: ChainSide, length: number, { bytes }: NetPipe, at: number, tag: NetTag): void {
+    const headBytes = tag.cut > 0 ? HEAD_BYTES : ETH_HLEN; // ours, read before; the rest follows
+    const to = putHead(this.#head, headBytes, tag, bytes, at);
+    const from = VIRTIO_NET_HDR_BYTES + headBytes;
+    packet.read(from, bytes, to, length - from);
+  }
+
+  #cut(packet: ChainSide, offload: NetOffload, to: number, tag: NetTag): void {
+    const { large, segments } = offload;
+    const pipe = this.#out[to] as NetPipe;
+    const { bytes } = pipe;
+    const isPartial = (this.#state.takes(to) & TAKES_PARTIAL) !== 0;
+    for (let index = 0; index < large.count; index++) {
+      const at = pipe.begin(VIRTIO_NET_HDR_BYTES + segments.bytesOf(large, index, tag));
+      if (at < 0) {
+        this.#count(COUNT_DROPPED + to, large.count - index);
+        return;
+      }
+      bytes.set(PLAIN_HEADER, at);
+      const target = { bytes, at: at + VIRTIO_NET_HDR_BYTES, isPartial };
+      segments.write(packet, large, index, tag, target);
+      if (isPartial) leaveChecksum(bytes, at, offload, tag.added - tag.cut);
+      this.#end(pipe, to);
+    }
+  }
+
+  /** The packet is in the receiver's queue. */
+  #end(pipe: NetPipe, to: number): void {
     pipe.end();
     this.#count(COUNT_FORWARDED);
     this.#got |= 1 << to;
-  }
-
-  #copy(
-    packet: ChainSide,
-    length: number,
-    { bytes }: NetPipe,
-    at: number,
-    cut: number,
-    added: number,
-  ): void {
-    const headBytes = cut > 0 ? HEAD_BYTES : ETH_HLEN; // ours, read before; the rest follows
-    for (let i = 0; i < ADDRESSES_BYTES; i++) bytes[at + i] = this.#head[i] as number;
-    let to = at + ADDRESSES_BYTES;
-    if (added > 0) {
-      bytes[to++] = ETH_P_8021Q >>> 8;
-      bytes[to++] = ETH_P_8021Q & 0xff;
-      bytes[to++] = this.#vlan >>> 8;
-      bytes[to++] = this.#vlan & 0xff;
-    }
-    bytes[to++] = this.#head[headBytes - 2] as number;
-    bytes[to++] = this.#head[headBytes - 1] as number;
-    const from = VIRTIO_NET_HDR_BYTES + headBytes;
-    packet.read(from, bytes, to, length - from);
   }
 
   count(max: number): number {
@@ -211,14 +245,19 @@ export class NetSwitchPort implements NetPort {
     return undefined;
   }
 
-  drop(isDelivered: boolean): void {
+  drop(isDelivered?: boolean): void {
     const pipe = this.#in[this.#shown] as NetPipe;
-    if (isDelivered) {
-      this.#count(COUNT_SENT);
-      this.#count(COUNT_SENT_BYTES, pipe.length - VIRTIO_NET_HDR_BYTES);
-    } else this.#count(COUNT_DISCARDED);
+    const frameBytes = pipe.length - VIRTIO_NET_HDR_BYTES;
+    if (isDelivered !== undefined) this.ended(isDelivered ? "delivered" : "discarded", frameBytes);
     pipe.drop();
     this.#shown = (this.#shown + 1) % this.#in.length;
+  }
+
+  ended(fate: NetFate, frameBytes: number): void {
+    if (fate === "delivered") {
+      this.#count(COUNT_SENT);
+      this.#count(COUNT_SENT_BYTES, frameBytes);
+    } else this.#count(fate === "refused" ? COUNT_REFUSED : COUNT_DISCARDED);
   }
 
   flush(): void {
@@ -263,4 +302,16 @@ function leaveChecksum(bytes: Uint8Array, at: number, offload: NetOffload, moved
   bytes[at + VIRTIO_NET_HDR_FLAGS] = VIRTIO_NET_HDR_F_NEEDS_CSUM;
   putU16(bytes, at + VIRTIO_NET_HDR_CSUM_START, offload.start + moved);
   putU16(bytes, at + VIRTIO_NET_HDR_CSUM_OFFSET, offload.at - offload.start);
+}
+
+/** The receiver takes it whole. */
+function leaveLarge(
+  bytes: Uint8Array,
+  at: number,
+  { gso, large }: NetOffload,
+  moved: number,
+): void {
+  bytes[at + VIRTIO_NET_HDR_GSO_TYPE] = gso;
+  putU16(bytes, at + VIRTIO_NET_HDR_HDR_LEN, large.headBytes + moved);
+  putU16(bytes, at + VIRTIO_NET_HDR_GSO_SIZE, large.sizeBytes);
 }

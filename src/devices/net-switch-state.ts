@@ -30,7 +30,7 @@ const PORT_WORDS = 16;
 const MODE = 0;
 const VLAN = 1;
 const BELL = 2;
-const PARTIAL = 3;
+const TAKES = 3;
 
 /** The port's device is not there. */
 export const PORT_DOWN = 0;
@@ -59,8 +59,10 @@ export const COUNT_DISCARDED = 5;
 export const COUNT_FLOODED = 6;
 /** Copies of its packets that were put in another port's queue. */
 export const COUNT_FORWARDED = 7;
+/** Packets for its guest that the guest's filters do not take. */
+export const COUNT_REFUSED = 8;
 /** From here on, by receiver: copies of its packets that found its queue full. */
-export const COUNT_DROPPED = 8;
+export const COUNT_DROPPED = 9;
 
 /**
  * What a switch keeps in memory that the workers of its ports share, and no guest can reach. Each
@@ -112,14 +114,14 @@ export class NetSwitchState {
     Atomics.store(this.#words, PORTS + port * PORT_WORDS + MODE, mode);
   }
 
-  /** Whether the port's guest takes packets whose checksum is not made. */
-  isPartial(port: number): boolean {
-    return Atomics.load(this.#words, PORTS + port * PORT_WORDS + PARTIAL) !== 0;
+  /** What the port's guest takes beside plain packets, TAKES_… bits. */
+  takes(port: number): number {
+    return Atomics.load(this.#words, PORTS + port * PORT_WORDS + TAKES);
   }
 
   /** The port's worker: says so. */
-  setPartial(port: number, isPartial: boolean): void {
-    Atomics.store(this.#words, PORTS + port * PORT_WORDS + PARTIAL, isPartial ? 1 : 0);
+  setTakes(port: number, takes: number): void {
+    Atomics.store(this.#words, PORTS + port * PORT_WORDS + TAKES, takes);
   }
 
   /** Opening thread: what the port is, before it is used. */
@@ -137,7 +139,7 @@ export class NetSwitchState {
   }
 
   /** Whether frames of the VLAN go to the port, which may be down. */
-  takes(port: number, vlan: number): boolean {
+  hasFramesOf(port: number, vlan: number): boolean {
     const mode = this.mode(port);
     if (mode === PORT_ACCESS) return this.vlan(port) === vlan;
     return mode === PORT_TRUNK && this.hasVlan(port, vlan);

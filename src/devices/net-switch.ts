@@ -5,7 +5,6 @@ import { closeFd } from "../linux/libc.js";
 import { VhostError } from "../spec/errno.js";
 import { checkNames } from "../spec/options.js";
 import { VLAN_VID_MAX } from "../spec/virtio-net.js";
-import type { DeviceHost } from "../vhost/device.js";
 import { formatMac } from "./net-mac.js";
 import { NET_PIPE_BYTES_MIN } from "./net-pipe.js";
 import type { NetSwitchPortOptions } from "./net-switch-port.js";
@@ -17,6 +16,7 @@ import {
   COUNT_FORWARDED,
   COUNT_RECEIVED,
   COUNT_RECEIVED_BYTES,
+  COUNT_REFUSED,
   COUNT_SENT,
   COUNT_SENT_BYTES,
   NetSwitchState,
@@ -25,12 +25,14 @@ import {
   PORT_TRUNK,
 } from "./net-switch-state.js";
 import { type NetWakee, type NetWakees, WAKEES_WANTED } from "./net-switch-wakers.js";
+import { SwitchTap, type TapOptions } from "./net-tap.js";
 
 const PORTS_MIN = 2;
 const PORTS_MAX = 32;
 const PORTS_DEFAULT = 8;
 const AGE_SECONDS_DEFAULT = 300;
 const AGE_SECONDS_MAX = 1_000_000;
+const QUEUE_BYTES_DEFAULT = 1 << 20;
 const QUEUE_BYTES_MAX = 1 << 24;
 
 /** A switch between network devices. */
@@ -39,7 +41,8 @@ export interface SwitchOptions {
   ports?: number;
   /**
    * Bytes of packets that may wait on the way from one port to another, a power of two from 256 KiB
-   * to 16 MiB. Default 256 KiB, which holds 170 of the usual largest packets.
+   * to 16 MiB. Default 1 MiB, which holds 690 of the usual largest packets, or 15 of those that
+   * are not cut in segments. It takes no memory before packets lie in it.
    */
   queueBytes?: number;
   /** Seconds after which an address that was not heard is forgotten. Default 300. */
@@ -72,8 +75,21 @@ export interface SwitchPortCounts {
   dropped: number;
   /** Copies for this port that found its queue full. */
   missed: number;
-  /** Packets for its guest that fitted in no buffer, or were there when it reset the device. */
+  /**
+   * Packets for its guest that fitted in no buffer, found the queue of their flow full, or were
+   * there when it reset the device.
+   */
   discarded: number;
+  /** Packets for its guest that its filters do not take. */
+  refused: number;
+}
+
+/** Whom the packets for a port wake. */
+interface PlugPlace {
+  /** A task, by its shared words. */
+  worker: { words: SharedArrayBuffer };
+  /** An eventfd that must be written to as well; `undefined`: none. */
+  wakeFd: number | undefined;
 }
 
 /** An address that a switch has heard. */
@@ -85,7 +101,10 @@ export interface SwitchAddress {
   ageSeconds: number;
 }
 
-/** A port of a switch: `net({ switch: port })` plugs a device in, one at a time. */
+/**
+ * A port of a switch: `net({ switch: port })` plugs a device in, `tap` an interface of the host's,
+ * one at a time.
+ */
 export class SwitchPort {
   readonly #lan: Switch;
   /** Its number, from 0. */
@@ -100,6 +119,17 @@ export class SwitchPort {
   /** The switch that it is of. */
   get lan(): Switch {
     return this.#lan;
+  }
+
+  /**
+   * Plugs the TAP `name` in, an interface of the host's; it is made unless it is there, and then as
+   * long as it is plugged in. Bringing it up, and giving it an address or a bridge, is the host's.
+   * What it does not take is dropped, and is in the counts as `discarded`. Linux, with the package
+   * koffi. Throws EBUSY when the port or the interface is taken; EINVAL, ENOSYS, ENOENT, EACCES,
+   * EPERM, saying what to do.
+   */
+  tap(name: string, options: TapOptions = {}): SwitchTap {
+    return new SwitchTap(name, options, (place) => this.#lan.connect(this.index, place));
   }
 
   /** What it has done so far. */
@@ -127,7 +157,7 @@ export class Switch implements Disposable {
   /** Throws EINVAL for an option out of range. */
   constructor(options: SwitchOptions = {}) {
     checkNames("a switch", options, ["ports", "queueBytes", "ageSeconds"]);
-    const { ports = PORTS_DEFAULT, queueBytes = NET_PIPE_BYTES_MIN } = options;
+    const { ports = PORTS_DEFAULT, queueBytes = QUEUE_BYTES_DEFAULT } = options;
     const { ageSeconds = AGE_SECONDS_DEFAULT } = options;
     checkRange("ports", ports, PORTS_MIN, PORTS_MAX);
     checkRange("queueBytes", queueBytes, NET_PIPE_BYTES_MIN, QUEUE_BYTES_MAX);
@@ -163,13 +193,18 @@ export class Switch implements Disposable {
     return this.#name;
   }
 
-  /** Plugs a device in, for who opens it; `close` unplugs it. Throws ENODEV after `close`. */
+  /**
+   * Plugs a device in, for who opens it; `close` unplugs it. Throws ENODEV after `close`, EBUSY
+   * when the port is taken.
+   */
   connect(
     index: number,
-    { worker, wakeFd }: DeviceHost,
+    { worker: { words }, wakeFd }: PlugPlace,
   ): { options: NetSwitchPortOptions; close(): void } {
     if (this.#isClosed) throw new VhostError("ENODEV", "the switch is closed");
-    const { words } = worker;
+    if (this.#wakees.has(index)) {
+      throw new VhostError("EBUSY", `port ${index} of the switch is taken`);
+    }
     this.#wakees.set(index, { port: index, words, wakeFd: this.#shareFd(index, wakeFd) });
     this.#channel ??= this.#listen();
     this.#state.setMode(index, this.#ports[index]?.mode ?? PORT_DOWN);
@@ -244,6 +279,7 @@ export class Switch implements Disposable {
       dropped: sum(others.map((other) => counted(COUNT_DROPPED + other))),
       missed: sum(others.map((other) => this.#state.counted(other, COUNT_DROPPED + index))),
       discarded: counted(COUNT_DISCARDED),
+      refused: counted(COUNT_REFUSED),
     };
   }
 
@@ -261,7 +297,7 @@ export class Switch implements Disposable {
 
   /** Gives its descriptors back; no device can be plugged in any more. Throws EBUSY with one in. */
   close(): void {
-    if (this.#wakees.size > 0) throw new VhostError("EBUSY", "a device is plugged in");
+    if (this.#wakees.size > 0) throw new VhostError("EBUSY", "a device or a TAP is plugged in");
     this.#isClosed = true;
     for (const fd of this.#wakeFds.values()) closeFd(fd);
     this.#wakeFds.clear();

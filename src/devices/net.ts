@@ -9,6 +9,7 @@ import {
   ETH_MAX_MTU,
   VIRTIO_NET_HDR_BYTES,
   VIRTIO_NET_MTU_MIN,
+  VIRTIO_NET_QUEUES,
 } from "../spec/virtio-net.js";
 import type {
   Claim,
@@ -18,11 +19,12 @@ import type {
   DeviceSpec,
   VirtioDevice,
 } from "../vhost/device.js";
+import { DOORBELL_QUEUES_MAX } from "../vhost/notify.js";
 import { NetDevice, type NetDeviceOptions } from "./net-device.js";
 import { NetHost } from "./net-host.js";
 import { type NetLinkBuffers, NetLinkPort } from "./net-link.js";
 import { formatMac, parseMac } from "./net-mac.js";
-import { NetPcap, type NetPcapOptions } from "./net-pcap.js";
+import { NetPcap, type NetPcapOptions, PcapState } from "./net-pcap.js";
 import { NET_PACKET_BYTES_MAX } from "./net-pipe.js";
 import { SwitchPort } from "./net-switch.js";
 import { NetSwitchPort, type NetSwitchPortOptions } from "./net-switch-port.js";
@@ -35,6 +37,8 @@ export interface NetOptions {
   mtu?: number;
   /** Largest size of a queue, a power of two. Default 256. */
   queueSize?: number;
+  /** Pairs of queues, one each way, 1 to 15; the driver says how many it uses. Default 1. */
+  queuePairs?: number;
   /**
    * Gets each frame that the guest sends, in the opening thread: a view that is good during the
    * call. What it does not take in time stays in the guest's ring.
@@ -47,9 +51,14 @@ export interface NetOptions {
    * reads it.
    */
   pcap?: string;
+  /** Gets why the capture has ended by itself, a full disk, say: once, in the opening thread. */
+  onError?: (error: VhostError) => void;
 }
 
-const OPTIONS = ["mac", "mtu", "queueSize", "onPacket", "switch", "pcap"];
+/** Pairs of queues, at most; there is one queue more, by which the driver commands. */
+export const NET_QUEUE_PAIRS_MAX = Math.floor((DOORBELL_QUEUES_MAX - 1) / VIRTIO_NET_QUEUES);
+
+const OPTIONS = ["mac", "mtu", "queueSize", "queuePairs", "onPacket", "switch", "pcap", "onError"];
 
 /** What is different at each opening. */
 interface NetWire {
@@ -70,18 +79,31 @@ export class Net implements DeviceSpec<"net"> {
   readonly #onPacket: (frame: Uint8Array) => void;
   readonly #port: SwitchPort | undefined;
   readonly #pcapPath: string | undefined;
+  readonly #pcapState = new PcapState();
   /** It was opened before: a capture goes on. */
   #isKnown = false;
   #host: NetHost | undefined;
 
   /** See `net`. */
   constructor(options: NetOptions) {
-    const { mtu = ETH_DATA_LEN, queueSize = 256, onPacket = () => {}, pcap } = options;
+    const { mtu = ETH_DATA_LEN, queueSize = 256, queuePairs = 1, pcap } = options;
+    const { onPacket = () => {} } = options;
     const mac = parseMac(options.mac);
-    this.options = { mac, mtu, queueSize };
+    this.options = { mac, mtu, queueSize, queuePairs };
     this.#pcapPath = pcap;
     this.#onPacket = onPacket;
     this.#port = options.switch;
+    if (pcap === undefined) return;
+    const { onError = () => {} } = options;
+    void this.#pcapState.failed().then((code) => {
+      const message = `the capture ${pcap} has ended: it can't be written to`;
+      onError(new VhostError(code, message, { path: pcap }));
+    });
+  }
+
+  /** Packets that are not in the capture, since that has ended by itself; modulo 2^32. */
+  get uncaptured(): number {
+    return this.#pcapState.lost;
   }
 
   /** The guest's address. */
@@ -103,7 +125,8 @@ export class Net implements DeviceSpec<"net"> {
   prepare(deviceHost: DeviceHost): DeviceParts {
     const { ringKind } = deviceHost;
     const path = this.#pcapPath;
-    const pcap = path === undefined ? undefined : { path, appends: this.#isKnown };
+    const state = this.#pcapState.buffer;
+    const pcap = path === undefined ? undefined : { path, appends: this.#isKnown, state };
     this.#isKnown = true;
     const wire = this.#port?.lan.connect(this.#port.index, deviceHost);
     if (wire) {
@@ -143,12 +166,16 @@ export class Net implements DeviceSpec<"net"> {
  */
 export function net(options: NetOptions = {}): Net {
   checkNames("a network device", options, OPTIONS);
-  const { mtu = ETH_DATA_LEN, queueSize = 256, onPacket } = options;
+  const { mtu = ETH_DATA_LEN, queueSize = 256, queuePairs = 1, onPacket } = options;
   if (!Number.isInteger(mtu) || mtu < VIRTIO_NET_MTU_MIN || mtu > ETH_MAX_MTU) {
     const range = `${VIRTIO_NET_MTU_MIN} to ${ETH_MAX_MTU}`;
     throw new VhostError("EINVAL", `mtu is a whole number from ${range}`, { mtu });
   }
   checkQueueSize(queueSize);
+  if (!Number.isInteger(queuePairs) || queuePairs < 1 || queuePairs > NET_QUEUE_PAIRS_MAX) {
+    const range = `1 to ${NET_QUEUE_PAIRS_MAX}`;
+    throw new VhostError("EINVAL", `queuePairs is a whole number from ${range}`, { queuePairs });
+  }
   if (onPacket !== undefined && typeof onPacket !== "function") {
     throw new VhostError("EINVAL", "onPacket is a function");
   }
@@ -156,12 +183,15 @@ export function net(options: NetOptions = {}): Net {
   return new Net(options);
 }
 
-function checkWire({ onPacket, pcap, switch: port }: NetOptions): void {
+function checkWire({ onPacket, pcap, onError, switch: port }: NetOptions): void {
   if (port !== undefined && !(port instanceof SwitchPort)) {
     throw new VhostError("EINVAL", "switch is the port of one: lan.port()");
   }
   if (port && onPacket) {
     throw new VhostError("EINVAL", "a device is at a switch or at onPacket, not at both");
+  }
+  if (onError !== undefined && typeof onError !== "function") {
+    throw new VhostError("EINVAL", "onError is a function");
   }
   if (pcap !== undefined && (typeof pcap !== "string" || pcap === "")) {
     throw new VhostError("EINVAL", "pcap is the path of a file", { pcap });

@@ -33,7 +33,6 @@ export class VsockDevice implements VirtioDevice {
   readonly features = featureMask(VIRTIO_VSOCK_F_STREAM);
   readonly queueCount = VIRTIO_VSOCK_QUEUES;
   readonly queueSizeMax: number;
-  readonly #cid: number;
   readonly #link: VsockLink;
   readonly #queues: (Virtqueue | undefined)[] = [];
   readonly #header = new Uint8Array(VIRTIO_VSOCK_HEADER_BYTES);
@@ -45,15 +44,14 @@ export class VsockDevice implements VirtioDevice {
   /** Payload bytes of the oldest packet to the guest that it has got. */
   #delivered = 0;
 
-  constructor(cid: number, queueSizeMax: number, link: VsockLink) {
-    this.#cid = cid;
+  constructor(queueSizeMax: number, link: VsockLink) {
     this.queueSizeMax = queueSizeMax;
     this.#link = link;
   }
 
   readConfig(): Uint8Array {
     const bytes = new Uint8Array(VIRTIO_VSOCK_CONFIG_BYTES);
-    new DataView(bytes.buffer).setBigUint64(0, BigInt(this.#cid), true);
+    new DataView(bytes.buffer).setBigUint64(0, BigInt(this.#link.cid), true);
     return bytes;
   }
 
@@ -64,8 +62,13 @@ export class VsockDevice implements VirtioDevice {
     this.#link.nextGeneration();
   }
 
+  /** Connections of before are over. */
+  renew(): void {
+    this.reset();
+  }
+
   /** Nothing is held; a queue that stops is not looked at any more. */
-  async settle(_how: "finish" | "drop", index?: number): Promise<void> {
+  settle(_how: "finish" | "drop", index?: number): undefined {
     if (index === undefined) this.#queues.length = 0;
     else this.#queues[index] = undefined;
     if (!this.#queues[VIRTIO_VSOCK_QUEUE_TX]) this.#isStalled = false;
@@ -80,33 +83,46 @@ export class VsockDevice implements VirtioDevice {
 
   /** What the opening thread has done makes work for a queue that has no kick. */
   poll(): boolean {
-    const { toGuest, toHost } = this.#link;
+    const { toGuest } = this.#link;
     const { writtenPackets } = toGuest; // once: what comes after it is new at the next look
     const isNew = writtenPackets !== this.#seenWritten;
     this.#seenWritten = writtenPackets;
     if (isNew) this.#queues[VIRTIO_VSOCK_QUEUE_RX]?.revisit();
-    if (this.#isStalled && toHost.room > 0) this.#queues[VIRTIO_VSOCK_QUEUE_TX]?.revisit();
+    if (this.#isStalled && this.#room > 0) this.#queues[VIRTIO_VSOCK_QUEUE_TX]?.revisit();
     if (this.#link.isResetEventDue) this.#queues[VIRTIO_VSOCK_QUEUE_EVENT]?.revisit();
     return false;
   }
 
   /** No sleep when the opening thread has done something since `poll`. */
   sleepMsMax(): number {
-    const { toGuest, toHost, isResetEventDue } = this.#link;
+    const { toGuest, isResetEventDue } = this.#link;
     const isNew = toGuest.writtenPackets !== this.#seenWritten;
-    const isRoom = this.#isStalled && toHost.room > 0;
+    const isRoom = this.#isStalled && this.#room > 0;
     const events = this.#queues[VIRTIO_VSOCK_QUEUE_EVENT];
     const isEvent = isResetEventDue && events?.hasChains === true;
     return isNew || isRoom || isEvent ? 0 : Number.POSITIVE_INFINITY;
+  }
+
+  /**
+   * Packets of the guest's that are taken now: a guest that does not take the answers to what it
+   * has sent is stopped. Linux: vhost_vsock_more_replies().
+   */
+  get #room(): number {
+    const { toHost, replies } = this.#link;
+    const size = this.#queues[VIRTIO_VSOCK_QUEUE_TX]?.size ?? 0;
+    return Math.min(toHost.room, Math.max(0, size - replies));
   }
 
   /** Packets of the guest's, as many as there is room for. */
   #transmit(vq: Virtqueue): void {
     const { toHost } = this.#link;
     const before = toHost.writtenPackets;
-    const room = () => toHost.room;
-    if (room() > 0) vq.drain((chain) => this.#take(chain, vq), room);
-    this.#isStalled = vq.hasChains; // there may be room again by now: `poll` looks
+    const room = () => {
+      this.#link.work?.();
+      return this.#room;
+    };
+    vq.drain((chain) => this.#take(chain, vq), room);
+    this.#isStalled = vq.hasChains || this.#room === 0; // there may be room by now: `poll` looks
     if (this.#isStalled) this.#link.stall();
     if (toHost.writtenPackets !== before) this.#link.hostBell.ring();
   }
@@ -122,7 +138,8 @@ export class VsockDevice implements VirtioDevice {
     readable.read(0, header); // once: what is checked is what goes on
     const length = this.#headerView.getUint32(VIRTIO_VSOCK_HDR_LEN, true);
     if (length > bytes - VIRTIO_VSOCK_HEADER_BYTES) return vq.swallow(chain);
-    const isOurs = this.#isCid(VIRTIO_VSOCK_HDR_SRC_CID, this.#cid);
+    const { cid } = this.#link;
+    const isOurs = cid !== 0 && this.#isCid(VIRTIO_VSOCK_HDR_SRC_CID, cid);
     if (!isOurs || !this.#isCid(VIRTIO_VSOCK_HDR_DST_CID, VMADDR_CID_HOST)) return 0;
     const { toHost, generation } = this.#link;
     const place = toHost.begin();

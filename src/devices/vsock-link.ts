@@ -10,7 +10,11 @@ const SEQUENCE = 1;
 const RESET_EVENT = 2;
 /** Set by the worker, taken by the opening thread: packets of the guest wait for room. */
 const STALLED = 3;
-const BYTES = 16;
+/** Written by the opening thread: the guest's CID, a u32; 0: it has none yet. */
+const CID = 4;
+/** Written by the opening thread: answers of the host's that the guest has not got. */
+const REPLIES = 5;
+const BYTES = 24;
 
 /** What a device in its worker and the opening thread share; structured-cloneable. */
 export interface VsockLinkBuffers {
@@ -28,6 +32,8 @@ export class VsockLink {
   /** The opening thread's. */
   readonly hostBell: HostBell;
   readonly #words: Int32Array<SharedArrayBuffer>;
+  /** Where both are in one thread: the opening thread's work, for the device to call. */
+  work: (() => void) | undefined;
 
   /** A new one, or another thread's. */
   constructor(buffers?: VsockLinkBuffers) {
@@ -66,6 +72,26 @@ export class VsockLink {
   takeStall(): boolean {
     if (Atomics.load(this.#words, STALLED) === 0) return false;
     return Atomics.exchange(this.#words, STALLED, 0) !== 0;
+  }
+
+  /** The guest's CID; 0: it has none. */
+  get cid(): number {
+    return Atomics.load(this.#words, CID) >>> 0;
+  }
+
+  /** Opening thread: says it. */
+  set cid(cid: number) {
+    Atomics.store(this.#words, CID, cid);
+  }
+
+  /** Answers of the host's, which belong to no connection, that the guest has not got. */
+  get replies(): number {
+    return Atomics.load(this.#words, REPLIES);
+  }
+
+  /** Opening thread: says it. */
+  set replies(count: number) {
+    Atomics.store(this.#words, REPLIES, count);
   }
 
   /** Opening thread: the guest is to be told that all connections are gone. */

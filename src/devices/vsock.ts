@@ -29,9 +29,11 @@ const OPTIONS = ["cid", "bufferBytes", "connectionsMax", "queueSize", "unix"];
 const BUFFER_BYTES_DEFAULT = 1 << 18;
 const CONNECTIONS_DEFAULT = 1024;
 
-interface VsockSettings {
-  cid: number;
+/** What its device is made with, in the worker's thread. */
+export interface VsockSettings {
   queueSize: number;
+  /** The way to the opening thread: itself, where the device is in that. */
+  link: VsockLinkBuffers | VsockLink;
 }
 
 const closedError = () => new VhostError("ENODEV", "no guest has the device: open it first");
@@ -44,7 +46,9 @@ const closedError = () => new VhostError("ENODEV", "no guest has the device: ope
 export class Vsock implements DeviceSpec<"vsock"> {
   readonly kind = "vsock";
   readonly module = import.meta.url;
-  readonly options: VsockSettings;
+  readonly options: Pick<VsockSettings, "queueSize">;
+  /** The guest's address. */
+  readonly cid: number;
   readonly #sockets: VsockSockets;
   readonly #connectionsMax: number;
   readonly #unixPath: string | undefined;
@@ -53,7 +57,8 @@ export class Vsock implements DeviceSpec<"vsock"> {
   /** See `vsock`. */
   constructor(options: VsockOptions) {
     const { cid, queueSize = 256, connectionsMax = CONNECTIONS_DEFAULT, unix } = options;
-    this.options = { cid, queueSize };
+    this.options = { queueSize };
+    this.cid = cid;
     this.#connectionsMax = connectionsMax;
     this.#unixPath = unix === undefined ? undefined : resolve(unix);
     this.#sockets = new VsockSockets(
@@ -68,11 +73,6 @@ export class Vsock implements DeviceSpec<"vsock"> {
     this.#sockets.close(closedError());
   }
 
-  /** The guest's address. */
-  get cid(): number {
-    return this.options.cid;
-  }
-
   /** For who opens it: a CID is one guest's. */
   claims(): Claim[] {
     return [{ key: `vsock:${this.cid}`, label: `CID ${this.cid}`, mode: "exclusive" }];
@@ -82,10 +82,10 @@ export class Vsock implements DeviceSpec<"vsock"> {
   prepare(deviceHost: DeviceHost): DeviceParts {
     const path = this.#unixPath;
     const unix = path ? new VsockUnix(path, this.#sockets, this.#connectionsMax) : undefined;
-    const host = new VsockHost(this.#sockets, deviceHost);
+    const host = new VsockHost(this.#sockets, deviceHost, this.cid);
     this.#host = host;
     return {
-      options: { ...this.options, link: host.buffers },
+      options: { ...this.options, link: host.buffers } satisfies VsockSettings,
       close: async () => {
         this.#host = undefined;
         unix?.close();
@@ -140,6 +140,6 @@ export function vsock(options: VsockOptions): Vsock {
 
 /** Makes the device, in the worker's thread. For `DeviceModule`. */
 export function createDevice(options: unknown): VirtioDevice {
-  const { cid, queueSize, link } = options as VsockSettings & { link: VsockLinkBuffers };
-  return new VsockDevice(cid, queueSize, new VsockLink(link));
+  const { queueSize, link } = options as VsockSettings;
+  return new VsockDevice(queueSize, link instanceof VsockLink ? link : new VsockLink(link));
 }

@@ -1,11 +1,19 @@
 import { VhostError } from "../spec/errno.js";
 import { hasFeature } from "../spec/features.js";
+import { checkNames } from "../spec/options.js";
 import {
   ETH_ALEN,
   ETH_DATA_LEN,
   ETH_HLEN,
+  VIRTIO_NET_CONFIG_MAX_VIRTQUEUE_PAIRS,
   VIRTIO_NET_CONFIG_MTU,
+  VIRTIO_NET_F_CTRL_MAC_ADDR,
+  VIRTIO_NET_F_CTRL_RX,
+  VIRTIO_NET_F_CTRL_RX_EXTRA,
+  VIRTIO_NET_F_CTRL_VLAN,
+  VIRTIO_NET_F_CTRL_VQ,
   VIRTIO_NET_F_MAC,
+  VIRTIO_NET_F_MQ,
   VIRTIO_NET_F_MRG_RXBUF,
   VIRTIO_NET_F_MTU,
   VIRTIO_NET_F_STATUS,
@@ -13,10 +21,13 @@ import {
   VIRTIO_NET_MTU_MIN,
   VIRTIO_NET_QUEUE_RX,
   VIRTIO_NET_QUEUE_TX,
+  VIRTIO_NET_QUEUES,
 } from "../spec/virtio-net.js";
 import { type NetBuffer, NetBuffers } from "./net-buffers.js";
-import { NetReceiver } from "./net-receiver.js";
+import { NET_RECEIVE_MODES, NetCommands, type NetReceiveMode } from "./net-control.js";
+import { NetReceiver, type NetReceiverHooks } from "./net-receiver.js";
 import { type Probed, type ProbeOptions, probe, queueAt, remove } from "./probe.js";
+import type { Queue } from "./queue.js";
 import type { Transport } from "./transport.js";
 
 const KNOWN_FEATURES = [
@@ -24,6 +35,15 @@ const KNOWN_FEATURES = [
   VIRTIO_NET_F_MAC,
   VIRTIO_NET_F_MRG_RXBUF,
   VIRTIO_NET_F_STATUS,
+  VIRTIO_NET_F_CTRL_VQ,
+];
+/** Those that need VIRTIO_NET_F_CTRL_VQ. virtio 1.3, 5.1.3.1 Feature bit requirements. */
+const CONTROL_FEATURES = [
+  VIRTIO_NET_F_CTRL_RX,
+  VIRTIO_NET_F_CTRL_RX_EXTRA,
+  VIRTIO_NET_F_CTRL_VLAN,
+  VIRTIO_NET_F_CTRL_MAC_ADDR,
+  VIRTIO_NET_F_MQ,
 ];
 /** With mergeable buffers, a packet takes as many as it needs. */
 const MERGEABLE_BYTES = 1536;
@@ -40,13 +60,22 @@ export interface NetDriverCounts {
   bad: number;
 }
 
+/** A pair of queues, and the memory of its packets. */
+interface Pair {
+  buffers: NetBuffers;
+  free: NetBuffer[];
+  tx: Queue;
+}
+
 /** The driver of a virtio network device. virtio 1.3, 5.1 Network Device. */
 export class NetDriver implements AsyncDisposable {
   readonly #probed: Probed;
-  readonly #buffers: NetBuffers;
-  readonly #free: NetBuffer[];
+  readonly #commands: NetCommands;
+  /** Those that were in use. */
+  readonly #pairs: Pair[] = [];
   readonly #frames: Uint8Array[] = [];
   readonly #counts: NetDriverCounts = { received: 0, sent: 0, dropped: 0, bad: 0 };
+  #mac: Uint8Array | undefined;
   #arrived: (() => void) | undefined;
   #gone: VhostError | undefined;
   /**
@@ -55,32 +84,55 @@ export class NetDriver implements AsyncDisposable {
    */
   onPacket: ((frame: Uint8Array) => void) | undefined;
 
-  private constructor(probed: Probed, buffers: NetBuffers) {
+  private constructor(probed: Probed) {
     this.#probed = probed;
-    this.#buffers = buffers;
-    this.#free = [...buffers.tx];
-    const isMergeable = hasFeature(probed.features, VIRTIO_NET_F_MRG_RXBUF);
-    const gone = (error: unknown) => this.#end(error as VhostError);
-    new NetReceiver(queueAt(probed, VIRTIO_NET_QUEUE_RX), buffers, isMergeable, {
-      frame: (frame) => this.#receive(frame),
-      bad: () => this.#counts.bad++,
-      gone,
-    });
-    probed.transport.onDeath(gone);
+    const { features, config, transport } = probed;
+    if (hasFeature(features, VIRTIO_NET_F_MAC)) this.#mac = config.slice(0, ETH_ALEN);
+    const hasControl = hasFeature(features, VIRTIO_NET_F_CTRL_VQ);
+    const control = hasControl
+      ? queueAt(probed, pairsOf(features, config) * VIRTIO_NET_QUEUES)
+      : undefined;
+    this.#commands = new NetCommands(transport.shared, control);
+    this.#addPair();
+    transport.onDeath((error) => this.#end(error));
   }
 
   /** Brings the device up. Rejects with what `probe` rejects with, and ENOMEM. */
   static async probe(transport: Transport, options: ProbeOptions = {}): Promise<NetDriver> {
-    const probed = await probe(transport, KNOWN_FEATURES, options);
+    const hasControl =
+      hasFeature(transport.deviceFeatures, VIRTIO_NET_F_CTRL_VQ) &&
+      !options.withoutFeatures?.includes(VIRTIO_NET_F_CTRL_VQ);
+    const known = hasControl ? [...KNOWN_FEATURES, ...CONTROL_FEATURES] : KNOWN_FEATURES;
+    const probed = await probe(transport, known, options, queueCountOf);
     try {
-      const num = Math.min(...probed.queues.map((queue) => queue.num));
-      const isMergeable = hasFeature(probed.features, VIRTIO_NET_F_MRG_RXBUF);
-      const rxBytes = isMergeable ? MERGEABLE_BYTES : undefined;
-      return new NetDriver(probed, new NetBuffers(transport.shared, num, mtuOf(probed), rxBytes));
+      return new NetDriver(probed);
     } catch (error) {
       await remove(probed);
       throw error;
     }
+  }
+
+  /** The next pair's buffers, which the device gets at once. Throws ENOMEM. */
+  #addPair(): void {
+    const { transport, features } = this.#probed;
+    const first = this.#pairs.length * VIRTIO_NET_QUEUES;
+    const [rx, tx] = [VIRTIO_NET_QUEUE_RX, VIRTIO_NET_QUEUE_TX].map((queue) =>
+      queueAt(this.#probed, first + queue),
+    ) as [Queue, Queue];
+    const isMergeable = hasFeature(features, VIRTIO_NET_F_MRG_RXBUF);
+    const rxBytes = isMergeable ? MERGEABLE_BYTES : undefined;
+    const num = Math.min(rx.num, tx.num);
+    const buffers = new NetBuffers(transport.shared, num, mtuOf(this.#probed), rxBytes);
+    this.#pairs.push({ buffers, free: [...buffers.tx], tx });
+    new NetReceiver(rx, buffers, isMergeable, this.#hooks);
+  }
+
+  get #hooks(): NetReceiverHooks {
+    return {
+      frame: (frame) => this.#receive(frame),
+      bad: () => this.#counts.bad++,
+      gone: (error) => this.#end(error as VhostError),
+    };
   }
 
   /** Negotiated feature bits, as a mask. */
@@ -90,8 +142,56 @@ export class NetDriver implements AsyncDisposable {
 
   /** The station's address, 6 bytes; `undefined` when the device gave none. */
   get mac(): Uint8Array | undefined {
-    const { features, config } = this.#probed;
-    return hasFeature(features, VIRTIO_NET_F_MAC) ? config.slice(0, ETH_ALEN) : undefined;
+    return this.#mac?.slice();
+  }
+
+  /** Sets the station's address. Rejects as `setReceiveMode`, and with EINVAL for what is none. */
+  async setMac(mac: Uint8Array): Promise<void> {
+    const set = mac.slice();
+    await this.#commands.setMac(set);
+    this.#mac = set;
+  }
+
+  /**
+   * Says which packets the device is to give; at first it gives all. Rejects with EOPNOTSUPP when
+   * the device has no control queue, EIO when it refuses. virtio 1.3, 5.1.6.5.1.
+   */
+  async setReceiveMode(mode: NetReceiveMode): Promise<void> {
+    checkNames("a receive mode", mode, NET_RECEIVE_MODES);
+    await this.#commands.setReceiveMode(mode);
+  }
+
+  /**
+   * Says whose packets are to be given beside its own, in the place of those that were named
+   * before; of more than the device has room for, it may give all. Rejects as `setMac`.
+   */
+  async setAddresses(
+    stations: readonly Uint8Array[],
+    groups: readonly Uint8Array[] = [],
+  ): Promise<void> {
+    await this.#commands.setAddresses(stations, groups);
+  }
+
+  /** Says that frames of a VLAN, by their tag, are to be given or not: at first none are. */
+  async setVlan(vlan: number, isTaken = true): Promise<void> {
+    await this.#commands.setVlan(vlan, isTaken);
+  }
+
+  /** Pairs of queues that the device has. */
+  get pairsMax(): number {
+    return pairsOf(this.#probed.features, this.#probed.config);
+  }
+
+  /**
+   * Uses so many pairs of queues; at first it is one. Rejects as `setReceiveMode`, and with EINVAL
+   * for more than there are, ENOMEM. virtio 1.3, 5.1.6.5.5.
+   */
+  async setPairs(pairs: number): Promise<void> {
+    if (!Number.isInteger(pairs) || pairs < 1 || pairs > this.pairsMax) {
+      throw new VhostError("EINVAL", `pairs is a whole number from 1 to ${this.pairsMax}`);
+    }
+    while (this.#pairs.length < pairs) this.#addPair();
+    await this.#commands.setPairs(pairs);
   }
 
   /** The most payload of a packet. */
@@ -110,34 +210,40 @@ export class NetDriver implements AsyncDisposable {
   }
 
   /**
-   * Sends a frame; it is copied, and resolves when the device has taken it. Rejects with ENOBUFS
-   * when too many are under way, EINVAL for what is no frame or above the MTU,
-   * ENODEV.
+   * Sends a frame, by the pair of queues of that number, which was in use; it is copied, and
+   * resolves when the device has taken it. Rejects with ENOBUFS when too many are under way, EINVAL
+   * for what is no frame or above the MTU and for no such pair, ENODEV.
    */
-  async send(frame: Uint8Array): Promise<void> {
+  async send(frame: Uint8Array, pair = 0): Promise<void> {
     if (this.#gone) throw this.#gone;
     if (!(frame instanceof Uint8Array) || frame.length < ETH_HLEN) {
       throw new VhostError("EINVAL", `a frame is a Uint8Array of ${ETH_HLEN} bytes or more`);
     }
-    const buffer = this.#free.pop();
+    const { free, tx, buffers } = this.#pair(pair);
+    const buffer = free.pop();
     if (!buffer) throw new VhostError("ENOBUFS", "too many frames are under way: await some");
     const length = VIRTIO_NET_HDR_BYTES + frame.length;
     if (length > buffer.length) {
-      this.#free.push(buffer);
+      free.push(buffer);
       throw new VhostError("EINVAL", `the frame is longer than the MTU, ${this.mtu}, allows`);
     }
     const { bytes, address } = buffer;
     bytes.fill(0, 0, VIRTIO_NET_HDR_BYTES);
     bytes.set(frame, VIRTIO_NET_HDR_BYTES);
-    const queue = queueAt(this.#probed, VIRTIO_NET_QUEUE_TX);
-    await this.#buffers.submit(queue, [{ address, length }], []);
-    this.#free.push(buffer);
+    await buffers.submit(tx, [{ address, length }], []);
+    free.push(buffer);
     this.#counts.sent++;
   }
 
-  /** Frames that may be sent now without waiting for one to be taken. */
+  #pair(index: number): Pair {
+    const pair = this.#pairs[index];
+    if (pair) return pair;
+    throw new VhostError("EINVAL", `no pair of queues ${index} is in use: setPairs`, { index });
+  }
+
+  /** Frames that may be sent now, by the first pair, without waiting for one to be taken. */
   get room(): number {
-    return this.#free.length;
+    return this.#pair(0).free.length;
   }
 
   #receive(frame: Uint8Array): void {
@@ -189,7 +295,7 @@ export class NetDriver implements AsyncDisposable {
     try {
       await remove(this.#probed);
     } finally {
-      this.#buffers.release();
+      for (const { buffers } of this.#pairs) buffers.release();
     }
   }
 
@@ -203,4 +309,17 @@ function mtuOf({ features, config }: Probed): number {
   if (!hasFeature(features, VIRTIO_NET_F_MTU)) return ETH_DATA_LEN;
   const view = new DataView(config.buffer, config.byteOffset, config.length);
   return Math.max(VIRTIO_NET_MTU_MIN, view.getUint16(VIRTIO_NET_CONFIG_MTU, true));
+}
+
+/** virtio 1.3, 5.1.4.2 Driver Requirements: Device configuration layout. */
+function pairsOf(features: bigint, config: Uint8Array): number {
+  if (!hasFeature(features, VIRTIO_NET_F_MQ)) return 1;
+  const view = new DataView(config.buffer, config.byteOffset, config.length);
+  return Math.max(1, view.getUint16(VIRTIO_NET_CONFIG_MAX_VIRTQUEUE_PAIRS, true));
+}
+
+/** virtio 1.3, 5.1.2 Virtqueues. */
+function queueCountOf(features: bigint, config: Uint8Array): number {
+  const control = hasFeature(features, VIRTIO_NET_F_CTRL_VQ) ? 1 : 0;
+  return pairsOf(features, config) * VIRTIO_NET_QUEUES + control;
 }

@@ -85,15 +85,20 @@ export function chooseFeatures(
   return featureMask(...wanted) & deviceFeatures;
 }
 
+/** How many queues a device has, under the features that were accepted; it may lie. */
+export type QueueCount = (features: bigint, config: Uint8Array) => number;
+
 /**
  * Brings a device up in the order of virtio 1.3, 3.1.1 Driver Requirements: Device Initialization.
- * `known`: feature bit numbers of the device's class that the driver knows. Rejects with the cause,
- * after setting FAILED and resetting.
+ * `known`: feature bit numbers of the device's class that the driver knows. `queueCount`: where not
+ * all of the device's queues are there whatever the features. Rejects with the cause, after setting
+ * FAILED and resetting.
  */
 export async function probe(
   transport: Transport,
   known: readonly number[],
   options: ProbeOptions = {},
+  queueCount: QueueCount = () => transport.queueCount,
 ): Promise<Probed> {
   const queues: Queue[] = [];
   const add = (status: number) => transport.setStatus(transport.status | status);
@@ -110,7 +115,8 @@ export async function probe(
     }
     const config = await transport.readConfig();
     const completions = new Completions(transport);
-    for (let index = 0; index < transport.queueCount; index++) {
+    const count = Math.min(queueCount(features, config), transport.queueCount);
+    for (let index = 0; index < count; index++) {
       const num = options.queueSize ?? transport.queueSizeMax;
       const queue = new Queue(transport, index, num, features, () => completions.start());
       queues.push(queue);

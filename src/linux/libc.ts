@@ -20,6 +20,7 @@ const PROTOTYPES = {
   shutdown: "int shutdown(int fd, int how)",
   close: "int close(int fd)",
   fcntl: "int fcntl(int fd, int command, int argument)",
+  ioctl: "int ioctl(int fd, ulong request, uintptr_t argument)",
   fcntlLock: "int fcntl(int fd, int command, void *lock)",
   mmap: "intptr_t mmap(uintptr_t at, size_t length, int prot, int flags, int fd, int64_t offset)",
   mremap:

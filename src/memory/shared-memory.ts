@@ -4,7 +4,8 @@ import { Arena } from "./arena.js";
 const PAGE_BYTES = 65536;
 const HOST_BYTES_MIN = 2 * PAGE_BYTES;
 const HOST_BYTES_MAX = 8 << 20;
-const MEMORY_BYTES_MIN = 1 << 20;
+/** A memory of less bytes is too small for any ring. */
+export const MEMORY_BYTES_MIN = 1 << 20;
 
 /**
  * Guest address of the first byte of the guest part. Above 4 GiB on purpose: an address that was

@@ -73,6 +73,11 @@ export class RingTables {
     return this.#words[this.#vq + (offset >>> 2)] as number;
   }
 
+  /** Sets one, for what is done outside the ring's own functions. */
+  setWord(offset: number, value: number): void {
+    this.#words[this.#vq + (offset >>> 2)] = value;
+  }
+
   /** The refusal that stands, or 0. */
   get error(): number {
     return this.word(VQ_ERROR);
@@ -170,6 +175,11 @@ export class RingTables {
     const at = this.#chains + chain * (CHAIN_BYTES >>> 2);
     this.#words[at + (CHAIN_HEAD >>> 2)] = head;
     this.#words[at + (CHAIN_IN_BYTES >>> 2)] = inBytes;
+  }
+
+  /** Sets the device-readable bytes of a chain that was popped. */
+  setOutBytes(chain: number, bytes: number): void {
+    this.#words[this.#chains + chain * (CHAIN_BYTES >>> 2) + (CHAIN_OUT_BYTES >>> 2)] = bytes;
   }
 
   /** Describes a chain for `addBufs`: its pieces are entries `iovStart` … of the iovec table. */

@@ -140,6 +140,16 @@ export const VQ_RESUBMIT = 288;
 export const VQ_RESUBMIT_COUNT = 292;
 /** The next of them to pop. */
 export const VQ_RESUBMIT_NEXT = 296;
+/** Policy linux: what is the matter with where the owner has put the ring: VQ_USER_… bits. */
+export const VQ_USER = 300;
+
+// ── VQ_USER ─────────────────────────────────────────────────────────────────────────────────────
+/** Descriptor table or driver area are not mapped: the ring can't be looked at. */
+export const VQ_USER_UNREADABLE = 1;
+/** The device area can't be written. */
+export const VQ_USER_UNWRITABLE = 2;
+/** VIRTIO_F_NOTIFY_ON_EMPTY was accepted: a ring that was emptied is reason enough to call. */
+export const VQ_USER_NOTIFY_ON_EMPTY = 4;
 
 // ── VQ_FLAGS ────────────────────────────────────────────────────────────────────────────────────
 /** VIRTIO_F_EVENT_IDX was negotiated. */
@@ -292,5 +302,7 @@ export const VRING_E_WALK = 26;
 export const VRING_E_LOG = 27;
 /** Device side: a kick names a position at which the ring can't be. */
 export const VRING_E_KICK = 28;
+/** Policy linux: the ring's own areas are not mapped, or can't be written. */
+export const VRING_E_MAPPING = 29;
 /** Errors, and number 0: all of them. */
-export const VRING_E_COUNT = 29;
+export const VRING_E_COUNT = 30;

@@ -14,6 +14,8 @@ import {
   VHOST_USER_PROTOCOL_F_RESET_DEVICE,
   VHOST_USER_PROTOCOL_F_STATUS,
 } from "../spec/vhost-user.js";
+import { VIRTIO_ID_NET } from "../spec/virtio-config.js";
+import { VIRTIO_NET_QUEUES } from "../spec/virtio-net.js";
 import type { VhostDev } from "../vhost/dev.js";
 import { MemoryTable, type RegionDescription } from "./memory-table.js";
 import { type InflightDescription, Records } from "./records.js";
@@ -56,6 +58,8 @@ export class Backend {
   readonly #onUnusable: BackendOptions["onUnusable"];
   #protocolFeatures = 0n;
   #status = 0;
+  /** All rings were stopped, and none was enabled since. */
+  #areAllStopped = false;
 
   /** `dev` has an owner and a device. */
   constructor(dev: VhostDev, { trust, onUnusable }: BackendOptions) {
@@ -107,9 +111,14 @@ export class Backend {
     return MEMORY_REGIONS_MAX;
   }
 
-  /** GET_QUEUE_NUM. */
-  get queueCount(): number {
-    return this.#vrings.length;
+  /**
+   * GET_QUEUE_NUM. Of a network device, pairs: QEMU and DPDK count them so. Two at least:
+   * front-ends that count rings want as many for one pair; the others see that MQ is not on offer.
+   */
+  get queueNum(): number {
+    const { deviceId, queueCount } = this.#dev.info;
+    if (deviceId !== VIRTIO_ID_NET) return queueCount;
+    return Math.max(VIRTIO_NET_QUEUES, Math.floor(queueCount / VIRTIO_NET_QUEUES));
   }
 
   /** SET_MEM_TABLE. Takes the descriptors. When mapping fails, no memory is left. */
@@ -133,7 +142,9 @@ export class Backend {
   #vring(index: number): VringState {
     const vring = this.#vrings[index];
     if (vring) return vring;
-    throw new VhostError("EINVAL", `there is no ring ${index}`, { queueCount: this.queueCount });
+    throw new VhostError("EINVAL", `there is no ring ${index}`, {
+      queueCount: this.#vrings.length,
+    });
   }
 
   /** A ring, to set up what must not change under its feet. */
@@ -163,19 +174,31 @@ export class Backend {
     });
   }
 
-  /** SET_VRING_BASE. */
+  /**
+   * SET_VRING_BASE. QEMU stops all rings for a pause and for a reset of the guest's driver alike;
+   * when one of them then does not go on where it was stopped, the driver has begun anew.
+   */
   async setVringBase(index: number, base: number): Promise<void> {
-    await this.#paused(() => {
-      this.#stoppedVring(index);
+    await this.#paused(async () => {
+      const vring = this.#stoppedVring(index);
       this.#dev.setVringBase(index, base);
+      const { stoppedAt } = vring;
+      vring.stoppedAt = undefined;
+      vring.isBaseNew = true;
+      if (!this.#areAllStopped || stoppedAt === undefined || stoppedAt === base) return;
+      this.#areAllStopped = false;
+      await this.#dev.renew();
     });
   }
 
   /** GET_VRING_BASE: stops the ring, and says where it goes on. */
   async getVringBase(index: number): Promise<number> {
     return this.#paused(() => {
-      this.#vring(index).stop();
-      return this.#dev.getVringBase(index);
+      const vring = this.#vring(index);
+      vring.stop();
+      this.#areAllStopped = this.#vrings.every(({ isStopped }) => isStopped);
+      vring.stoppedAt = this.#dev.getVringBase(index);
+      return vring.stoppedAt;
     });
   }
 
@@ -209,6 +232,7 @@ export class Backend {
   async setVringEnable(index: number, isEnabled: boolean): Promise<void> {
     await this.#paused(() => {
       this.#vring(index).isEnabled = isEnabled;
+      if (isEnabled) this.#areAllStopped = false;
     });
   }
 

@@ -5,6 +5,8 @@ import type { QueueCounts } from "../vhost/counters.js";
 export type VhostUserEvent =
   /** A front-end may connect. */
   | { event: "listening"; socketPath: string }
+  /** We connect to one, and again whenever it was gone. */
+  | { event: "connecting"; socketPath: string }
   /** One did; `worker` is the name of its thread. */
   | { event: "connected"; pid: number; uid: number; gid: number; comm: string; worker: string }
   /** Another did, and waits until that one goes. */

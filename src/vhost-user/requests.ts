@@ -112,7 +112,7 @@ define("RESET_DEVICE", { ...NONE, feature: VHOST_USER_PROTOCOL_F_RESET_DEVICE },
   backend.resetDevice(),
 );
 defineGet("GET_QUEUE_NUM", { ...NONE, feature: VHOST_USER_PROTOCOL_F_MQ }, (backend) =>
-  u64(backend.queueCount),
+  u64(backend.queueNum),
 );
 
 // ── memory ──────────────────────────────────────────────────────────────────────────────────────

@@ -18,6 +18,7 @@ const isWorkerCount = (value: unknown) =>
 const CHECKS: Record<string, [must: string, check: (value: unknown) => boolean]> = {
   socketPath: ["a path", isText],
   device: ["what blk() and the like return", isDevice],
+  connect: ["true or false", (value) => typeof value === "boolean"],
   signal: ["an AbortSignal", (value) => value instanceof AbortSignal],
   asOwner: ["true or false", (value) => typeof value === "boolean"],
   memory: ['"sealed" or "any"', (value) => value === "sealed" || value === "any"],

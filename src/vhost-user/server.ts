@@ -1,26 +1,28 @@
 import { resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Kernel } from "../kernel/kernel.js";
-import { hasInput } from "../linux/eventfd.js";
-import { Readiness } from "../linux/readiness.js";
 import { checkFsIdentity } from "../linux/thread-identity.js";
-import { acceptUnix } from "../linux/unix-socket.js";
 import { VhostError } from "../spec/errno.js";
 import { PID_MAX_LIMIT } from "../spec/sched.js";
 import { asVhostError } from "../vhost/control.js";
 import type { QueueCounts } from "../vhost/counters.js";
 import type { DevOptions } from "../vhost/dev.js";
 import type { DeviceSpec } from "../vhost/device.js";
+import { Connecting, type Entrance, Listening } from "./entrance.js";
 import type { VhostUserEvent, VhostUserListener } from "./events.js";
 import type { MemoryTrust } from "./region-map.js";
 import { checkServeOptions } from "./serve-options.js";
 import { Session, type SessionOptions } from "./session.js";
-import { SocketFile } from "./socket-file.js";
 
 /** What to serve, where and how. */
 export interface ServeOptions extends Pick<DevOptions, "ring" | "pollMicroseconds" | "policy"> {
-  /** Path of the socket: made here, and removed at the end. */
+  /** Path of the socket: made here, and removed at the end, but with `connect`. */
   socketPath: string;
+  /**
+   * Connect to the front-end, which listens there (QEMU's `server=on`, DPDK's `server=1`), and
+   * again whenever it was gone. Default false.
+   */
+  connect?: boolean;
   /** The device: `blk({ file })` and the like. Each front-end gets it as it was left. */
   device: DeviceSpec;
   /** Ends the server when it aborts. */
@@ -47,21 +49,19 @@ const PATIENCE_MS = 1000;
 
 let sharedKernel: Kernel | undefined;
 
-/** Serves a device to one front-end after another, at a socket. Main thread. */
+/** Serves a device to one front-end after another, by a socket. Main thread. */
 export class VhostUserServer implements AsyncDisposable {
   /** Resolves when it has ended and everything is given back. */
   readonly closed: Promise<void>;
-  readonly #socket: SocketFile;
-  readonly #readiness: Readiness;
+  readonly #entrance: Entrance;
   readonly #abort = new AbortController();
   readonly #session: SessionOptions;
   #current: Session | undefined;
 
-  /** `socket`: ours from now on. See `serveVhostUser`. */
-  constructor(socket: SocketFile, session: SessionOptions) {
+  /** `entrance`: ours from now on. See `serveVhostUser`. */
+  constructor(entrance: Entrance, session: SessionOptions) {
     this.#session = session;
-    this.#socket = socket;
-    this.#readiness = new Readiness(this.#socket.fd);
+    this.#entrance = entrance;
     this.closed = this.#serve();
   }
 
@@ -73,12 +73,11 @@ export class VhostUserServer implements AsyncDisposable {
   async #serve(): Promise<void> {
     const { signal } = this.#abort;
     try {
-      while (!signal.aborted && (await this.#readiness.wait())) {
+      while (!signal.aborted && (await this.#entrance.wait())) {
         await this.#serveNext(signal);
       }
     } finally {
-      this.#readiness.close();
-      this.#socket.close();
+      this.#entrance.close();
     }
   }
 
@@ -87,7 +86,7 @@ export class VhostUserServer implements AsyncDisposable {
     let isThere = false;
     const look = () => {
       const wasThere = isThere;
-      isThere = hasInput(this.#socket.fd);
+      isThere = this.#entrance.hasWaiting;
       if (!wasThere || !isThere) return;
       clearInterval(watch);
       this.#session.onEvent({ event: "waiting" });
@@ -100,7 +99,7 @@ export class VhostUserServer implements AsyncDisposable {
   async #serveNext(signal: AbortSignal): Promise<void> {
     const watch = this.#watchWaiting();
     try {
-      const connection = acceptUnix(this.#socket.fd);
+      const connection = this.#entrance.take();
       if (connection === undefined) return;
       this.#current = new Session(this.#session, connection);
       await this.#current.run(signal);
@@ -116,7 +115,7 @@ export class VhostUserServer implements AsyncDisposable {
   /** Sends the front-end away, and ends. Idempotent. */
   close(): Promise<void> {
     this.#abort.abort();
-    this.#readiness.close();
+    this.#entrance.stop();
     return this.closed;
   }
 
@@ -127,11 +126,11 @@ export class VhostUserServer implements AsyncDisposable {
 
 /**
  * Serves `device` at a Unix socket to vhost-user front-ends (QEMU's vhost-user-blk, for one), one
- * after another. Resolves when it listens; it ends with `signal` or `close()`. Linux only, with the
- * optional package koffi. Rejects with ENOSYS where those are missing, EINVAL naming an option that
- * is wrong (and for asOwner with io: "uring", which opens the file in this thread), EADDRINUSE when
- * somebody listens there, EPERM for `asOwner` without the right to, ENOENT and EACCES for the
- * folder of the socket or the device's file.
+ * after another. Resolves when it listens, or looks for who does; it ends with `signal` or
+ * `close()`. Linux only, with the optional package koffi. Rejects with ENOSYS where those are
+ * missing, EINVAL naming an option that is wrong (and for asOwner with io: "uring", which opens the
+ * file in this thread), EADDRINUSE when somebody listens there, EPERM for `asOwner` without the
+ * right to, ENOENT and EACCES for the folder of the socket or the device's file.
  */
 export async function serveVhostUser(options: ServeOptions): Promise<VhostUserServer> {
   checkServeOptions(options);
@@ -145,7 +144,10 @@ export async function serveVhostUser(options: ServeOptions): Promise<VhostUserSe
   sharedKernel ??= new Kernel({ pidMax: PID_MAX_LIMIT });
   const path = resolve(socketPath);
   const { ring, pollMicroseconds, policy, workers = 1 } = options;
-  const server = new VhostUserServer(await SocketFile.listen(path), {
+  const onConnectError = (error: VhostError) => tell(onEvent, { event: "rejected", error });
+  const { connect = false } = options;
+  const entrance = connect ? new Connecting(path, onConnectError) : await Listening.at(path);
+  const server = new VhostUserServer(entrance, {
     kernel: modelOf(options.kernel) ?? sharedKernel,
     device,
     worker: {
@@ -163,8 +165,7 @@ export async function serveVhostUser(options: ServeOptions): Promise<VhostUserSe
   signal?.addEventListener("abort", end);
   if (signal?.aborted) end(); // meanwhile
   server.closed.then(forget, forget); // who waits for it hears what went wrong
-  await Readiness.started();
-  tell(onEvent, { event: "listening", socketPath: path });
+  tell(onEvent, { event: connect ? "connecting" : "listening", socketPath: path });
   return server;
 }
 

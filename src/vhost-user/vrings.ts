@@ -33,6 +33,10 @@ export class VringState {
   awaitsKick = true;
   /** The device has it, to run. */
   isApplied = false;
+  /** SET_VRING_BASE came since it was handed over last. */
+  isBaseNew = false;
+  /** What GET_VRING_BASE said, until SET_VRING_BASE. */
+  stoppedAt: number | undefined;
 
   constructor(index: number) {
     this.index = index;
@@ -41,6 +45,11 @@ export class VringState {
   /** Whether the ring is started: from its first kick on. */
   get isStarted(): boolean {
     return this.#hasKick && !this.awaitsKick;
+  }
+
+  /** Whether it is not set up to be started. */
+  get isStopped(): boolean {
+    return !this.#hasKick;
   }
 
   /** Whether it may run, once a kick has come. */
@@ -80,7 +89,8 @@ export class VringState {
     dev.setVringAddr(index, { desc, driver, device });
     dev.setVringLog(index, addresses.log);
     records.applyInflight(index);
-    dev.checkVring(index);
+    dev.checkVring(index, this.isBaseNew);
+    this.isBaseNew = false;
     const [kickFd, callFd, errFd] = [
       this.#fds.get("kick"),
       this.#fds.get("call"),

@@ -1,4 +1,5 @@
 import type { RingTables } from "../ring/tables.js";
+import { Area, Areas, copy } from "./copy.js";
 
 /** Pieces by number: a table of iovecs, or what was kept of one. */
 export interface Pieces {
@@ -8,12 +9,15 @@ export interface Pieces {
   iovLength(iov: number): number;
 }
 
-/** So few bytes are copied one by one: faster than to make the views that `set` needs. */
-const FEW_BYTES = 32;
+const areas = new WeakMap<WebAssembly.Memory, Area>();
 
-function copy(from: Uint8Array, at: number, to: Uint8Array, toAt: number, bytes: number): void {
-  if (bytes > FEW_BYTES) to.set(from.subarray(at, at + bytes), toAt);
-  else for (let i = 0; i < bytes; i++) to[toAt + i] = from[at + i] as number;
+/** One for all chains of a memory, which does not grow. */
+function areaOf(memory: WebAssembly.Memory): Area {
+  const known = areas.get(memory);
+  if (known && known.array.buffer === memory.buffer) return known;
+  const area = new Area(new Uint8Array(memory.buffer));
+  areas.set(memory, area);
+  return area;
 }
 
 /**
@@ -25,16 +29,19 @@ export class ChainSide {
   bytes = 0;
   /** How many pieces. */
   count = 0;
+  readonly #area: Area;
   readonly #memory: Uint8Array<ArrayBufferLike>;
   readonly #view: DataView<ArrayBufferLike>;
+  readonly #others = new Areas();
   readonly #word = new Uint8Array(4);
   readonly #wordView = new DataView(this.#word.buffer);
   readonly #tables: Pieces;
   #start = 0;
 
   constructor(memory: WebAssembly.Memory, tables: Pieces) {
-    this.#memory = new Uint8Array(memory.buffer);
-    this.#view = new DataView(memory.buffer);
+    this.#area = areaOf(memory);
+    this.#memory = this.#area.array;
+    this.#view = this.#area.view;
     this.#tables = tables;
   }
 
@@ -84,13 +91,14 @@ export class ChainSide {
    * copied, fewer at the chain's end.
    */
   read(offset: number, target: Uint8Array, at = 0, length = target.length - at): number {
+    const to = this.#others.of(target);
     if (this.count > 0 && offset + length <= this.length(0)) {
-      copy(this.#memory, this.address(0) + offset, target, at, length);
+      copy(this.#area, this.address(0) + offset, to, at, length);
       return length;
     }
     let done = 0;
     this.forEach(offset, length, (address, bytes) => {
-      copy(this.#memory, address, target, at + done, bytes);
+      copy(this.#area, address, to, at + done, bytes);
       done += bytes;
     });
     return done;
@@ -101,13 +109,14 @@ export class ChainSide {
    * fewer at the chain's end.
    */
   write(offset: number, source: Uint8Array, at = 0, length = source.length - at): number {
+    const from = this.#others.of(source);
     if (this.count > 0 && offset + length <= this.length(0)) {
-      copy(source, at, this.#memory, this.address(0) + offset, length);
+      copy(from, at, this.#area, this.address(0) + offset, length);
       return length;
     }
     let done = 0;
     this.forEach(offset, length, (address, bytes) => {
-      copy(source, at + done, this.#memory, address, bytes);
+      copy(from, at + done, this.#area, address, bytes);
       done += bytes;
     });
     return done;

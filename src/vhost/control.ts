@@ -2,6 +2,7 @@ import { MessageChannel, type MessagePort, receiveMessageOnPort } from "node:wor
 import type { RingKind } from "../ring/load.js";
 import { type Errno, VhostError } from "../spec/errno.js";
 import type { DeviceInfo } from "./device.js";
+import type { IotlbSetup } from "./ioctl/iotlb-ring.js";
 
 /** What a worker needs to begin with; structured-cloneable except for the port, which is moved. */
 export interface WorkerSetup {
@@ -10,6 +11,8 @@ export interface WorkerSetup {
   /** The doorbell by which drivers are called; default: its own. Without a notifier. */
   calls?: SharedArrayBuffer;
   counters: SharedArrayBuffer;
+  /** See `WorkerOptions.tellsErrors`. */
+  tellsErrors?: boolean;
   /** Module and options of the notifier; without one, the doorbell is it. */
   notifier?: { module: string; options: unknown } | undefined;
   ringKind: RingKind;
@@ -40,14 +43,26 @@ export interface RingPosition {
   awaitsKick: boolean;
 }
 
+/** A queue that its worker has left. */
+export interface QueueLeft {
+  /** It still waits for its first kick. */
+  awaitsKick: boolean;
+  /** A turn was due to it, or the device wants what is in it. */
+  isDue: boolean;
+}
+
 /** A queue to start: its number, its state block (already laid out), where it goes on. */
 export interface RingStart extends RingPosition, VringNotify {
   vq: number;
   awaitsKick: boolean;
   /** It runs: another worker has left it as it is, and its state block says where it goes on. */
   goesOn?: boolean;
+  /** It has no turn before its first kick, though it has begun. */
+  waits?: boolean;
   /** How long its worker is to look at it before it sleeps; see `VhostWorker.busyloopMs`. */
   busyloopMicroseconds?: number | undefined;
+  /** Its addresses are the device's own, and are translated; `questions`: see `IotlbQuestions`. */
+  iotlb?: (IotlbSetup & { questions: SharedArrayBuffer }) | undefined;
 }
 
 /**
@@ -69,20 +84,17 @@ export interface WorkerControl {
   stopQueue(index: number): Promise<void>;
   /**
    * Leaves one queue as it is, for another worker to go on with: what the device holds of it is
-   * answered before. Whether it still waits for its first kick. Linux: vhost_vq_attach_worker().
+   * answered before. Linux: vhost_vq_attach_worker().
    */
-  takeQueue(index: number): Promise<boolean>;
+  takeQueue(index: number): Promise<QueueLeft>;
   /** Starts one queue beside those that run, under the features of `start`. */
   startQueue(ring: RingStart): Promise<void>;
-  /**
-   * Resolves when all kicks that came before were taken, and what was pending then has had a turn.
-   * Linux: vhost_worker_flush().
-   */
-  flush(): Promise<void>;
   /** See `RingStart.busyloopMicroseconds`, for a queue that runs. */
   setBusyloopTimeout(index: number, microseconds: number | undefined): Promise<void>;
   /** Device reset, queues stopped. */
   reset(): Promise<void>;
+  /** See `VirtioDevice.renew`; queues are stopped. */
+  renew(): Promise<void>;
   /** The configuration space. */
   readConfig(): Promise<Uint8Array>;
   /** A write to it. */
@@ -114,9 +126,9 @@ const METHODS: readonly (keyof WorkerControl)[] = [
   "stopQueue",
   "takeQueue",
   "startQueue",
-  "flush",
   "setBusyloopTimeout",
   "reset",
+  "renew",
   "readConfig",
   "writeConfig",
   "adopt",

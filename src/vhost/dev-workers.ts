@@ -7,6 +7,7 @@ import type { RingPosition, RingStart, WorkerControl } from "./control.js";
 import { type Backing, DevWorker } from "./dev-worker.js";
 import type { DeviceInfo, DeviceSpec } from "./device.js";
 import { WorkerHandle, type WorkerOptions } from "./worker-handle.js";
+import { WorkerTable } from "./worker-table.js";
 
 /** Whom a queue's standing still is told, with the cause. */
 export type QueueDeathListener = (index: number, error: VhostError) => void;
@@ -24,7 +25,7 @@ export class DevWorkers {
   readonly #owner: Task;
   readonly #shared: SharedMemory;
   readonly #options: WorkerOptions;
-  readonly #workers = new Map<number, DevWorker>();
+  readonly #workers = new WorkerTable<DevWorker>();
   /** The worker of each queue, by its number. */
   #ofQueues: DevWorker[] = [];
   #backing: Backing | undefined;
@@ -92,11 +93,11 @@ export class DevWorkers {
 
   /** Numbers of the workers that are there, and the task of each. */
   get tasks(): ReadonlyMap<number, Task> {
-    return new Map([...this.#workers].map(([id, { handle }]) => [id, handle.task.task]));
+    return new Map([...this.#workers.all].map(([id, { handle }]) => [id, handle.task.task]));
   }
 
   get #lowest(): DevWorker {
-    const [worker] = [...this.#workers.values()].sort((a, b) => a.id - b.id);
+    const [worker] = [...this.#workers.all.values()].sort((a, b) => a.id - b.id);
     return worker as DevWorker; // one is left always: queues are attached to it
   }
 
@@ -151,8 +152,7 @@ export class DevWorkers {
     if (notifier && !notifier.another) {
       throw new VhostError("EOPNOTSUPP", "the device's notifier is for one worker");
     }
-    let id = 0;
-    while (this.#workers.has(id)) id++;
+    const id = this.#workers.nextId;
     const another = notifier?.another?.();
     const options = another ? { ...this.#options, notifier: another } : this.#options;
     const { memory } = this.#shared;
@@ -161,23 +161,12 @@ export class DevWorkers {
     return id;
   }
 
-  #at(id: number): DevWorker {
-    const worker = this.#workers.get(id);
-    if (worker) return worker;
-    throw new VhostError("ENODEV", `the device has no worker ${id}`, { id });
-  }
-
   /** See `VhostDev.freeWorker`. */
   async free(id: number): Promise<void> {
-    const worker = this.#at(id);
-    const queues = this.#queuesOf(worker);
+    const worker = this.#workers.at(id);
     const hasAll = !this.#backing && id === 0; // as soon as there are any
-    if (hasAll || queues.length > 0) {
-      throw new VhostError("EBUSY", `queues are attached to worker ${id}`, { id, queues });
-    }
-    if (worker.handle.death) {
-      throw new VhostError("EBUSY", `worker ${id} was killed: it stays until the device is closed`);
-    }
+    const queueCount = hasAll ? 1 : this.#queuesOf(worker).length;
+    this.#workers.mustBeIdle(id, queueCount, worker.handle.death !== undefined);
     worker.isFreed = true;
     try {
       await worker.stop();
@@ -191,7 +180,7 @@ export class DevWorkers {
    * module throws for a further instance: then nothing has changed.
    */
   async attach(index: number, id: number, ring: RingStart | undefined): Promise<void> {
-    const next = this.#at(id);
+    const next = this.#workers.at(id);
     const last = this.#ofQueues[index] as DevWorker;
     if (next === last) return;
     this.#mustSpread();
@@ -199,7 +188,7 @@ export class DevWorkers {
     if (ring) {
       if (last.handle.death) throw standsStill(index, last.handle.death);
       await this.#ready(next);
-      const awaitsKick = await last.control.takeQueue(index);
+      const { awaitsKick } = await last.control.takeQueue(index);
       const { death } = next.handle; // meanwhile
       const worker = death ? last : next;
       this.#ofQueues[index] = worker; // kicks go there from here on: it looks when it starts
@@ -241,12 +230,14 @@ export class DevWorkers {
 
   /** Workers that can be asked. */
   get #live(): DevWorker[] {
-    return [...this.#workers.values()].filter(({ isReady }) => isReady);
+    return [...this.#workers.all.values()].filter(({ isReady }) => isReady);
   }
 
   /** Nothing goes on any more of what workers were at that died. */
   async #settled(): Promise<void> {
-    const dead = [...this.#workers.values()].filter(({ id, handle }) => id !== 0 && handle.death);
+    const dead = [...this.#workers.all.values()].filter(
+      ({ id, handle }) => id !== 0 && handle.death,
+    );
     await Promise.allSettled(dead.map((worker) => worker.stop()));
   }
 
@@ -280,6 +271,12 @@ export class DevWorkers {
     await this.#settled();
   }
 
+  /** See `VirtioDevice.renew`. */
+  async renew(): Promise<void> {
+    if (this.#death) throw this.#death;
+    await this.#all((control) => control.renew());
+  }
+
   /** What can be asked of a queue's worker; `undefined`: it is dead, and nothing of it goes on. */
   async controlOf(index: number): Promise<WorkerControl | undefined> {
     const worker = this.#ofQueues[index] as DevWorker;
@@ -309,14 +306,14 @@ export class DevWorkers {
     const busy = new Set(this.#ofQueues.filter(({ isReady }) => isReady));
     await Promise.all(
       [...busy].map(({ handle }) => {
-        return handle.inline ? handle.runPending() : handle.control.flush();
+        return handle.inline ? handle.runPending() : handle.flushed();
       }),
     );
   }
 
   /** See `VhostDev.runPending`. */
   runPending(): boolean {
-    const worked = [...this.#workers.values()]
+    const worked = [...this.#workers.all.values()]
       .filter(({ handle }) => !handle.death)
       .map(({ handle }) => handle.runPending());
     return worked.includes(true);
@@ -328,7 +325,7 @@ export class DevWorkers {
    */
   async stop(): Promise<void> {
     this.#isStopped = true; // first of all: none comes from here on
-    const workers = [...this.#workers.values()];
+    const workers = [...this.#workers.all.values()];
     const ends = await Promise.allSettled(workers.map((worker) => worker.stop()));
     this.#giveBack();
     this.#giveBack = () => {};

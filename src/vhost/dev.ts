@@ -4,15 +4,16 @@ import { GuestMemory, type MemoryRegion } from "../memory/guest-memory.js";
 import { SharedMemory } from "../memory/shared-memory.js";
 import type { Policy } from "../ring/state-block.js";
 import { VhostError } from "../spec/errno.js";
-import { asVhostError, type VringNotify } from "./control.js";
+import { asVhostError } from "./control.js";
 import { DevWorkers } from "./dev-workers.js";
 import type { DeviceInfo, DeviceSpec } from "./device.js";
 import { checkPolicy, offeredFeatures, withPolicy } from "./policy.js";
 import { RingSet } from "./ring-set.js";
 import { Turns } from "./turns.js";
 import type { DirtyLogRange, Vring, VringAddresses } from "./vring.js";
+import { VringCalls } from "./vring-calls.js";
 import { mustBeOffered } from "./vring-settings.js";
-import { type WorkerCallParts, WorkerCalls } from "./worker-calls.js";
+import type { WorkerCallParts } from "./worker-calls.js";
 import type { WorkerHandle, WorkerOptions } from "./worker-handle.js";
 
 /** How a device is run. */
@@ -33,7 +34,7 @@ interface Owned {
  * its memory and its rings are; the worker does the rest. Methods reject or throw `VhostError` and
  * leave the state as it was. Linux: struct vhost_dev and vhost_dev_ioctl().
  */
-export class VhostDev extends WorkerCalls {
+export class VhostDev extends VringCalls {
   readonly #kernel: Kernel;
   readonly #options: WorkerOptions;
   readonly #policy: Policy;
@@ -168,8 +169,11 @@ export class VhostDev extends WorkerCalls {
     throw new VhostError("EBUSY", "the device is started: stop or reset it first");
   }
 
-  /** A ring to set up. Throws ENOBUFS; EBUSY while it runs, or as `#mustBeStopped`. */
-  #stoppedVring(index: number): Vring {
+  protected get vrings(): RingSet {
+    return this.#rings;
+  }
+
+  protected stoppedVring(index: number): Vring {
     this.#mustBeIdle();
     const vring = this.#rings.at(index);
     if (!vring.isLaidOut) return vring;
@@ -179,40 +183,36 @@ export class VhostDev extends WorkerCalls {
   /** Sets the memory table. Throws EBUSY while started, and what `GuestMemory` throws. */
   setMemTable(regions: readonly MemoryRegion[]): void {
     this.#mustBeStopped();
+    this.#memory = this.#memoryOf(regions);
+  }
+
+  #memoryOf(regions: readonly MemoryRegion[]): GuestMemory {
     const { guestStart, guestBytes } = this.sharedMemory;
-    this.#memory = new GuestMemory(regions, guestStart, guestStart + guestBytes);
-  }
-
-  /** Sets a queue's size. Throws EBUSY, ENOBUFS, EINVAL. Linux: VHOST_SET_VRING_NUM. */
-  setVringNum(index: number, num: number): void {
-    this.#stoppedVring(index).setNum(num, this.#features);
-  }
-
-  /** A queue's size. Throws ENOBUFS. */
-  vringNum(index: number): number {
-    return this.#rings.at(index).num;
+    return new GuestMemory(regions, guestStart, guestStart + guestBytes);
   }
 
   /**
-   * Sets a queue's areas, guest addresses; without any, it is not used. Throws EBUSY, ENOBUFS.
-   * Linux: VHOST_SET_VRING_ADDR.
+   * Sets the memory table, also while started: each ring is left by its worker, which answers what
+   * it holds of it, and goes on by the new table. When this resolves, nothing goes by the old one.
+   * Rejects as `setMemTable`, but for EBUSY; with EFAULT when the areas of a ring that runs are not
+   * in it, and ENOMEM: all stays as it was then. Linux: VHOST_SET_MEM_TABLE.
    */
-  setVringAddr(index: number, addresses: VringAddresses | undefined): void {
-    this.#stoppedVring(index).addresses = addresses;
-  }
-
-  /** Throws what `start` would for the queue's areas, which are set: EFAULT, EINVAL. */
-  checkVring(index: number): void {
-    this.#rings.at(index).check(this.sharedMemory, this.#mustHaveMemory, this.#features);
+  updateMemTable(regions: readonly MemoryRegion[]): Promise<void> {
+    return this.#turns.take(async () => {
+      const { workers } = this.#alive;
+      const memory = this.#memoryOf(regions);
+      await this.#rings.remap(memory, (index) => workers.controlOf(index));
+      this.#memory = memory;
+    });
   }
 
   /**
-   * Where the queue's chains in flight are recorded: linear address of its region (aligned to 8,
-   * `inflightRegionBytes` long, in no memory table), or nowhere. It begins by what is said there.
-   * Throws EBUSY, ENOBUFS.
+   * Throws what `start` would for the queue's areas, which are set: EFAULT, EINVAL. `isNewBase`: it
+   * may say another base than what the ring shows, and that counts.
    */
-  setVringInflight(index: number, region: number | undefined): void {
-    this.#stoppedVring(index).inflightRegion = region;
+  checkVring(index: number, isNewBase = false): void {
+    const memory = this.#mustHaveMemory;
+    this.#rings.at(index).check(this.sharedMemory, memory, this.#features, isNewBase);
   }
 
   /**
@@ -223,45 +223,6 @@ export class VhostDev extends WorkerCalls {
   setLog(log: DirtyLogRange | undefined): void {
     this.#mustBeStopped();
     this.#log = log;
-  }
-
-  /**
-   * The guest address at which what the device writes to the queue's device area is marked, too;
-   * without one, it is not. Throws EBUSY, ENOBUFS; EINVAL for what is no address. Linux:
-   * VHOST_VRING_F_LOG.
-   */
-  setVringLog(index: number, address: bigint | undefined): void {
-    if (address !== undefined && BigInt.asUintN(64, address) !== address) {
-      throw new VhostError("EINVAL", "where a ring is logged is a guest address", { address });
-    }
-    this.#stoppedVring(index).logAddress = address;
-  }
-
-  /**
-   * Sets a queue's eventfds, which the caller keeps open while the queue runs. Throws EBUSY,
-   * ENOBUFS. Linux: VHOST_SET_VRING_KICK, VHOST_SET_VRING_CALL.
-   */
-  setVringNotify(index: number, notify: VringNotify): void {
-    this.#stoppedVring(index).notify = notify;
-  }
-
-  /** Sets the next entry to pop. Throws EBUSY, ENOBUFS, EINVAL. Linux: VHOST_SET_VRING_BASE. */
-  setVringBase(index: number, base: number): void {
-    this.#stoppedVring(index).setBase(base, this.#features);
-  }
-
-  /**
-   * The next entry to pop: as of now while the queue runs, else of its stop. Throws ENOBUFS. Linux:
-   * VHOST_GET_VRING_BASE.
-   */
-  getVringBase(index: number): number {
-    const vring = this.#rings.at(index);
-    return vring.position ?? vring.base(this.#features);
-  }
-
-  /** Whether the queue, as of the last stop, still waits for its first kick. Throws ENOBUFS. */
-  awaitsKick(index: number): boolean {
-    return this.#rings.at(index).notify.awaitsKick ?? false;
   }
 
   /**
@@ -321,11 +282,6 @@ export class VhostDev extends WorkerCalls {
     });
   }
 
-  /** Whether the queue runs. Throws ENOBUFS. virtio 1.3, 4.1.4.3: queue_enable. */
-  isVringEnabled(index: number): boolean {
-    return this.#rings.at(index).isLaidOut;
-  }
-
   /** Stops every queue, and remembers where each goes on. No request is in flight after it. */
   stop(): Promise<void> {
     return this.#turns.take(async () => {
@@ -349,6 +305,11 @@ export class VhostDev extends WorkerCalls {
         this.#rings.reset();
       }
     });
+  }
+
+  /** Tells the stopped device that a driver begins anew: see `VirtioDevice.renew`. */
+  renew(): Promise<void> {
+    return this.#turns.take(() => this.#alive.workers.renew());
   }
 
   /** The configuration space. */

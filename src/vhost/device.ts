@@ -49,14 +49,19 @@ export interface VirtioDevice {
   sleepMsMax?(): number;
   /**
    * Queue `index` (all: undefined) is to stop: resolves when it holds no chain of it any more, and
-   * nothing of theirs goes on. "finish": all are answered. "drop": none, and what has not begun is
-   * not done. May block.
+   * nothing of theirs goes on; `undefined`: that is so when it returns. "finish": all are answered.
+   * "drop": none, and what has not begun is not done. May block.
    */
-  settle?(how: "finish" | "drop", index?: number): Promise<void>;
+  settle?(how: "finish" | "drop", index?: number): Promise<void> | undefined;
   /** Queue `index` was reset, and may start again. virtio 1.3, 2.6.1 Virtqueue Reset. */
   resetQueue?(index: number): void;
   /** Back to where it was before the driver touched it. virtio 1.3, 2.4 Device Reset. */
   reset?(): void;
+  /**
+   * A driver begins anew: what it told and was told is void, the configuration stays. Over
+   * vhost-user nobody says so; it is seen by where the rings begin.
+   */
+  renew?(): void;
   /** Gives back files and the like. Called once, last. */
   close?(): void;
 }
@@ -71,6 +76,7 @@ const OPTIONAL_METHODS = [
   "settle",
   "resetQueue",
   "reset",
+  "renew",
   "close",
 ] as const;
 

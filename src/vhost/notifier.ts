@@ -61,11 +61,19 @@ export interface NotifierSpec {
 export class DoorbellNotifier implements Notifier {
   readonly #doorbell: Doorbell;
   readonly #calls: Doorbell;
+  readonly #tellsErrors: boolean;
 
-  /** `calls`: by which drivers are called; a further worker has the first one's. */
-  constructor(doorbell: Doorbell, calls = doorbell) {
+  /**
+   * `calls`: by which drivers are called; a further worker has the first one's. `tellsErrors`: who
+   * waits for calls is woken by errors, too.
+   */
+  constructor(
+    doorbell: Doorbell,
+    how: { calls?: Doorbell | undefined; tellsErrors?: boolean } = {},
+  ) {
     this.#doorbell = doorbell;
-    this.#calls = calls;
+    this.#calls = how.calls ?? doorbell;
+    this.#tellsErrors = how.tellsErrors ?? false;
   }
 
   setQueues(): void {}
@@ -86,7 +94,10 @@ export class DoorbellNotifier implements Notifier {
     this.#calls.call(queue);
   }
 
-  error(): void {}
+  /** How many stands in the ring's state block; that there are some is told. */
+  error(): void {
+    if (this.#tellsErrors) this.#calls.ringDriver();
+  }
 
   sleep(task: CurrentTask, timeoutMs?: number): void {
     task.schedule(timeoutMs);

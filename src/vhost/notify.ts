@@ -8,8 +8,11 @@ const CONTROL = 0;
 const KICKS = 1;
 const CALLS = 2;
 const CALL_SEQUENCE = 3;
+/** How often a flush was asked for, and the number of the one that was done last. */
+const FLUSH_ASKED = 4;
+const FLUSHED = 5;
 /** From here on a word for each queue: what its last kick said. Written by the driver. */
-const KICK_DATA = 4;
+const KICK_DATA = 6;
 const BYTES = (KICK_DATA + DOORBELL_QUEUES_MAX) * 4;
 
 /**
@@ -77,9 +80,36 @@ export class Doorbell {
     return Atomics.load(this.#words, KICKS) !== 0;
   }
 
+  /** Owner side: asks for a flush; its number. The worker must be woken after it. */
+  askFlush(): number {
+    return Atomics.add(this.#words, FLUSH_ASKED, 1) + 1;
+  }
+
+  /** Worker, before it takes the kicks: the number of the flush that was asked for last. */
+  get flushAsked(): number {
+    return Atomics.load(this.#words, FLUSH_ASKED);
+  }
+
+  /** Worker: what was pending when `flush` was read has had a turn. */
+  flushed(flush: number): void {
+    if (Atomics.load(this.#words, FLUSHED) === flush) return;
+    Atomics.store(this.#words, FLUSHED, flush);
+    this.ringDriver();
+  }
+
+  /** Owner side: whether that flush is done. */
+  isFlushed(flush: number): boolean {
+    return ((Atomics.load(this.#words, FLUSHED) - flush) | 0) >= 0; // they wrap
+  }
+
   /** Worker: entries of `queue` were used. Wakes a driver that waits. */
   call(queue: number): void {
     Atomics.or(this.#words, CALLS, 1 << queue);
+    this.ringDriver();
+  }
+
+  /** Either side: wakes who waits for a call, to look. */
+  ringDriver(): void {
     Atomics.add(this.#words, CALL_SEQUENCE, 1);
     Atomics.notify(this.#words, CALL_SEQUENCE);
   }

@@ -1,8 +1,10 @@
+import type { GuestMemory } from "../memory/guest-memory.js";
+import type { SharedMemory } from "../memory/shared-memory.js";
 import { VhostError } from "../spec/errno.js";
 import { hasFeature } from "../spec/features.js";
 import { VIRTIO_F_RING_RESET } from "../spec/virtio-config.js";
 import type { RingPosition, RingStart, WorkerControl } from "./control.js";
-import { type RingsEnvironment, Vring, type VringAddresses } from "./vring.js";
+import { type RingsEnvironment, Vring, type VringAddresses, type VringPlaces } from "./vring.js";
 
 /**
  * The rings of one device, and the region table that they share while the device is started.
@@ -43,9 +45,7 @@ export class RingSet {
    */
   layOut(setup: Omit<RingsEnvironment, "regions">): RingStart[] {
     const { shared, memory } = setup;
-    const regions = shared.allocHost(Math.max(memory.tableBytes, 8));
-    memory.writeTo(shared.view, regions);
-    const environment = { ...setup, regions };
+    const environment = { ...setup, regions: writeRegions(shared, memory) };
     this.#environment = environment;
     try {
       const ready = [...this.#vrings.entries()].filter(([, vring]) => vring.addresses);
@@ -67,6 +67,33 @@ export class RingSet {
     const start = { index, ...place, ...notify, awaitsKick, busyloopMicroseconds };
     this.#starts.set(index, start);
     return start;
+  }
+
+  /**
+   * All rings that run go by `memory` from now on; `controlOf`: what can be asked of a ring's
+   * worker, `undefined` if it is dead; one that dies meanwhile has left its rings. Rejects with
+   * EFAULT and EINVAL for areas that are not in it, ENOMEM: nothing has changed then.
+   */
+  async remap(
+    memory: GuestMemory,
+    controlOf: (index: number) => Promise<WorkerControl | undefined>,
+  ): Promise<void> {
+    const old = this.#environment;
+    if (!old) return;
+    const running = [...this.#vrings.entries()].filter(([, { isLaidOut }]) => isLaidOut);
+    const areas = running.map(([, vring]) => vring.translate(memory, old.features));
+    const environment = { ...old, memory, regions: writeRegions(old.shared, memory) };
+    this.#environment = environment;
+    for (const [i, [index, vring]] of running.entries()) {
+      const control = await controlOf(index);
+      const left = await control?.takeQueue(index).catch(() => undefined);
+      vring.remap(environment, areas[i] as VringPlaces);
+      const start = this.startOf(index);
+      if (!left || !start) continue;
+      const { awaitsKick } = left;
+      await control?.startQueue({ ...start, awaitsKick, goesOn: !awaitsKick }).catch(() => {});
+    }
+    old.shared.host.free(old.regions);
   }
 
   /** What a ring was started with; `undefined`: it does not run. Throws ENOBUFS. */
@@ -158,4 +185,11 @@ export class RingSet {
     const counts = this.#vrings.map((vring, index) => [index, vring.errorCounts()] as const);
     return Object.fromEntries(counts.filter(([, errors]) => Object.keys(errors).length > 0));
   }
+}
+
+/** Writes a region table; its address, for `host.free`. Throws ENOMEM. */
+function writeRegions(shared: SharedMemory, memory: GuestMemory): number {
+  const regions = shared.allocHost(Math.max(memory.tableBytes, 8));
+  memory.writeTo(shared.view, regions);
+  return regions;
 }

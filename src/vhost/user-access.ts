@@ -1,5 +1,5 @@
 import type { Task } from "../kernel/task.js";
-import { SharedMemory } from "../memory/shared-memory.js";
+import { MEMORY_BYTES_MIN, SharedMemory } from "../memory/shared-memory.js";
 import { VhostError } from "../spec/errno.js";
 import type { VhostFieldType, VhostStruct } from "../spec/vhost.js";
 
@@ -15,19 +15,30 @@ export const accessOk = (address: bigint, bytes: bigint): boolean =>
 /** Values of a struct's fields, by name: u64 as bigint, others as numbers. */
 export type StructValues = Record<string, number | bigint>;
 
-/** Pages that a program has unmapped, or made read-only. */
-interface Change {
+/** Pages that a program has unmapped, or made read-only. Structured-cloneable. */
+export interface MappingChange {
+  /** The first address, and the one behind the last. */
   readonly start: bigint;
   readonly end: bigint;
   readonly isReadable: boolean;
 }
 
-const changesOf = new WeakMap<WebAssembly.Memory, Change[]>();
+const changesOf = new WeakMap<WebAssembly.Memory, MappingChange[]>();
+
+const listenersOf = new WeakMap<WebAssembly.Memory, Set<() => void>>();
+
+/** Calls `listener` when a program changes what is mapped. Returns how to end that. */
+export function onMappingChange(memory: WebAssembly.Memory, listener: () => void): () => void {
+  const listeners = listenersOf.get(memory) ?? new Set();
+  listenersOf.set(memory, listeners.add(listener));
+  return () => void listeners.delete(listener);
+}
 
 function change(memory: WebAssembly.Memory, start: bigint, bytes: bigint, how: boolean): void {
   const changes = changesOf.get(memory) ?? [];
   changes.push({ start, end: start + bytes, isReadable: how });
   changesOf.set(memory, changes);
+  for (const listener of [...(listenersOf.get(memory) ?? [])]) listener();
 }
 
 /** Nothing is mapped there any more, for the kernel. The bytes stay. Linux: munmap(2). */
@@ -44,11 +55,16 @@ export const mprotectRead = (memory: WebAssembly.Memory, address: bigint, bytes:
  */
 export class UserMemory {
   readonly #shared: SharedMemory | undefined;
+  readonly #given: readonly MappingChange[] | undefined;
 
-  /** Without memory, or with less than a device needs, nothing is mapped. */
-  constructor(memory: WebAssembly.Memory | undefined) {
+  /**
+   * Without memory, or with less than a device needs, nothing is mapped. `changes`: what has been
+   * changed of it; by default, all that was changed in this thread, as of when it is used.
+   */
+  constructor(memory: WebAssembly.Memory | undefined, changes?: readonly MappingChange[]) {
     const isEnough = memory !== undefined && memory.buffer.byteLength >= MEMORY_BYTES_MIN;
     this.#shared = isEnough ? SharedMemory.of(memory) : undefined;
+    this.#given = changes;
   }
 
   /** The caller's. */
@@ -62,22 +78,19 @@ export class UserMemory {
     if (shared === undefined) return false;
     const start = BigInt(shared.guestStart);
     if (address < start || address + bytes > start + BigInt(shared.guestBytes)) return false;
-    return !this.#changes.some((one) => !one.isReadable && meets(one, address, bytes));
+    return !this.changes.some((one) => !one.isReadable && meets(one, address, bytes));
   }
 
   /** Whether it can be written, too. */
   isWritable(address: bigint, bytes: bigint): boolean {
-    const isChanged = this.#changes.some((one) => meets(one, address, bytes));
+    const isChanged = this.changes.some((one) => meets(one, address, bytes));
     return !isChanged && this.isMapped(address, bytes);
   }
 
-  get #changes(): readonly Change[] {
+  /** What the program has changed, for another thread's `UserMemory`. */
+  get changes(): readonly MappingChange[] {
+    if (this.#given) return this.#given;
     return (this.#shared && changesOf.get(this.#shared.memory)) ?? NO_CHANGES;
-  }
-
-  /** How often a program has changed what is mapped. */
-  get changeCount(): number {
-    return this.#changes.length;
   }
 
   /** The parts of [start, end) that are mapped, in order. */
@@ -88,7 +101,7 @@ export class UserMemory {
       { start: 0n, end: first },
       { start: BigInt(this.end), end: END_OF_ADDRESSES },
     ];
-    for (const hole of [...ends, ...this.#changes.filter(({ isReadable }) => !isReadable)]) {
+    for (const hole of [...ends, ...this.changes.filter(({ isReadable }) => !isReadable)]) {
       parts = parts.flatMap((part) => [
         { start: part.start, end: part.end < hole.start ? part.end : hole.start },
         { start: part.start > hole.end ? part.start : hole.end, end: part.end },
@@ -144,15 +157,12 @@ export class UserMemory {
   }
 }
 
-const NO_CHANGES: readonly Change[] = [];
+const NO_CHANGES: readonly MappingChange[] = [];
 /** Every address is below: a region may end past 2^64. */
 const END_OF_ADDRESSES = 2n ** 65n;
 
-const meets = ({ start, end }: Change, address: bigint, bytes: bigint): boolean =>
+const meets = ({ start, end }: MappingChange, address: bigint, bytes: bigint): boolean =>
   address < end && start < address + bytes;
-
-/** As `SharedMemory` has it. */
-const MEMORY_BYTES_MIN = 1 << 20;
 
 const GET: Record<VhostFieldType, (view: DataView, at: number) => number | bigint> = {
   u8: (view, at) => view.getUint8(at),

@@ -1,7 +1,16 @@
 import type { DeviceRing } from "../ring/ring.js";
 import { BURST_MAX } from "../ring/state-block.js";
 import { RingTables } from "../ring/tables.js";
-import { VQ_F_LINUX, VQ_FLAGS, VQ_IOV_CAPACITY, VRING_E_REQUEST } from "../spec/ring-state.js";
+import {
+  VQ_F_LINUX,
+  VQ_FLAGS,
+  VQ_IN_FLIGHT,
+  VQ_LAST_AVAIL,
+  VQ_NOTIFY_DISABLED,
+  VQ_NUM,
+  VRING_E_REQUEST,
+} from "../spec/ring-state.js";
+import { AnsweredChains } from "./answered.js";
 import { Chain, HeldChain } from "./chain.js";
 import { Rest } from "./rest.js";
 
@@ -20,6 +29,8 @@ const BURST_MS_MAX = 0.5;
 
 /** What a handler given to `drain` returns for a chain that it holds, to answer it later. */
 export const HELD = -1;
+/** What it returns for a chain that stays in the ring: see `Virtqueue.putBack`. */
+export const PUT_BACK = -2;
 
 type Room = number | (() => number);
 
@@ -55,7 +66,7 @@ export interface QueueHooks {
 export class Virtqueue {
   /** The queue's number. */
   readonly index: number;
-  readonly #ring: DeviceRing;
+  #ring: DeviceRing;
   readonly #tables: RingTables;
   readonly #chain: Chain;
   readonly #hooks: QueueHooks;
@@ -71,23 +82,28 @@ export class Virtqueue {
   /** Entries that the device left in the ring on purpose: it took none at its last turn. */
   #leftCount = 0;
   readonly #isLinux: boolean;
+  /** Policy linux: `drain` was called in this turn, and has said whether it wants kicks. */
+  #hasDrained = false;
+  /** A chain was put back, at the last drain. */
+  #isPutBack = false;
   /** The device wants what it left. */
   #isWanted = false;
   readonly #memory: WebAssembly.Memory;
   /** The chain of the present burst that was held last. */
   #heldIndex = NO_BURST;
   /** Chains that are answered, and not in the used ring yet. */
-  readonly #answered: HeldChain[] = [];
+  readonly #answered: AnsweredChains;
 
   constructor(index: number, ring: DeviceRing, memory: WebAssembly.Memory, hooks: QueueHooks) {
     this.index = index;
     this.#memory = memory;
-    this.#ring = ring;
     this.#tables = new RingTables(memory, ring.vq);
+    this.#answered = new AnsweredChains(this.#tables);
     this.#chain = new Chain(memory, this.#tables);
     this.#hooks = hooks;
     this.#rest = new Rest(hooks.now);
     this.#isLinux = (this.#tables.word(VQ_FLAGS) & VQ_F_LINUX) !== 0;
+    this.#ring = ring;
   }
 
   /**
@@ -106,6 +122,8 @@ export class Virtqueue {
       this.#isUnfinished = this.#drain(handle, room);
       return;
     }
+    this.#hasDrained = true;
+    this.#isPutBack = false;
     this.#isUnfinished = this.#drainAsLinux(handle, room);
     this.signal();
   }
@@ -118,6 +136,7 @@ export class Virtqueue {
     let end = 0;
     let taken = 0;
     let left = leftOf(room, taken);
+    if (left === 0) return false;
     while (requests < VHOST_WEIGHT_REQUESTS_MAX && bytes < VHOST_WEIGHT_BYTES_MAX) {
       const asked = Math.min(this.#burstCount, left);
       const got = this.#ring.getDescs(asked);
@@ -131,10 +150,10 @@ export class Virtqueue {
       if (isDone && began === 0) return false;
       const ended = now();
       const isLong = began > 0 && ended - began > BURST_MS_MAX;
-      const isCautious = isLong || this.#hasErred;
+      const isCautious = isLong || this.#errorsOfTurn > 0;
       this.#burstCount = isCautious ? 1 : Math.min(asked * 2, DRAIN_BURST_MAX);
       if (isDone) return false;
-      if (this.#hasErred) break;
+      if (this.#errorsOfTurn > 0) break;
       if (end === 0) end = (began || ended) + TURN_MS_MAX;
       if (ended >= end) break;
       requests += asked; // malformed chains count like good ones
@@ -161,6 +180,7 @@ export class Virtqueue {
       bytes += this.#handle(got, handle);
       requests += got;
       ring.publish();
+      if (this.#isPutBack) return false;
     }
     return true;
   }
@@ -174,11 +194,7 @@ export class Virtqueue {
     return moved;
   }
 
-  /** Whether an error was counted in this turn. */
-  get #hasErred(): boolean {
-    return this.#errorsOfTurn > 0;
-  }
-
+  /** How many errors were counted in this turn. */
   get #errorsOfTurn(): number {
     return (this.#tables.errorTotal - this.#begunErrors) >>> 0; // it wraps
   }
@@ -192,6 +208,10 @@ export class Virtqueue {
       const { readable, writable } = chain;
       bytes += readable.bytes + writable.bytes;
       const written = handle(chain);
+      if (written === PUT_BACK) {
+        this.#unpop(count - i);
+        break;
+      }
       if ((written === HELD) !== (this.#heldIndex === i)) throw new TypeError(BAD_HOLD);
       if (written === HELD) continue;
       if (!Number.isInteger(written) || written < 0) throw new TypeError(BAD_ANSWER);
@@ -201,6 +221,23 @@ export class Virtqueue {
     this.#heldIndex = NO_BURST;
     if (used > 0) this.#ring.addUsedN(used);
     return bytes;
+  }
+
+  /** The chains that were popped last are the next to pop again. */
+  #unpop(count: number): void {
+    const tables = this.#tables;
+    tables.setWord(VQ_LAST_AVAIL, (tables.word(VQ_LAST_AVAIL) - count) & 0xffff);
+    tables.setWord(VQ_IN_FLIGHT, tables.inFlight - count);
+    this.#isPutBack = true;
+  }
+
+  /**
+   * Policy linux, for `drain`'s handler to return: the chain, which it was shown last, and what was
+   * popped behind it, stay in the ring, and the turn is over. Linux: vhost_discard_vq_desc().
+   */
+  putBack(): number {
+    if (!this.#isLinux) throw new TypeError("a chain is put back under policy linux alone");
+    return PUT_BACK;
   }
 
   /**
@@ -218,10 +255,7 @@ export class Virtqueue {
    */
   answer(chain: HeldChain, written: number): void {
     if (!Number.isInteger(written) || written < 0) throw new TypeError(BAD_ANSWER);
-    if (chain.isAnswered) throw new TypeError("a held chain is answered once");
-    chain.isAnswered = true;
-    chain.written = Math.min(written, chain.inBytes);
-    this.#answered.push(chain);
+    this.#answered.add(chain, written);
   }
 
   /**
@@ -230,31 +264,8 @@ export class Virtqueue {
    */
   flush(): void {
     if (this.#heldIndex !== NO_BURST) throw new TypeError("flush() is not for drain()'s handler");
-    while (this.#answered.length > 0) {
-      const count = this.#stageAnswered();
-      this.#ring.addUsedN(count);
-      this.#answered.splice(0, count);
-    }
+    while (this.#answered.length > 0) this.#ring.addUsedN(this.#answered.stage());
     this.signal();
-  }
-
-  /** Writes as many records as there is room for; the tables are free between two bursts. */
-  #stageAnswered(): number {
-    const tables = this.#tables;
-    const iovCapacity = tables.word(VQ_IOV_CAPACITY);
-    let iov = 0;
-    let count = 0;
-    for (const chain of this.#answered) {
-      const pieces = chain.outCount + chain.inCount;
-      if (count === BURST_MAX || iov + pieces > iovCapacity) break;
-      for (let i = 0; i < pieces; i++) {
-        tables.setIov(iov + i, chain.iovAddress(i), chain.iovLength(i));
-      }
-      tables.setUsed(count, iov, chain);
-      tables.setUsedBytes(count++, chain.written);
-      iov += pieces;
-    }
-    return count;
   }
 
   /**
@@ -289,27 +300,37 @@ export class Virtqueue {
 
   /** Begins the queue's turn: no kicks meanwhile, the worker looks at the ring by itself. */
   begin(): void {
+    this.#begunErrors = this.#tables.errorTotal;
     this.#ring.disableKick();
     this.#rest.begin();
     this.#isWanted = false;
+    this.#hasDrained = false;
     this.#goodCount = 0;
-    this.#begunErrors = this.#tables.errorTotal;
     this.#begunCount = this.#ring.availLen();
   }
 
   /**
    * Ends the queue's turn, and remembers what the device did not want yet; what was made available
-   * meanwhile is not among it. True when `drain` stopped at its limit, so
-   * that the queue must have another turn.
+   * meanwhile is not among it. True when `drain` stopped at its limit: it must have another turn.
    */
   settle(): boolean {
     const isUnfinished = this.#isUnfinished;
     this.#isUnfinished = false;
-    const hasErrors = this.#hasErred;
+    const hasErrors = this.#errorsOfTurn > 0;
     this.#leftCount = this.#goodCount === 0 && !hasErrors ? this.#begunCount : 0;
     if (hasErrors) this.#hooks.error(this.index, this.#errorsOfTurn);
     this.#rest.end(hasErrors);
     return isUnfinished;
+  }
+
+  /** Goes on with another ring over the same state block. */
+  set ring(ring: DeviceRing) {
+    this.#ring = ring;
+  }
+
+  /** Entries that the ring has. */
+  get size(): number {
+    return this.#tables.word(VQ_NUM);
   }
 
   /** Whether its turn is to wait, so that the worker's other queues get theirs: it erred. */
@@ -340,7 +361,14 @@ export class Virtqueue {
    */
   hasWork(): boolean {
     if (this.#isLinux && !this.#isWanted && !this.#hooks.polls()) return false;
-    return this.#ring.availLen() !== this.#leftCount && !this.isRefused;
+    const count = this.#ring.availLen();
+    return count > 0 && count !== this.#leftCount && !this.isRefused;
+  }
+
+  /** Whether entries may wait in it of which no kick will tell: the device took no more of them. */
+  get isHeldUp(): boolean {
+    if (!this.#isLinux) return this.hasWork();
+    return this.#tables.word(VQ_NOTIFY_DISABLED) !== 0 && !this.isRefused;
   }
 
   /** Whether the driver's index or head can't be trusted until it is repaired. */
@@ -360,10 +388,12 @@ export class Virtqueue {
 
   /**
    * Asks for kicks, then looks again: true when there is work and the worker must not sleep.
-   * Policy linux: a queue that failed goes on telling its driver not to kick.
+   * Policy linux: where the turn has drained the queue, it was said there: the driver of a queue
+   * that failed, or has no room, goes on being told not to kick.
    */
   enableKick(): boolean {
     if (this.#isLinux && this.isRefused) return false;
+    if (this.#isLinux && this.#hasDrained) return this.hasWork();
     return this.#ring.enableKick() && this.hasWork();
   }
 }

@@ -11,6 +11,8 @@ import {
 } from "../ring/state-block.js";
 import { RingTables, sumErrors } from "../ring/tables.js";
 import { VhostError } from "../spec/errno.js";
+import { VQ_DESC, VQ_DEVICE, VQ_DRIVER, VQ_REGION_COUNT, VQ_REGIONS } from "../spec/ring-state.js";
+import { VIRTQ_RING_IDX } from "../spec/virtio-ring.js";
 import type { VringNotify } from "./control.js";
 import { isPacked, VringSettings } from "./vring-settings.js";
 
@@ -23,6 +25,9 @@ export interface VringAddresses {
 
 /** A dirty log, for all rings of a device: linear address and bytes of the bitmap. */
 export type DirtyLogRange = Pick<DirtyLog, "address" | "bytes">;
+
+/** A ring's size, and the linear addresses of its areas. */
+export type VringPlaces = Omit<RingSetup, "features">;
 
 /** Where the rings of a device lie, and what it records of them. */
 export interface RingsEnvironment {
@@ -37,6 +42,7 @@ export interface RingsEnvironment {
 
 /** The index in a packed ring's position; the other bit is the wrap counter. */
 const INDEX = 0x7fff;
+const U16 = 0xffff;
 
 /** What the owner has said of one queue, and its state while it runs. */
 export class Vring extends VringSettings {
@@ -107,7 +113,7 @@ export class Vring extends VringSettings {
    * Linear addresses of the areas, by the size that was set. Throws EFAULT; EINVAL for these, the
    * size or the base.
    */
-  translate(memory: GuestMemory, features: bigint): Omit<RingSetup, "features"> {
+  translate(memory: GuestMemory, features: bigint): VringPlaces {
     const { desc, driver, device } = this.addresses as VringAddresses;
     const { num } = this;
     checkQueueSize(num, isPacked(features));
@@ -133,9 +139,27 @@ export class Vring extends VringSettings {
     return recovery;
   }
 
-  /** Throws what `layOut` throws, but for ENOMEM. Side effect: as `recover`. */
-  check(shared: SharedMemory, memory: GuestMemory, features: bigint): void {
-    this.#recover(shared, { ...this.translate(memory, features), features });
+  /**
+   * Throws what `layOut` throws, but for ENOMEM. Side effect: as `recover`. `isNew`: the base was
+   * said since, and a 0 that the ring can't be at is mended.
+   */
+  check(shared: SharedMemory, memory: GuestMemory, features: bigint, isNew = false): void {
+    const setup: RingSetup = { ...this.translate(memory, features), features };
+    const { inflightRegion } = this;
+    if (isNew && inflightRegion === undefined && !isPacked(features)) this.#mend(shared, setup);
+    this.#recover(shared, setup);
+  }
+
+  /**
+   * DPDK's virtio_user says 0 for a split ring whenever a back-end connects, and leaves it to that
+   * to find out: it goes on at the used index, and what was in flight is popped again.
+   */
+  #mend({ view }: SharedMemory, { num, driver, device, features }: RingSetup): void {
+    if (this.base(features) !== 0) return;
+    const used = view.getUint16(device + VIRTQ_RING_IDX, true);
+    const pending = (view.getUint16(driver + VIRTQ_RING_IDX, true) - used) & U16;
+    const isPast = (-used & U16) > pending;
+    if (pending <= num && isPast) this.setBase(used, features);
   }
 
   #dirtyLog(log: RingsEnvironment["log"]): DirtyLog | undefined {
@@ -158,6 +182,16 @@ export class Vring extends VringSettings {
     const { vq } = this.#state;
     this.#tables = new RingTables(shared.memory, vq);
     return { vq, position: recovery?.position ?? this.base(features) };
+  }
+
+  /** It goes by another memory table, in which its areas are there. No worker is at it. */
+  remap({ regions, memory }: RingsEnvironment, { desc, driver, device }: VringPlaces): void {
+    const tables = this.#tables;
+    tables?.setWord(VQ_DESC, desc);
+    tables?.setWord(VQ_DRIVER, driver);
+    tables?.setWord(VQ_DEVICE, device);
+    tables?.setWord(VQ_REGIONS, regions);
+    tables?.setWord(VQ_REGION_COUNT, memory.regions.length);
   }
 
   /**

@@ -21,10 +21,12 @@ export class WorkList<Queue extends { readonly index: number }> {
     return true;
   }
 
-  /** Takes one off, wherever it is. */
-  remove(index: number): void {
+  /** Takes one off, wherever it is; `false`: it is not there. */
+  remove(index: number): boolean {
+    const isThere = (this.#bits & (1 << index)) !== 0;
     this.#bits &= ~(1 << index);
     this.#queued = this.#queued.filter((queue) => queue.index !== index);
+    return isThere;
   }
 
   /**

@@ -71,7 +71,10 @@ export abstract class WorkerCalls {
     }
   }
 
-  /** Resolves when all that was pending has had a turn. Linux: vhost_dev_flush(). */
+  /**
+   * Resolves when all that was pending has had a turn; while the worker is stopped or frozen, it
+   * waits. Linux: vhost_dev_flush().
+   */
   flush(): Promise<void> {
     return this.inTurn(() => this.parts.workers.flush());
   }

@@ -45,9 +45,13 @@ export interface WorkerOptions {
   worker?: WorkerHandle;
   /** How a thread hears, calls and sleeps, when not by words of shared memory. */
   notifier?: NotifierSpec;
+  /** Who waits for calls is woken by errors of rings, too. Default false. Not with a notifier. */
+  tellsErrors?: boolean;
 }
 
 const POLL_MICROSECONDS_DEFAULT = 50;
+/** How soon who waits for a flush sees that the worker has died, in milliseconds. */
+const FLUSH_LOOK_MS = 50;
 /** A minute. */
 const POLL_MICROSECONDS_MAX = 60_000_000;
 
@@ -107,13 +111,14 @@ export class WorkerHandle {
       ...(common && { calls: common.doorbell.buffer }),
       counters: this.counters.buffer,
       ringKind: options.ring ?? "wasm",
+      tellsErrors: options.tellsErrors ?? false,
       pollMicroseconds: options.pollMicroseconds ?? POLL_MICROSECONDS_DEFAULT,
     };
     if (options.run === "inline") {
       this.task = host?.task ?? create(kernel, owner, { name, run: "inline" });
       // Its time is its caller's, who is not kept waiting for a rest.
       const parts = { rests: false };
-      const bell = new DoorbellNotifier(this.doorbell, common?.doorbell);
+      const bell = new DoorbellNotifier(this.doorbell, { calls: common?.doorbell });
       this.inline = new VhostWorker(setup, bell, parts);
       this.control = this.inline;
     } else {
@@ -195,18 +200,55 @@ export class WorkerHandle {
   /**
    * Ends it and waits for that; where it serves other devices as well, it leaves this one: that
    * waits while it is stopped or frozen. Without a thread, rejects with what the device's close
-   * threw. The owner's memory is held until then, also when the owner has gone. Called once.
+   * threw, and has ended when this returns unless the device holds something. The owner's memory is
+   * held until then, also when the owner has gone. Called once.
    */
   async stop(): Promise<void> {
     this.#isStopping = true;
-    try {
-      if (!this.#death) await this.inline?.detach();
-    } finally {
-      if (--this.#served.devices === 0) await vhostTaskStop(this.task);
-      else await this.#leave();
-      mmput(this.#mm);
-      this.#mm = null;
+    const closed = this.#death ? undefined : this.inline?.detach();
+    if (this.inline?.hasDevice === false && this.#served.devices === 1) {
+      await Promise.all([closed, this.#end()]); // the device held nothing
+      return;
     }
+    try {
+      await closed;
+    } finally {
+      await this.#end();
+    }
+  }
+
+  async #end(): Promise<void> {
+    const isLast = --this.#served.devices === 0;
+    const ended = isLast ? vhostTaskStop(this.task) : this.#leave();
+    if (!this.inline) await ended; // without a thread, nobody is in the memory
+    mmput(this.#mm);
+    this.#mm = null;
+    await ended;
+  }
+
+  /**
+   * Asks to be told when all that is pending has had a turn: the answer says whether it has, or
+   * whether the worker is dead. A worker that is stopped or frozen does not come to it. Linux:
+   * vhost_worker_flush().
+   */
+  flush(): () => boolean {
+    const flush = this.doorbell.askFlush();
+    vhostTaskWake(this.task);
+    return () => this.isDead || this.doorbell.isFlushed(flush);
+  }
+
+  /** Resolves when such a flush is done. Not without a thread. */
+  async flushed(): Promise<void> {
+    const isDone = this.flush();
+    const { doorbell } = this;
+    for (let seen = doorbell.callSequence(); !isDone(); seen = doorbell.callSequence()) {
+      await doorbell.waitCall(seen, FLUSH_LOOK_MS);
+    }
+  }
+
+  /** Whether its task has ended, as of now. */
+  get isDead(): boolean {
+    return this.task.task.exitState !== 0;
   }
 
   /** One that does not answer, and is not stopped or frozen, is ended, as all are by their stop. */

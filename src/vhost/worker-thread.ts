@@ -7,11 +7,13 @@ import { VhostWorker } from "./worker.js";
 import { WorkerLoop } from "./worker-loop.js";
 
 async function makeNotifier(
-  { notifier, calls }: ThreadSetup,
+  { notifier, calls, tellsErrors = false }: ThreadSetup,
   doorbell: Doorbell,
   task: CurrentTask,
 ): Promise<Notifier> {
-  if (!notifier) return new DoorbellNotifier(doorbell, calls && new Doorbell(calls));
+  if (!notifier) {
+    return new DoorbellNotifier(doorbell, { calls: calls && new Doorbell(calls), tellsErrors });
+  }
   const { createNotifier } = (await import(notifier.module)) as NotifierModule;
   return task.uncut(() => createNotifier(notifier.options)); // it may load native code
 }

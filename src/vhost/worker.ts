@@ -1,8 +1,12 @@
+import { MEMORY_BYTES_MIN } from "../memory/shared-memory.js";
 import { loadRings, type Rings } from "../ring/load.js";
+import type { DeviceRing } from "../ring/ring.js";
 import { VhostError } from "../spec/errno.js";
 import { hasFeature } from "../spec/features.js";
+import { VQ_F_LINUX, VQ_FLAGS } from "../spec/ring-state.js";
 import { VIRTIO_F_NOTIFICATION_DATA } from "../spec/virtio-config.js";
 import type {
+  QueueLeft,
   RingPosition,
   RingStart,
   ThreadSetup,
@@ -11,8 +15,11 @@ import type {
 } from "./control.js";
 import { Counters } from "./counters.js";
 import { checkDevice, type DeviceInfo, type DeviceModule, type VirtioDevice } from "./device.js";
+import { IotlbQuestions } from "./ioctl/iotlb-questions.js";
+import { IotlbRing } from "./ioctl/iotlb-ring.js";
 import type { Notifier } from "./notifier.js";
 import { Doorbell } from "./notify.js";
+import { UserRing } from "./user-ring.js";
 import { Virtqueue } from "./virtqueue.js";
 import { WorkList } from "./work-list.js";
 
@@ -46,7 +53,9 @@ export class VhostWorker implements WorkerControl {
   /** All queues that were started and not stopped. */
   #started: RingStart[] = [];
   #hasKickData = false;
-  readonly #rings: Rings;
+  readonly #doorbell: Doorbell;
+  /** None where the memory is too small for any. */
+  readonly #rings: Rings | undefined;
   readonly #mayRest: boolean;
   readonly #adopt: WorkerParts["adopt"];
   #queues: Virtqueue[] = [];
@@ -59,7 +68,11 @@ export class VhostWorker implements WorkerControl {
   constructor(setup: WorkerSetup, notifier: Notifier, parts: WorkerParts = {}) {
     this.#setup = setup;
     this.#notifier = notifier;
-    this.#rings = parts.rings ?? loadRings(setup.memory, setup.ringKind);
+    this.#doorbell = new Doorbell(setup.doorbell);
+    // At once: a worker that acts for its owner may not be able to read the module any more.
+    const canHaveRings = setup.memory.buffer.byteLength >= MEMORY_BYTES_MIN;
+    this.#rings =
+      parts.rings ?? (canHaveRings ? loadRings(setup.memory, setup.ringKind) : undefined);
     this.#counters = new Counters(setup.counters);
     this.#now = parts.now ?? (() => performance.now());
     this.#mayRest = parts.rests ?? true;
@@ -75,7 +88,11 @@ export class VhostWorker implements WorkerControl {
     const { createDevice } = (await import(module)) as Partial<DeviceModule>;
     if (!createDevice) throw new VhostError("EINVAL", `${module} exports no createDevice`);
     this.#notifier.actForOwner?.();
-    const device = await createDevice(options, { memory: this.#setup.memory, claims, shared });
+    return this.take(await createDevice(options, { memory: this.#setup.memory, claims, shared }));
+  }
+
+  /** As `attach`, for a device that was made. Throws EINVAL for none; ENODEV: it was closed. */
+  take(device: VirtioDevice): DeviceInfo {
     if (this.#isDetached) {
       device.close?.();
       throw new VhostError("ENODEV", "the device was closed while it was being made");
@@ -131,32 +148,43 @@ export class VhostWorker implements WorkerControl {
 
   async stopQueue(index: number): Promise<void> {
     this.#takeKicks(true); // of the other queues, too: they are not forgotten
-    await this.#device?.settle?.("drop", index);
+    const settled = this.#device?.settle?.("drop", index);
+    if (settled) await settled;
     this.#leave(index);
     this.#device?.resetQueue?.(index);
   }
 
   /** It takes nothing new from here on; what it holds is answered, by the queue as it was. */
-  async takeQueue(index: number): Promise<boolean> {
+  async takeQueue(index: number): Promise<QueueLeft> {
     this.#takeKicks(true);
     const awaitsKick = this.#awaitingKick.has(index);
-    this.#leave(index);
-    await this.#device?.settle?.("finish", index);
-    return awaitsKick;
+    const isHeldUp = this.#queues.some((queue) => queue.index === index && queue.isHeldUp);
+    const isDue = this.#leave(index) || isHeldUp;
+    const settled = this.#device?.settle?.("finish", index);
+    if (settled) await settled;
+    return { awaitsKick, isDue };
   }
 
-  #leave(index: number): void {
+  /** Without a thread: goes on with a queue as it is, by what `start` says of its ring. */
+  updateQueue(start: RingStart): void {
+    const queue = this.#queues.find(({ index }) => index === start.index);
+    if (queue) queue.ring = this.#makeRing(start);
+  }
+
+  /** Whether a turn was due to it. */
+  #leave(index: number): boolean {
     const others = <T extends { index: number }>(list: T[]) =>
       list.filter((one) => one.index !== index);
     this.#queues = others(this.#queues);
-    this.#workList.remove(index);
     this.#awaitingKick.delete(index);
     this.#setStarted(others(this.#started));
+    return this.#workList.remove(index);
   }
 
-  /** It gets a turn at once, for what was made available before. */
-  #begin({ index, vq, position, goesOn = false }: RingStart): void {
-    const ring = this.#rings.device(vq);
+  /** It gets a turn at once, for what was made available before, unless it waits for a kick. */
+  #begin(start: RingStart): void {
+    const { index, position, goesOn = false, waits = false } = start;
+    const ring = this.#makeRing(start);
     if (!goesOn) ring.start(position); // one that it can't have is counted, the ring stays empty
     const queue = new Virtqueue(index, ring, this.#setup.memory, {
       call: (called) => this.#notifier.call(called),
@@ -167,7 +195,21 @@ export class VhostWorker implements WorkerControl {
       polls: () => this.#polls(index),
     });
     this.#queues.push(queue);
-    this.#workList.add(queue);
+    if (!waits) this.#workList.add(queue);
+  }
+
+  #makeRing({ index, vq, iotlb }: RingStart): DeviceRing {
+    const { memory } = this.#setup;
+    if (iotlb) {
+      const questions = new IotlbQuestions(iotlb.questions);
+      return new IotlbRing(memory, vq, iotlb, (iova, perm, seen) => {
+        questions.add({ index, iova, perm, seen });
+        this.#doorbell.ringDriver();
+      });
+    }
+    const ring = (this.#rings as Rings).device(vq); // its state lies in that memory
+    const flags = new DataView(memory.buffer).getUint32(vq + VQ_FLAGS, true);
+    return (flags & VQ_F_LINUX) === 0 ? ring : new UserRing(memory, ring);
   }
 
   #polls(index: number): boolean {
@@ -177,7 +219,12 @@ export class VhostWorker implements WorkerControl {
 
   /** A first kick that was taken from its eventfd, and not acted on yet, is not forgotten. */
   async stop(): Promise<RingPosition[]> {
-    await this.#device?.settle?.("finish");
+    const settled = this.#device?.settle?.("finish");
+    if (settled) await settled;
+    return this.#halt();
+  }
+
+  #halt(): RingPosition[] {
     this.#startKicked(this.#notifier.takeKicks(true));
     const positions = this.#queues.map(({ index, position }) => ({
       index,
@@ -197,17 +244,16 @@ export class VhostWorker implements WorkerControl {
     this.#device?.reset?.();
   }
 
+  async renew(): Promise<void> {
+    this.#device?.renew?.();
+  }
+
   async readConfig(): Promise<Uint8Array> {
     return this.#device?.readConfig() ?? new Uint8Array(0);
   }
 
   async writeConfig(offset: number, bytes: Uint8Array): Promise<void> {
     this.#device?.writeConfig?.(offset, bytes);
-  }
-
-  async flush(): Promise<void> {
-    this.#takeKicks(true);
-    this.runWorkList();
   }
 
   async setBusyloopTimeout(index: number, microseconds: number | undefined): Promise<void> {
@@ -232,10 +278,17 @@ export class VhostWorker implements WorkerControl {
     return this.#busyloopMs;
   }
 
+  /** Whether it has a device. */
+  get hasDevice(): boolean {
+    return this.#device !== undefined;
+  }
+
+  /** Where the device holds nothing, it is gone when this returns. */
   async detach(): Promise<void> {
     this.#isDetached = true;
-    await this.#device?.settle?.("drop");
-    await this.stop();
+    const settled = this.#device?.settle?.("drop");
+    if (settled) await settled;
+    this.#halt();
     this.#notifier.close?.();
     this.#device?.close?.();
     this.#device = undefined;
@@ -244,10 +297,17 @@ export class VhostWorker implements WorkerControl {
   /**
    * One pass: takes the kicks, looks at the rings, runs each queue on the list once, oldest first;
    * a queue that reached its limit goes to the end, one that rests stays on the list. Returns
-   * whether any was run.
+   * whether any was run. A flush that was asked for before it is done with it.
    */
   runWorkList(): boolean {
-    this.#takeKicks();
+    const flush = this.#doorbell.flushAsked;
+    this.#takeKicks(!this.#doorbell.isFlushed(flush));
+    const hasWorked = this.#runQueues();
+    this.#doorbell.flushed(flush);
+    return hasWorked;
+  }
+
+  #runQueues(): boolean {
     let hasWorked = this.#device?.poll?.() ?? false;
     for (const queue of this.#queues) if (queue.hasWork()) this.#workList.add(queue);
     if (this.#workList.length === 0) return hasWorked;
@@ -298,7 +358,8 @@ export class VhostWorker implements WorkerControl {
 
   /** Asks for kicks on every queue. Returns true when there is work after all: do not sleep. */
   enableKicks(): boolean {
-    let hasWork = this.#workList.length > 0;
+    const doorbell = this.#doorbell;
+    let hasWork = this.#workList.length > 0 || !doorbell.isFlushed(doorbell.flushAsked);
     for (const queue of this.#queues) if (queue.enableKick()) hasWork = true;
     return hasWork || this.#notifier.hasKicks();
   }

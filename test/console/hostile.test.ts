@@ -72,6 +72,45 @@ function controlIn(state: string) {
   return { link, control };
 }
 
+describe("a driver that had a back-end before us", () => {
+  const resumed = () => {
+    const both = controlIn("none");
+    both.control.resume();
+    return both;
+  };
+
+  test("is told of all ports; a console is open, another port once the guest writes", () => {
+    const { link, control } = resumed();
+    expect(told(control)).toEqual(["0 PORT_ADD 0", "1 PORT_ADD 0"]);
+    control.wrote(1);
+    expect(link.ports[1]?.isGuestOpen).toBe(false); // not ready
+    for (const id of [0, 1]) control.receive(viewOf(message(id, "PORT_READY", 1)));
+    expect(link.ports.map(({ isGuestOpen }) => isGuestOpen)).toEqual([true, false]);
+    expect(told(control)).toContain("1 PORT_NAME 1 agent");
+    control.wrote(1);
+    control.wrote(9);
+    expect(link.ports.map(({ isGuestOpen }) => isGuestOpen)).toEqual([true, true]);
+  });
+
+  test("that says by itself that it is ready begins anew", () => {
+    const { link, control } = resumed();
+    told(control);
+    control.receive(viewOf(message(0, "PORT_READY", 1)));
+    control.receive(viewOf(message(0, "DEVICE_READY", 1)));
+    expect(link.ports[0]?.isGuestOpen).toBe(false);
+    expect(told(control)).toEqual(["0 PORT_ADD 0", "1 PORT_ADD 0"]);
+    control.receive(viewOf(message(1, "PORT_READY", 1)));
+    control.wrote(1);
+    expect(link.ports[1]?.isGuestOpen).toBe(false); // it tells us itself
+  });
+
+  test.each(["failed", "added", "open"])("one that has spoken to us is none: %s", (state) => {
+    const { control } = controlIn(state);
+    control.resume();
+    expect(told(control)).toEqual([]);
+  });
+});
+
 describe("each message in each state", () => {
   /** Those that are taken, for port 1; all others are refused. */
   const taken: Record<string, EventName[]> = {
@@ -92,7 +131,7 @@ describe("each message in each state", () => {
       const isTaken = taken[state]?.includes(event) ?? false;
       expect(control.receive(viewOf(message(1, event, value)))).toBe(isTaken);
       const isOpen = { PORT_OPEN: isTaken && value > 0 }[event as string] ?? state === "open";
-      const closes = value === 0 && (event === "PORT_READY" || event === "DEVICE_READY");
+      const closes = (value === 0 && event === "PORT_READY") || event === "DEVICE_READY";
       expect(link.ports[1]?.isGuestOpen).toBe(isOpen && !closes);
       expect(told(control).length).toBeLessThanOrEqual(4);
       expect(told(control)).toEqual([]);

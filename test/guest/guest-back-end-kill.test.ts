@@ -7,7 +7,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { expect, test } from "vitest";
 import { describeGuests, difference, MIB, pattern, sha256 } from "./lab.js";
 
-const KILLS = 6;
+const KILLS = 4;
 const STEPS = 60;
 const BLOCK = 4096;
 /** Blocks of a step, one request each, several in flight. */

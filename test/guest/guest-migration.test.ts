@@ -6,7 +6,7 @@ import { expect, test } from "vitest";
 import { describeGuests, MIB, sha256 } from "./lab.js";
 import { Qmp } from "./qmp.js";
 
-const ROUNDS = 30;
+const ROUNDS = 20;
 
 /**
  * Fills the page cache from the disk, over and over, and takes the sum of what is there some time

@@ -18,6 +18,47 @@ const UP = (address: string) => `
   say mac $(cat /sys/class/net/eth0/address)
 `;
 
+/** How a guest gets what another sends in large packets. */
+const WHOLE = "whole";
+const CUT = "in segments";
+
+/** Pairs of queues, and CPUs. */
+const QUEUES = 2;
+/** What says how many there are, and how often each receive queue has interrupted. */
+const COUNT_QUEUES = `
+  queues=/sys/class/net/eth0/queues
+  say queues "$(ls $queues | grep -c rx-) $(ls $queues | grep -c tx-)"
+`;
+const COUNT_INPUT = `
+  grep 'virtio.-input' /proc/interrupts | while read line; do
+    set -- $line
+    say input $(($2 + $3))
+  done
+`;
+
+/** From each CPU, pings and a file: a flow goes by the queues of the CPU that it is sent from. */
+const MANY_FIRST = `
+  ${UP("10.0.0.1")}
+  ${COUNT_QUEUES}
+  until ping -c 1 -W 1 10.0.0.2 >/dev/null; do :; done
+  dd if=/dev/urandom of=/tmp/data bs=64k count=4 2>/dev/null
+  say sent $(sum </tmp/data)
+  for port in 1 2 3 4; do
+    until taskset $((1 + port % 2)) nc 10.0.0.2 200$port </tmp/data; do sleep 0.2; done
+  done
+  ${COUNT_INPUT}
+`;
+
+const MANY_SECOND = `
+  ${UP("10.0.0.2")}
+  ${COUNT_QUEUES}
+  for port in 1 2 3 4; do
+    nc -l -p 200$port <>/tmp/open >/tmp/got
+  done
+  say got $(sum </tmp/got)
+  ${COUNT_INPUT}
+`;
+
 /** Waits for the other, sends it a file over TCP, and is sent it back. */
 const FIRST = `
   ${UP("10.0.0.1")}
@@ -40,10 +81,10 @@ const SECOND = `
 
 describeGuests("two real guests on a switch", (lab) => {
   test.each([
-    ["split, mergeable", ""],
-    ["split, not mergeable", ",mrg_rxbuf=off"],
-    ["packed, mergeable, checksums made for who takes none without", ",packed=on,guest_csum=off"],
-  ])("ping, and a file over TCP both ways: %s", LIMIT, async (_, properties) => {
+    ["split, mergeable", "", WHOLE],
+    ["split, not mergeable", ",mrg_rxbuf=off", WHOLE],
+    ["packed, mergeable, cut and with checksums", ",packed=on,guest_csum=off", CUT],
+  ] as const)("ping, and a file over TCP both ways: %s", LIMIT, async (_, properties, sent) => {
     const pcap = lab.path("capture.pcap");
     const { program, sockets } = await startSwitch(lab, ["--pcap", pcap]);
     const [first, second] = [FIRST, SECOND].map((script, index) =>
@@ -75,8 +116,45 @@ describeGuests("two real guests on a switch", (lab) => {
     const bytes = BLOCKS * 65536;
     for (const counts of [a, b]) {
       expect(counts?.receivedBytes).toBeGreaterThan(bytes);
-      expect(counts?.received).toBeGreaterThan(bytes / 1460);
+      // Half of all packets say no more than what has come.
+      expect((counts?.receivedBytes ?? 0) / (counts?.received ?? 1)).toBeGreaterThan(1460);
+      const { sentBytes = 0, sent: packets = 1 } = counts ?? {};
+      if (sent === CUT) expect(sentBytes / packets).toBeLessThan(1514);
+      else expect(sentBytes / packets).toBeGreaterThan(1514);
     }
     expect(readFileSync(pcap).length).toBeGreaterThan(2 * bytes);
+  });
+
+  test("several pairs of queues: each has interrupts, and a CPU's flows", LIMIT, async () => {
+    const { program, sockets } = await startSwitch(lab, ["--queues", `${QUEUES}`]);
+    const [first, second] = [MANY_FIRST, MANY_SECOND].map((script, index) =>
+      lab.start({
+        disks: [],
+        cpus: QUEUES,
+        root: { modules: ["virtio_net"] },
+        more: [
+          ...["-chardev", `socket,id=net,path=${sockets[index]}`],
+          ...["-netdev", `vhost-user,id=lan,chardev=net,queues=${QUEUES}`],
+          "-device",
+          `virtio-net-pci,netdev=lan,mac=${MACS[index]},mq=on,vectors=${2 * QUEUES + 2}`,
+        ],
+        script,
+        limitMs: 200_000,
+      }),
+    );
+    if (!first || !second) throw new Error("two guests");
+    try {
+      await Promise.all([first.finish(), second.finish()]);
+      for (const guest of [first, second]) {
+        expect(guest.value("queues")).toBe(`${QUEUES} ${QUEUES}`);
+      }
+      expect(second.value("got")).toBe(first.value("sent"));
+      const interrupts = [...first.values("input"), ...second.values("input")].map(Number);
+      expect(interrupts).toHaveLength(2 * QUEUES);
+      for (const count of interrupts) expect(count).toBeGreaterThan(0);
+    } finally {
+      expect([await program.stop("SIGTERM"), program.stderr]).toEqual(["exit status 0", ""]);
+    }
+    for (const counts of lastCounts(program)) expect(counts).toMatchObject({ dropped: 0 });
   });
 });

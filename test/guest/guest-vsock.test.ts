@@ -1,66 +1,24 @@
 // A Linux guest's own AF_VSOCK over `vhost-wasm serve vsock`, with QEMU's vhost-user-vsock-pci.
 
-import { execFileSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";
-import { existsSync, readFileSync, realpathSync } from "node:fs";
 import { connect, createServer, type Socket } from "node:net";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { ROOT } from "../helpers/source.js";
-import { type Entry, file, folder } from "./initramfs.js";
 import { describeGuests, type Lab, MIB, sha256 } from "./lab.js";
 import { Program } from "./program.js";
+import { HAS_PERL, perl, TALK, vsockArguments } from "./vsock-guest.js";
 
 const LIMIT = { timeout: 200_000 };
-/** Every Debian has it. */
-const PERL = "/usr/bin/perl";
-
-/** What speaks AF_VSOCK in the guest: Debian's own perl, and the libraries that it is linked to. */
-function perl(): Entry[] {
-  const libraries = execFileSync("ldd", [PERL], { encoding: "utf8" })
-    .split("\n")
-    .flatMap((line) => /(\/\S+)/.exec(line)?.[1] ?? []);
-  return [
-    ...["lib", "lib/x86_64-linux-gnu", "lib64"].map(folder),
-    file("bin/perl", readFileSync(PERL)),
-    ...libraries.map((path) => file(path.slice(1), readFileSync(realpathSync(path)))),
-  ];
-}
-
 /** Port 1234 of the host echoes; ours, 52, does so for two connections. Port 9 is nobody's. */
 const SCRIPT = `
-  cat >/talk <<'END'
-    $| = 1;
-    sub address { pack("SSLLx4", 40, 0, $_[0], $_[1]) }
-    sub copy {
-      my ($from, $to) = @_;
-      while ((my $n = sysread($from, my $bytes, 65536)) > 0) {
-        for (my $at = 0; $at < $n;) {
-          $at += syswrite($to, $bytes, $n - $at, $at) || die "write: $!";
-        }
-      }
-    }
-    socket(S, 40, 1, 0) or die "socket: $!";
-    if ($ARGV[0] eq "listen") {
-      bind(S, address($ARGV[1], 0xffffffff)) or die "bind: $!";
-      listen(S, 8);
-      print "\\@\\@listening=$ARGV[1]\\n";
-      for (1, 2) { accept(C, S) or die "accept: $!"; copy(*C, *C); close C }
-    } elsif (!connect(S, address($ARGV[1], 2))) {
-      print "$!\\n";
-    } elsif (fork) {
-      copy(*S, *STDOUT);
-    } else {
-      copy(*STDIN, *S);
-      shutdown(S, 1);
-    }
-END
+  ${TALK}
   say refused "$(perl /talk connect 9)"
   dd if=/dev/urandom of=/tmp/data bs=64k count=32 2>/dev/null
   say sent $(sum </tmp/data)
   say back $(perl /talk connect 1234 </tmp/data | sum)
-  perl /talk listen 52
+  perl /talk listen 52 2
 `;
 
 async function startBackEnd(lab: Lab, cid: number) {
@@ -85,36 +43,28 @@ async function echoed(unix: string, bytes: Uint8Array): Promise<Buffer> {
 }
 
 describeGuests("a real guest's sockets", (lab) => {
-  test.skipIf(!existsSync(PERL)).each(["split", "packed"])(
-    "both ways, %s",
-    LIMIT,
-    async (format) => {
-      const cid = format === "packed" ? 43 : 42;
-      const { program, socket, unix } = await startBackEnd(lab, cid);
-      const server = createServer({ allowHalfOpen: true }, (one) => one.pipe(one));
-      try {
-        await once(server.listen(`${unix}_1234`), "listening");
-        const packed = format === "packed" ? ",packed=on" : "";
-        const guest = lab.start({
-          disks: [],
-          root: { modules: ["vmw_vsock_virtio_transport"], files: perl() },
-          more: [
-            ...["-chardev", `socket,id=vsock,path=${socket}`],
-            ...["-device", `vhost-user-vsock-pci,chardev=vsock,disable-legacy=on${packed}`],
-          ],
-          script: SCRIPT,
-          limitMs: 90_000,
-        });
-        await guest.until("listening");
-        const sent = [randomBytes(10), randomBytes(2 * MIB)];
-        for (const bytes of sent) expect(sha256(await echoed(unix, bytes))).toBe(sha256(bytes));
-        await guest.finish();
-        expect(guest.value("refused")).toMatch(/^Connection re(set by peer|fused)$/);
-        expect(guest.value("back")).toBe(guest.value("sent"));
-      } finally {
-        server.close();
-        expect([await program.stop("SIGTERM"), program.stderr]).toEqual(["exit status 0", ""]);
-      }
-    },
-  );
+  test.skipIf(!HAS_PERL).each(["split", "packed"])("both ways, %s", LIMIT, async (format) => {
+    const cid = format === "packed" ? 43 : 42;
+    const { program, socket, unix } = await startBackEnd(lab, cid);
+    const server = createServer({ allowHalfOpen: true }, (one) => one.pipe(one));
+    try {
+      await once(server.listen(`${unix}_1234`), "listening");
+      const guest = lab.start({
+        disks: [],
+        root: { modules: ["vmw_vsock_virtio_transport"], files: perl() },
+        more: vsockArguments(socket, format),
+        script: SCRIPT,
+        limitMs: 90_000,
+      });
+      await guest.until("listening");
+      const sent = [randomBytes(10), randomBytes(2 * MIB)];
+      for (const bytes of sent) expect(sha256(await echoed(unix, bytes))).toBe(sha256(bytes));
+      await guest.finish();
+      expect(guest.value("refused")).toMatch(/^Connection re(set by peer|fused)$/);
+      expect(guest.value("back")).toBe(guest.value("sent"));
+    } finally {
+      server.close();
+      expect([await program.stop("SIGTERM"), program.stderr]).toEqual(["exit status 0", ""]);
+    }
+  });
 });

@@ -11,10 +11,13 @@ interface Counts {
   received: number;
   receivedBytes: number;
   sent: number;
+  sentBytes: number;
   missed: number;
   discarded: number;
   filtered: number;
   dropped: number;
+  /** The interface, at a port that is no guest's. */
+  tap?: string;
 }
 
 /** The last counts of each port that the program printed. */
@@ -29,12 +32,15 @@ export function lastCounts({ stdout }: Program): Counts[] {
 }
 
 /** Starts it, with two sockets. `options`: more of the command's. */
-export async function startSwitch(lab: Lab, options: string[]) {
-  const sockets = [lab.path("a"), lab.path("b")];
+export async function startSwitch(
+  lab: Lab,
+  options: string[],
+  sockets = [lab.path("a"), lab.path("b")],
+) {
   const args = [join(ROOT, "dist/cli/main.js"), "serve", "net", "--counts", "60", ...options];
   for (const socket of sockets) args.push("--socket", socket);
   const program = new Program(lab.tools, process.execPath, args);
-  const isReady = () => program.stdout.split("listening").length > 2;
+  const isReady = () => program.stdout.split(/listening|connects to/).length > 2;
   await program.until(isReady, "listening", 30_000);
   return { program, sockets };
 }

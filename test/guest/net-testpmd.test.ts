@@ -1,81 +1,60 @@
 // DPDK's testpmd, with two virtio_user ports on the switch of `vhost-wasm serve net`.
 
-import { accessSync, constants } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { expect, test } from "vitest";
 import { describeGuests } from "./lab.js";
 import { lastCounts, startSwitch } from "./net-switch.js";
-import { Program } from "./program.js";
-import { GUEST_REQUIRED } from "./requirements.js";
+import {
+  busyQueues,
+  forwarded,
+  QUEUE_SIZE,
+  SKIPS_TESTPMD,
+  startTestpmd,
+  titleOf,
+} from "./testpmd.js";
 
-const TESTPMD = "/usr/bin/dpdk-testpmd";
-const QUEUE_SIZE = 256;
 const LIMIT = { timeout: 120_000 };
 /** How long packets go round, in milliseconds. */
-const RUN_MS = 3000;
+const RUN_MS = 1500;
 
-function isThere(path: string): boolean {
-  try {
-    accessSync(path, constants.X_OK);
-    return true;
-  } catch {
-    return false;
-  }
-}
-
-/** What testpmd has counted when it ends, by port. */
-function forwarded(output: string) {
-  const statistics =
-    /Forward statistics for port (\d+)[\s-]+RX-packets: (\d+)[^T]+TX-packets: (\d+)/;
-  const found = output.match(new RegExp(statistics, "g")) ?? [];
-  return found.map((text) => {
-    const [, port, received, sent] = statistics.exec(text) ?? [];
-    return { port: Number(port), received: Number(received), sent: Number(sent) };
-  });
-}
-
-const skip = !isThere(TESTPMD) && !GUEST_REQUIRED;
-const title = `testpmd${skip ? " (missing: dpdk-testpmd, package dpdk-dev)" : ""}`;
-
-describeGuests(title, (lab) => {
-  test.skipIf(skip).each([
+describeGuests(titleOf("testpmd"), (lab) => {
+  test.skipIf(SKIPS_TESTPMD).each([
     ["split", ""],
     ["split, not mergeable", ",mrg_rxbuf=0"],
     ["split, in order", ",in_order=1"],
     ["packed", ",packed_vq=1"],
     ["packed, in order, not mergeable", ",packed_vq=1,in_order=1,mrg_rxbuf=0"],
-  ])("packets go round, and both sides count the same: %s", LIMIT, async (_, properties) => {
-    // Its memory is a file, which can't be sealed.
-    const { program, sockets } = await startSwitch(lab, ["--trust-memory"]);
-    const devices = sockets.flatMap((path, index) => [
-      "--vdev",
-      `net_virtio_user${index},path=${path},queues=1,queue_size=${QUEUE_SIZE}${properties}`,
-    ]);
-    const testpmd = new Program(lab.tools, TESTPMD, [
-      ...["--lcores", "0@0,1@0", "--no-huge", "-m", "256", "--no-pci", "--no-shconf"],
-      ...["--no-telemetry", ...devices, "--", "--auto-start", "--tx-first"],
-      ...[`--txd=${QUEUE_SIZE}`, `--rxd=${QUEUE_SIZE}`, "--forward-mode=io"],
-      ...["--stats-period", "1", "--total-num-mbufs=4096"],
-    ]);
-    try {
-      await testpmd.until(() => testpmd.stdout.includes("NIC statistics"), "statistics", 30_000);
-      await sleep(RUN_MS);
-      expect(await testpmd.stop("SIGINT", 20_000)).toBe("exit status 0");
-    } finally {
-      await testpmd.stop("SIGKILL");
-      expect([await program.stop("SIGTERM"), program.stderr]).toEqual(["exit status 0", ""]);
-    }
-    const theirs = forwarded(testpmd.stdout);
-    const ours = lastCounts(program);
-    expect(theirs.map(({ port }) => port)).toEqual([0, 1]);
-    for (const { port, received, sent } of theirs) {
-      const counts = ours[port];
-      expect(counts?.received, `port ${port}`).toBe(sent);
-      // What it got after its forwarding had ended is in its ring.
-      expect(counts?.sent).toBeGreaterThanOrEqual(received);
-      expect(counts?.sent).toBeLessThanOrEqual(received + QUEUE_SIZE);
-      expect(received).toBeGreaterThan(1000);
-      expect(counts).toMatchObject({ filtered: 0, dropped: 0, missed: 0, discarded: 0 });
-    }
-  });
+    ["split, two queues", "", 2],
+    ["packed, four queues", ",packed_vq=1", 4],
+  ] as [string, string, number?][])(
+    "packets go round, and both sides count the same: %s",
+    LIMIT,
+    async (...[, properties, queues = 1]) => {
+      // Its memory is a file, which can't be sealed.
+      const options = ["--trust-memory", "--queues", `${queues}`];
+      const { program, sockets } = await startSwitch(lab, options);
+      const testpmd = startTestpmd(lab.tools, sockets, properties, { queues });
+      try {
+        await testpmd.until(() => testpmd.stdout.includes("NIC statistics"), "statistics", 30_000);
+        await sleep(RUN_MS);
+        expect(await testpmd.stop("SIGINT", 20_000)).toBe("exit status 0");
+      } finally {
+        await testpmd.stop("SIGKILL");
+        expect([await program.stop("SIGTERM"), program.stderr]).toEqual(["exit status 0", ""]);
+      }
+      const theirs = forwarded(testpmd.stdout);
+      if (queues > 1) expect(busyQueues(testpmd.stdout)).toBe(2 * queues);
+      const ours = lastCounts(program);
+      expect(theirs.map(({ port }) => port)).toEqual([0, 1]);
+      for (const { port, received, sent } of theirs) {
+        const counts = ours[port];
+        expect(counts?.received, `port ${port}`).toBe(sent);
+        // What it got after its forwarding had ended is in its ring.
+        expect(counts?.sent).toBeGreaterThanOrEqual(received);
+        expect(counts?.sent).toBeLessThanOrEqual(received + QUEUE_SIZE);
+        expect(received).toBeGreaterThan(1000);
+        expect(counts).toMatchObject({ filtered: 0, dropped: 0, missed: 0, discarded: 0 });
+      }
+    },
+  );
 });

@@ -2,7 +2,7 @@
 # Installs what test/guest needs to boot real guests, on Debian 12 (amd64), as root:
 #   - QEMU 10, and qemu-storage-daemon, from bookworm-backports (added to apt's sources if missing;
 #     the QEMU 7.2 of Debian 12 itself emulates cmpxchg16b wrongly and crashes guests now and then);
-#   - busybox-static, e2fsprogs, zstd and util-linux from Debian 12;
+#   - busybox-static, e2fsprogs, zstd, util-linux and iproute2 from Debian 12;
 #   - DPDK's testpmd from Debian 12;
 #   - the kernel of linux-image-cloud-amd64 (bookworm-backports): downloaded and unpacked into
 #     ${VHOST_WASM_GUEST_KERNEL:-/var/cache/vhost-wasm/kernel}, not installed.
@@ -63,7 +63,7 @@ fi
 missing=()
 [ "$(dpkg-query -W -f '${db:Status-Status}' busybox-static 2>/dev/null || true)" = installed ] ||
   missing+=(busybox-static)
-for pair in mke2fs:e2fsprogs zstd:zstd setpriv:util-linux; do
+for pair in mke2fs:e2fsprogs zstd:zstd setpriv:util-linux ip:iproute2; do
   command -v "${pair%:*}" >/dev/null || missing+=("${pair#*:}")
 done
 if [ ${#missing[@]} -gt 0 ]; then install "${missing[@]}"; fi

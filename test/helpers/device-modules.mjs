@@ -23,6 +23,7 @@ function echo({ queues = 1, features = 0n }) {
     start: (mask) => {
       accepted = mask;
     },
+    renew: () => config[0]++,
     readConfig: () => config,
     writeConfig: (offset, bytes) => config.set(bytes, offset),
     handleKick: (vq) =>

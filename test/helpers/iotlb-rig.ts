@@ -1,9 +1,11 @@
 // A vhost-net or vhost-vsock by ioctl whose driver accepted VIRTIO_F_ACCESS_PLATFORM, with two
 // rings somewhere in a guest's memory.
 
+import { setImmediate as nextTurn } from "node:timers/promises";
 import type { EventFd } from "#dist/kernel/eventfd.js";
 import { NetBackendFile } from "#dist/vhost/ioctl/net-backend.js";
 import type { Random } from "../fuzz/random.js";
+import { until } from "./devices.js";
 import { IoctlLab } from "./ioctl.js";
 import { IovaRing, PAGE, Viommu } from "./viommu.js";
 
@@ -11,8 +13,15 @@ export const ACCESS_PLATFORM = 1n << 33n;
 export const VERSION_1 = 1n << 32n;
 export const CID = 42n;
 
+/** How the worker is run. */
+export const RUNS = ["inline", "thread"] as const;
+
+/** Rounds in which nothing comes of a worker that is a thread: then nothing does. */
+const QUIET_ROUNDS = 3;
+
 /** What is not as in most tests. */
 export interface IotlbRigOptions {
+  readonly run?: (typeof RUNS)[number];
   readonly num?: number;
   /** Besides VERSION_1 and ACCESS_PLATFORM. */
   readonly features?: bigint;
@@ -40,16 +49,19 @@ export class IotlbRig {
     () => {},
     (frame) => this.wire.push(frame),
   );
+  readonly #run: (typeof RUNS)[number];
   readonly #tapFd: number;
   #heap: bigint;
 
   constructor(
     readonly kind: "net" | "vsock",
     readonly random: Random,
-    { num = 8, features = 0n, isStarted = true, base = 0x7f00_1234_0000n }: IotlbRigOptions = {},
+    options: IotlbRigOptions = {},
   ) {
+    const { num = 8, features = 0n, isStarted = true, base = 0x7f00_1234_0000n } = options;
     const { lab } = this;
-    this.device = lab.open(kind);
+    this.#run = options.run ?? "inline";
+    this.device = lab.open(kind, this.#run);
     this.iommu = new Viommu(lab, this.device, random);
     this.#tapFd = lab.install(this.tap);
     this.#heap = base + 0x100_0000n;
@@ -80,8 +92,49 @@ export class IotlbRig {
     return { kick: event("KICK"), call: event("CALL"), err: event("ERR") };
   }
 
+  /** A worker that is a thread is not waited for: see `idle`. */
   ioctl(name: string, values = {}): string {
     return this.lab.call(this.lab.owner, this.device.fd, name, values);
+  }
+
+  /** What the worker was asked for by ioctls is done. */
+  async idle(): Promise<this> {
+    await until(() => this.device.file.state.workers.isSettled);
+    return this;
+  }
+
+  /** The worker works and is answered, until nothing moves any more. */
+  async settle(): Promise<void> {
+    if (this.#run === "inline") {
+      this.iommu.settle();
+      return;
+    }
+    for (let quiet = 0; quiet < QUIET_ROUNDS; ) {
+      const before = this.#seen();
+      if (this.random.below(2) === 0) this.iommu.listen();
+      if (this.random.below(2) === 0) await nextTurn();
+      if (this.iommu.answerOne()) {
+        quiet = 0;
+        continue;
+      }
+      await this.device.file.state.workers.turnsOver();
+      await nextTurn();
+      this.iommu.listen();
+      quiet = this.#seen() === before ? quiet + 1 : 0;
+    }
+  }
+
+  /** What moves while there is something to do. */
+  #seen(): string {
+    const used = this.rings.map(({ usedIdx }) => usedIdx);
+    return [this.iommu.askedCount, this.device.packets(), this.wire.length, ...used].join();
+  }
+
+  /** Ends the process, and the worker's thread with it. */
+  async close(): Promise<void> {
+    const { kernel, owner } = this.lab;
+    kernel.exitGroup(owner, 0);
+    await until(() => kernel.tasks().every(({ comm }) => !comm.startsWith("vhost-")));
   }
 
   must(name: string, values = {}): void {

@@ -8,6 +8,9 @@ export function station(number: number): string {
   return `02:00:00:00:${low.slice(0, 2)}:${low.slice(2)}`;
 }
 
+/** An address's bytes. */
+export const macBytes = (mac: string) => Uint8Array.from(bytesOf(mac));
+
 /** A frame whose payload begins with `body`, 16 bits; with a tag, if a VLAN is named. */
 export function frameOf(to: string, from: string, body: number, vlan?: number): Buffer {
   const tag = vlan === undefined ? [] : [0x81, 0x00, vlan >>> 8, vlan & 0xff];

@@ -36,6 +36,8 @@ export class Viommu {
   readonly refused = new Set<bigint>();
   readonly #pages = new Map<bigint, Page>();
   readonly #spare: number[] = [];
+  /** Pages that are on their way: the device is not told of them. */
+  readonly #moving = new Set<bigint>();
 
   constructor(
     readonly lab: IoctlLab,
@@ -102,7 +104,9 @@ export class Viommu {
 
   /** Answers one of the questions, if there is one that is not refused, by a page. */
   answerOne(): boolean {
-    const good = this.open.filter(({ iova }) => !this.refused.has(pageOf(iova)));
+    const good = this.open.filter(({ iova }) => {
+      return !this.refused.has(pageOf(iova)) && !this.#moving.has(pageOf(iova));
+    });
     if (good.length === 0) return false;
     const question = this.random.pick(good);
     this.open.splice(this.open.indexOf(question), 1);
@@ -138,16 +142,20 @@ export class Viommu {
     throw new Error("it does not come to an end");
   }
 
-  /** The guest's page lies elsewhere from now on; where it was is nobody's. */
-  move(iova: bigint): void {
+  /** The guest's page lies elsewhere after this; where it was is nobody's. */
+  async move(iova: bigint): Promise<void> {
     const page = this.#pages.get(iova);
     if (!page) throw new Error("nothing is mapped there");
+    if (this.#moving.has(iova)) return;
+    this.#moving.add(iova);
+    await iotlbInvalidate(this.lab.owner, this.device.fd, { iova, size: BigInt(PAGE) });
     const { bytes } = this.lab.shared;
     const old = page.user;
     page.user = this.#page();
-    iotlbInvalidate(this.lab.owner, this.device.fd, { iova, size: BigInt(PAGE) });
     bytes.copyWithin(page.user, old, old + PAGE);
     bytes.fill(POISON, old, old + PAGE);
+    this.#spare.push(old);
+    this.#moving.delete(iova);
   }
 
   /** Pages that the guest has, by address. */

@@ -69,11 +69,22 @@ test("a file that can't be made is said when the device is opened", async () => 
   expect(() => net({ pcap: "" })).toThrow(/pcap/);
 });
 
-test("a disk that is full ends the capture, and not the device", async () => {
+test("a full disk ends the capture, not the device: told once, and counted", async () => {
   await using process = new Kernel().spawn({ memoryBytes: 8 << 20 });
   let got = 0;
-  const device = await process.open(net({ pcap: "/dev/full", onPacket: () => got++ }));
+  const errors: unknown[] = [];
+  const onError = (error: unknown) => errors.push(error);
+  const nic = net({ pcap: "/dev/full", onPacket: () => got++, onError });
+  const device = await process.open(nic);
   const driver = await device.driver();
   for (let i = 0; i < 3; i++) await driver.send(frameOf(station(1), station(0), i));
   await expect.poll(() => got).toBe(3);
+  await expect.poll(() => errors).toMatchObject([{ code: "ENOSPC", facts: { path: "/dev/full" } }]);
+  expect(nic.uncaptured).toBe(3);
+  await device.close();
+  const again = await process.open(nic);
+  await (await again.driver()).send(frameOf(station(1), station(0), 3));
+  await expect.poll(() => nic.uncaptured).toBe(4);
+  expect(errors).toHaveLength(1);
+  expect(() => net({ pcap: "/dev/full", onError: 1 } as object)).toThrow(/onError/);
 });

@@ -14,7 +14,7 @@ async function openLan(
   ports: readonly SwitchPortOptions[],
   mode: (index: number) => OpenOptions = () => ({}),
 ) {
-  const lan = new Switch({ ports: Math.max(2, ports.length) });
+  const lan = new Switch({ ports: Math.max(2, ports.length), queueBytes: 1 << 18 });
   const kernel = new Kernel();
   const guests = await Promise.all(
     ports.map(async (options, index) => {

@@ -191,7 +191,7 @@ export class Owner {
       const ring = this.#rings[at];
       if (!ring || this.started.length === 0) return; // a worker that was killed has left none
       this.task.settle();
-      const awaitsKick = await worker.takeQueue(ring.index);
+      const { awaitsKick } = await worker.takeQueue(ring.index);
       await worker.startQueue({ ...ring, awaitsKick, goesOn: !awaitsKick });
     });
   }

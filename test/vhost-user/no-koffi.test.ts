@@ -67,17 +67,25 @@ describe("without the package koffi", () => {
     expect(await run(main, "serve", "blk", "--help")).toMatchObject({ code: 0 });
   });
 
-  test("the library works; serveVhostUser alone rejects", async () => {
+  test("the library works; serveVhostUser rejects, a TAP throws", async () => {
     const program = `
-      const { blk, Kernel, serveVhostUser } = await import("vhost-wasm");
+      const { blk, Kernel, serveVhostUser, Switch } = await import("vhost-wasm");
       const disk = await new Kernel().spawn({}).open(blk({ memoryBytes: 512 }));
       const drive = await disk.driver();
       console.log((await drive.read(0, 512)).length);
       await disk.close();
       const device = blk({ nullBytes: 512 });
       await serveVhostUser({ socketPath: "socket", device })
-        .catch(({ code }) => console.log(code));`;
+        .catch(({ code }) => console.log(code));
+      try {
+        new Switch().port().tap("tap0");
+      } catch ({ message }) {
+        console.log(message);
+      }`;
     const { code, stdout, stderr } = await run("--input-type=module", "--eval", program);
-    expect({ code, stdout, stderr }).toEqual({ code: 0, stdout: "512\nENOSYS", stderr: "" });
+    expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
+    const [length, served, tap, ...others] = stdout.split("\n");
+    expect([length, served, others]).toEqual(["512", "ENOSYS", []]);
+    expect(tap).toMatch(/^ENOSYS: .*koffi; install it with: npm install koffi$/);
   });
 });

@@ -143,20 +143,28 @@ describe.each(MODES)("$run, $ring ring", (mode) => {
     await rejected("ENOBUFS", both.host.connect(1));
   });
 
-  test("close of the driver ends the host's streams, another driver makes new ones", async () => {
+  test("a driver's reset ends all streams and says why; listeners stay", async () => {
     await using both = await open(mode);
     const streams: Duplex[] = [];
     both.host.listen(1, keepIn(streams));
-    const stream = await both.guest.connect(2, 1);
-    stream.on("error", () => {});
+    both.guest.listen(1, keepIn([]));
+    const guests = [await both.guest.connect(2, 1)];
+    const hosts = [await both.host.connect(1)];
+    for (const stream of [...guests, ...hosts]) stream.on("error", () => {}).write("on its way");
     await expect.poll(() => streams.length).toBe(1);
-    const ended = errorOf(streams[0] as Duplex);
+    const [ofGuest, ofHost] = [guests, [...hosts, ...streams]].map((all) => all.map(errorOf));
+    const asked = rejected("ECONNRESET", both.host.connect(99, { timeoutMs: 20_000 }));
     await both.guest.close();
-    expect(await ended).toMatchObject({ code: "ECONNRESET" });
+    const gone = { message: "ENODEV: the driver is closed" };
+    expect(await Promise.all(ofGuest ?? [])).toMatchObject([gone]);
+    const reset = { message: "ECONNRESET: the guest has reset the device" };
+    expect(await Promise.all(ofHost ?? [])).toMatchObject([reset, reset]);
+    await asked;
     await rejected("ENODEV", both.guest.connect(2, 1));
     const again = await both.device.driver();
-    const next = await again.connect(2, 1);
-    next.destroy();
+    again.listen(1, keepIn([]));
+    (await again.connect(2, 1)).destroy();
+    (await both.host.connect(1)).destroy();
     await expect.poll(() => streams.length).toBe(2);
   });
 

@@ -12,6 +12,7 @@ import { accessOk } from "../user-access.js";
 import { Iotlb } from "./iotlb.js";
 import { decodeMsg, encodeMsg, type IotlbMsg } from "./iotlb-message.js";
 import { IotlbMisses } from "./iotlb-misses.js";
+import type { IotlbQuestion } from "./iotlb-questions.js";
 
 const ADDRESS_MAX = 2n ** 64n - 1n;
 
@@ -30,17 +31,34 @@ export class DeviceIotlb {
 
   /** An empty table in place of what there was. Linux: vhost_init_device_iotlb(). */
   init(): void {
-    this.#table = new Iotlb();
+    if (this.#table) this.#table.clear();
+    else this.#table = new Iotlb();
   }
 
   /** None any more, and nothing asked; who waits is told. */
   clear(): void {
+    this.#table?.clear(); // for those who read it yet
     this.#table = undefined;
     this.misses.clear();
   }
 
-  /** A ring asks where `iova` is, for `perm`; `wake` has it look again. */
-  miss(iova: bigint, perm: number, backendFeatures: bigint, wake: () => void): void {
+  /**
+   * A ring asks where `iova` is, for `perm`, having found it not in the table `seen` (see
+   * `IotlbView`); `wake` has it look again. That is at once where the table has changed since, and
+   * has it now: its answer came between the ring's look and this, and no other may come. Linux has
+   * no such moment: an answer waits there for the ring's turn to be over.
+   */
+  miss(
+    { iova, perm, seen }: Pick<IotlbQuestion, "iova" | "perm" | "seen">,
+    backendFeatures: bigint,
+    wake: () => void,
+  ): void {
+    const table = this.#table;
+    if (!table) return;
+    if (seen !== table.changeCount && table.first(iova, iova)) {
+      wake();
+      return;
+    }
     const isV2 = hasFeature(backendFeatures, VHOST_BACKEND_F_IOTLB_MSG_V2);
     this.misses.add({ iova, perm, isV2, wake });
   }

@@ -1,10 +1,13 @@
 import { OpenFile } from "../../kernel/files.js";
 import { VhostError } from "../../spec/errno.js";
+import { Turns } from "../turns.js";
 import type { VhostState } from "./state.js";
 
 /** An open /dev/vhost-…: the last close ends the device. Kernel's thread. */
 export class VhostFile extends OpenFile {
   readonly state: VhostState;
+  /** Whose ioctl it is. */
+  readonly turns = new Turns();
 
   /** Of a device that nobody has yet. */
   constructor(state: VhostState) {
@@ -12,7 +15,10 @@ export class VhostFile extends OpenFile {
     this.state = state;
   }
 
-  /** The workers do what they may. Returns whether there was anything: call until there is not. */
+  /**
+   * Workers without threads do what they may. Returns whether there was anything: call until there
+   * is not.
+   */
   runPending(): boolean {
     return this.state.workers.run();
   }
@@ -35,9 +41,11 @@ export class VhostFile extends OpenFile {
   }
 
   /**
-   * write(2): an answer, or what is not there any more: bytes taken. EINVAL: it is no message;
-   * EFAULT: it is one that can't be, or the device has no addresses of its own. Then nothing has
-   * changed. Linux: vhost_chr_write_iter().
+   * write(2): an answer, or what is not there any more: bytes taken. Unlike Linux's, it does not
+   * wait: where the worker is a thread, a chain that was popped before is worked on to its end, and
+   * the ring as it was then, for the rest of the turn; `iotlbInvalidate` waits for that. EINVAL: it
+   * is no message; EFAULT: it is one that can't be, or the device has no addresses of its own. Then
+   * nothing has changed. Linux: vhost_chr_write_iter().
    */
   write(bytes: Uint8Array): number {
     this.#mustTalk();

@@ -10,8 +10,7 @@ import {
   type VhostRequest,
 } from "../../spec/vhost.js";
 import { decodeStruct, encodeStruct, type StructValues } from "../user-access.js";
-import { VhostFile } from "./file.js";
-import { beginIoctl } from "./ioctl.js";
+import { fileIoctl, vhostFileOf } from "./ioctl.js";
 
 /** What an ioctl's argument holds: the fields of its struct; of a memory table, its regions. */
 export type IoctlValues = StructValues | { readonly regions: readonly StructValues[] };
@@ -41,7 +40,9 @@ function encodeTable(regions: readonly StructValues[]): Uint8Array {
 
 /**
  * ioctl(2) on a vhost device: `arg` is a user address of the caller's. Resolves when it has
- * returned; a call that waits for the workers has them work meanwhile. Rejects as `beginIoctl`.
+ * returned; calls on one device return in the order in which they were made. One that waits for
+ * workers without threads has them work meanwhile. Rejects as `beginIoctl`. Linux: vhost_dev's
+ * mutex.
  */
 export async function vhostIoctl(
   task: Task,
@@ -49,16 +50,18 @@ export async function vhostIoctl(
   request: number,
   arg: bigint,
 ): Promise<void> {
-  const file = task.files?.fds.get(fd);
-  if (file) file.count++; // it stays open until the call returns
+  const file = vhostFileOf(task, fd);
+  file.count++; // it stays open until the call returns
   try {
-    const { error, isDone } = beginIoctl(task, fd, request, arg);
-    while (!isDone() && file instanceof VhostFile) {
-      if (!file.runPending() && !isDone()) await sleep(1); // a worker is stopped, or frozen
-    }
-    if (error) throw error;
+    await file.turns.take(async () => {
+      const { error, isDone } = fileIoctl(task, file, request, arg);
+      while (!isDone()) {
+        if (!file.runPending() && !isDone()) await sleep(1); // a worker works, stands, is frozen
+      }
+      if (error) throw error;
+    });
   } finally {
-    file?.put();
+    file.put();
   }
 }
 

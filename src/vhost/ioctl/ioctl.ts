@@ -73,16 +73,33 @@ function dispatch(request: number, call: IoctlCall, flush: () => void): void {
  * like.
  */
 export function beginIoctl(task: Task, fd: number, request: number, arg: bigint): BegunIoctl {
-  let isDone = () => true;
   try {
-    const file = fileOf(task, fd);
-    if (!(file instanceof VhostFile)) throw new VhostError("ENOTTY", `${fd} is no vhost device`);
+    return fileIoctl(task, vhostFileOf(task, fd), request, arg);
+  } catch (error) {
+    return { error: asVhostError(error), isDone: () => true };
+  }
+}
+
+/** A device that the caller has open. EBADF: no such descriptor; ENOTTY: it is something else. */
+export function vhostFileOf(task: Task, fd: number): VhostFile {
+  const file = fileOf(task, fd);
+  if (file instanceof VhostFile) return file;
+  throw new VhostError("ENOTTY", `${fd} is no vhost device`);
+}
+
+/** As `beginIoctl`, on what is open. */
+export function fileIoctl(task: Task, file: VhostFile, request: number, arg: bigint): BegunIoctl {
+  const { workers } = file.state;
+  let isDone = () => workers.isSettled;
+  let error: VhostError | undefined;
+  try {
     const call = { dev: file.state, task, memory: UserMemory.of(task), arg };
     dispatch(request >>> 0, call, () => {
-      isDone = file.state.workers.flush();
+      const isFlushed = workers.flush();
+      isDone = () => isFlushed() && workers.isSettled;
     });
-  } catch (error) {
-    return { error: asVhostError(error), isDone };
+  } catch (thrown) {
+    error = asVhostError(thrown);
   }
-  return { error: undefined, isDone };
+  return { error, isDone };
 }

@@ -11,6 +11,7 @@ import {
 } from "../../spec/virtio-ring.js";
 import type { VqAreas } from "./access.js";
 import type { IotlbSpace, Piece, Stop } from "./iotlb-space.js";
+import type { LiveSetup } from "./live-ring.js";
 
 /** One of a ring's areas. */
 export type Area = keyof VqAreas;
@@ -30,11 +31,15 @@ interface Run {
   /** Offsets in the area: of its first byte, and behind its last one. */
   readonly start: number;
   readonly end: number;
-  /** Linear address, or -1: it is not all there. */
+  /** Where it begins. */
+  readonly uaddr: bigint;
+  /** The same as a linear address; -1: not all of it is mapped, and may be used as the area is. */
   readonly at: number;
+  /** Words in it may be looked at. Linux: __vhost_get_user_slow(). */
+  readonly hasWords: boolean;
 }
 
-/** What is known of an area, until the table changes. */
+/** Where an area is, by the table that it was looked up in. */
 interface Known {
   readonly runs: readonly Run[];
   /** Index of the run that was asked for last. */
@@ -43,7 +48,9 @@ interface Known {
 
 /**
  * A ring's areas where they lie under addresses that are to be translated, in one piece or in many.
- * What `prefetch` finds is known until the table changes, or what is mapped. Linux: meta_iotlb.
+ * What `prefetch` finds is gone by until the next one, also when the table changes meanwhile: so
+ * what was popped can be given back. Before the first one, `missed` says who is asked. Linux:
+ * meta_iotlb.
  */
 export class IotlbAreas {
   readonly #space: IotlbSpace;
@@ -52,17 +59,11 @@ export class IotlbAreas {
   readonly #view: DataView;
   readonly #words: Uint16Array<ArrayBufferLike>;
   #known: Partial<Record<Area, Known>> = {};
-  /** As of which change of the table, and of what is mapped, that is. */
+  /** As of which change of the table that is. */
   #changeCount = -1;
-  #userChangeCount = -1;
 
-  constructor(
-    memory: WebAssembly.Memory,
-    space: IotlbSpace,
-    areas: VqAreas,
-    num: number,
-    features: bigint,
-  ) {
+  constructor(memory: WebAssembly.Memory, space: IotlbSpace, setup: LiveSetup) {
+    const { num, areas, features } = setup;
     const event = hasFeature(features, VIRTIO_F_EVENT_IDX) ? EVENT_BYTES : 0;
     this.#space = space;
     this.#areas = areas;
@@ -75,90 +76,19 @@ export class IotlbAreas {
     this.#words = new Uint16Array(memory.buffer);
   }
 
-  /** Looks for all of them. Linux: vq_meta_prefetch(). */
+  /** Looks for all of them, by the table of the moment. Linux: vq_meta_prefetch(). */
   prefetch(): Stop | undefined {
-    this.#forget();
+    const { changeCount } = this.#space.table; // first: what changes while it looks is looked at
+    if (changeCount !== this.#changeCount) this.#known = {};
+    this.#changeCount = changeCount;
     for (const [area, perm] of PERMS) {
       if (this.#known[area] !== undefined) continue;
       const pieces: Piece[] = [];
-      const max = Number.POSITIVE_INFINITY;
-      const stop = this.#space.translate(this.#areas[area], this.#bytes[area], perm, pieces, max);
+      const stop = this.#pieces(area, 0, this.#bytes[area], perm, pieces);
       if (stop) return stop;
-      this.#known[area] = { runs: this.#runs(pieces, perm), last: 0 };
+      this.#known[area] = { runs: this.#runs(area, pieces), last: 0 };
     }
     return undefined;
-  }
-
-  #runs(pieces: readonly Piece[], perm: number): Run[] {
-    const { user } = this.#space;
-    let start = 0;
-    return pieces.map(({ uaddr, bytes }) => {
-      const size = BigInt(bytes);
-      const isThere =
-        perm === VHOST_ACCESS_WO ? user.isWritable(uaddr, size) : user.isMapped(uaddr, size);
-      const run = { start, end: start + bytes, at: isThere ? Number(uaddr) : -1 };
-      start = run.end;
-      return run;
-    });
-  }
-
-  /** What was found is of another table. */
-  #forget(): void {
-    const { table, user } = this.#space;
-    const isSame = table.changeCount === this.#changeCount;
-    if (isSame && user.changeCount === this.#userChangeCount) return;
-    this.#known = {};
-    this.#changeCount = table.changeCount;
-    this.#userChangeCount = user.changeCount;
-  }
-
-  /**
-   * Linear address of bytes of an area that are known to lie there in one piece; else -1. A used
-   * ring in several pieces is not: see `#word`.
-   */
-  #near(area: Area, offset: number, bytes: number): number {
-    const known = this.#known[area];
-    if (known === undefined || (area === "used" && known.runs.length > 1)) return -1;
-    let run = known.runs[known.last] as Run;
-    if (offset < run.start || offset >= run.end) {
-      known.last = runAt(known.runs, offset);
-      run = known.runs[known.last] as Run;
-    }
-    return run.at >= 0 && offset + bytes <= run.end ? run.at + (offset - run.start) : -1;
-  }
-
-  /** Copies a descriptor, of a ring whose head was just read. False: it can't be read. */
-  readDesc(index: number, into: DataView<ArrayBuffer>): boolean {
-    const offset = index * VIRTQ_DESC_BYTES;
-    const near = this.#near("desc", offset, VIRTQ_DESC_BYTES);
-    if (near >= 0) {
-      for (let i = 0; i < VIRTQ_DESC_BYTES; i += 4) {
-        into.setUint32(i, this.#view.getUint32(near + i, true), true);
-      }
-      return true;
-    }
-    const pieces: Piece[] = [];
-    const stop = this.#pieces("desc", offset, VIRTQ_DESC_BYTES, VHOST_ACCESS_RO, pieces);
-    return stop === undefined && this.#space.read(pieces, 0, new Uint8Array(into.buffer));
-  }
-
-  /** Writes an element of the used ring. False: it can't be written. */
-  writeUsed(slot: number, id: number, len: number): boolean {
-    this.#forget();
-    const offset = VIRTQ_RING_ELEMENTS + slot * VIRTQ_USED_ELEM_BYTES;
-    const near = this.#near("used", offset, VIRTQ_USED_ELEM_BYTES);
-    if (near >= 0) {
-      this.#view.setUint32(near, id, true);
-      this.#view.setUint32(near + VIRTQ_USED_ELEM_LEN, len, true);
-      return true;
-    }
-    const elem = new Uint8Array(VIRTQ_USED_ELEM_BYTES);
-    const view = new DataView(elem.buffer);
-    view.setUint32(0, id, true);
-    view.setUint32(VIRTQ_USED_ELEM_LEN, len, true);
-    const pieces: Piece[] = [];
-    const stop = this.#pieces("used", offset, elem.length, VHOST_ACCESS_WO, pieces);
-    return stop === undefined && this.#space.write(pieces, elem);
   }
 
   #pieces(
@@ -166,22 +96,109 @@ export class IotlbAreas {
     offset: number,
     bytes: number,
     perm: number,
-    pieces: Piece[],
+    into: Piece[],
   ): Stop | undefined {
     const iova = BigInt.asUintN(64, this.#areas[area] + BigInt(offset));
-    return this.#space.translate(iova, bytes, perm, pieces, Number.POSITIVE_INFINITY);
+    return this.#space.translate(iova, bytes, perm, into, Number.POSITIVE_INFINITY);
+  }
+
+  #runs(area: Area, pieces: readonly Piece[]): Run[] {
+    let end = 0;
+    return pieces.map(({ uaddr, bytes, perm }) => {
+      const start = end;
+      end += bytes;
+      const at = this.#isThere(area, uaddr, bytes) ? Number(uaddr) : -1;
+      const hasWords = pieces.length === 1 || (perm & VHOST_ACCESS_RO) !== 0;
+      return { start, end, uaddr, at, hasWords };
+    });
+  }
+
+  #isThere(area: Area, uaddr: bigint, bytes: number): boolean {
+    const { user } = this.#space;
+    const size = BigInt(bytes);
+    return area === "used" ? user.isWritable(uaddr, size) : user.isMapped(uaddr, size);
+  }
+
+  /** The run that has an offset; `undefined`: the area is not known. */
+  #run(area: Area, offset: number): Run | undefined {
+    const known = this.#known[area];
+    if (known === undefined) return undefined;
+    const run = known.runs[known.last] as Run;
+    if (offset >= run.start && offset < run.end) return run;
+    known.last = runAt(known.runs, offset);
+    return known.runs[known.last];
+  }
+
+  /** Linear address of bytes of an area that is known, which lie in one piece; -1: they don't. */
+  #at(area: Area, offset: number, bytes: number, isWord = false): number {
+    const run = this.#run(area, offset);
+    if (run === undefined || offset + bytes > run.end || (isWord && !run.hasWords)) return -1;
+    if (run.at >= 0) return run.at + (offset - run.start);
+    const uaddr = run.uaddr + BigInt(offset - run.start);
+    return this.#isThere(area, uaddr, bytes) ? Number(uaddr) : -1;
+  }
+
+  /** Copies a descriptor, of a ring whose head was just read. False: it can't be read. */
+  readDesc(index: number, into: DataView<ArrayBuffer>): boolean {
+    const offset = index * VIRTQ_DESC_BYTES;
+    const near = this.#at("desc", offset, VIRTQ_DESC_BYTES);
+    for (let i = 0; near >= 0 && i < VIRTQ_DESC_BYTES; i += 4) {
+      into.setUint32(i, this.#view.getUint32(near + i, true), true);
+    }
+    if (near >= 0) return true;
+    for (let i = 0; i < VIRTQ_DESC_BYTES; i++) {
+      const at = this.#at("desc", offset + i, 1);
+      if (at < 0) return false;
+      into.setUint8(i, this.#view.getUint8(at));
+    }
+    return true;
+  }
+
+  /** Writes an element of the used ring. False: it can't be written, and was not. */
+  writeUsed(slot: number, id: number, len: number): boolean {
+    const offset = VIRTQ_RING_ELEMENTS + slot * VIRTQ_USED_ELEM_BYTES;
+    const near = this.#at("used", offset, VIRTQ_USED_ELEM_BYTES);
+    if (near < 0) return this.#writeUsedApart(offset, id, len);
+    this.#view.setUint32(near, id, true);
+    this.#view.setUint32(near + VIRTQ_USED_ELEM_LEN, len, true);
+    return true;
+  }
+
+  #writeUsedApart(offset: number, id: number, len: number): boolean {
+    const elem = new DataView(new ArrayBuffer(VIRTQ_USED_ELEM_BYTES));
+    elem.setUint32(0, id, true);
+    elem.setUint32(VIRTQ_USED_ELEM_LEN, len, true);
+    const places = Array.from({ length: VIRTQ_USED_ELEM_BYTES }, (_, i) =>
+      this.#at("used", offset + i, 1),
+    );
+    if (places.some((at) => at < 0)) return false;
+    for (const [i, at] of places.entries()) this.#view.setUint8(at, elem.getUint8(i));
+    return true;
+  }
+
+  /** Where bytes of the used ring lie, to be logged; nowhere, as far as that is not known. */
+  usedPieces(offset: number, bytes: number): readonly Piece[] {
+    const pieces: Piece[] = [];
+    if (!this.#known.used) this.#pieces("used", offset, bytes, VHOST_ACCESS_WO, pieces);
+    for (const { start, end, uaddr } of this.#known.used?.runs ?? []) {
+      const from = Math.max(start, offset);
+      const size = Math.min(end, offset + bytes) - from;
+      if (size <= 0) continue;
+      pieces.push({ uaddr: uaddr + BigInt(from - start), bytes: size, perm: VHOST_ACCESS_WO });
+    }
+    return pieces;
   }
 
   /** The u16 at an offset; `undefined`: it can't be read. Acquires: what is behind it is newer. */
-  load16(area: Area, offset: number, missed: (stop: Stop) => void): number | undefined {
-    const at = this.#word(area, offset, false, missed);
+  load16(area: Area, offset: number, missed?: (stop: Stop) => void): number | undefined {
+    const at = this.#word(area, offset, missed);
     if (at < 0) return undefined;
     return at % 2 === 0 ? Atomics.load(this.#words, at >>> 1) : this.#view.getUint16(at, true);
   }
 
   /** Writes a u16 there; false: it can't be written. Releases: what was written before is seen. */
-  store16(area: Area, offset: number, value: number, missed: (stop: Stop) => void): boolean {
-    const at = this.#word(area, offset, true, missed);
+  store16(area: Area, offset: number, value: number, missed?: (stop: Stop) => void): boolean {
+    const at = this.#word(area, offset, missed);
     if (at < 0) return false;
     if (at % 2 === 0) Atomics.store(this.#words, at >>> 1, value);
     else this.#view.setUint16(at, value, true);
@@ -189,22 +206,17 @@ export class IotlbAreas {
   }
 
   /**
-   * Linear address of a word in one piece, or -1. Where the area is not known as a whole, the word
-   * must be readable, also to be written. Linux: __vhost_get_user_slow().
+   * Linear address of a word in one piece, or -1. `missed`: before anything is known, it is looked
+   * up, and must be readable, also to be written. Linux: __vhost_get_user_slow().
    */
-  #word(area: Area, offset: number, isWrite: boolean, missed: (stop: Stop) => void): number {
-    this.#forget();
-    const near = this.#near(area, offset, WORD_BYTES);
-    if (near >= 0) return near;
+  #word(area: Area, offset: number, missed?: (stop: Stop) => void): number {
+    if (!missed || this.#known[area] !== undefined) return this.#at(area, offset, WORD_BYTES, true);
     const pieces: Piece[] = [];
     const stop = this.#pieces(area, offset, WORD_BYTES, VHOST_ACCESS_RO, pieces);
     if (stop) missed(stop);
     const [piece, more] = pieces;
     if (stop || piece === undefined || more) return -1;
-    const { user } = this.#space;
-    const size = BigInt(WORD_BYTES);
-    const isThere = isWrite ? user.isWritable(piece.uaddr, size) : user.isMapped(piece.uaddr, size);
-    return isThere ? Number(piece.uaddr) : -1;
+    return this.#isThere(area, piece.uaddr, WORD_BYTES) ? Number(piece.uaddr) : -1;
   }
 }
 

@@ -97,11 +97,18 @@ export function iotlbUpdate(task: Task, fd: number, mapping: IotlbMapping): void
 }
 
 /**
- * Tells a device to forget every translation that meets a range, as a whole: it asks again. Returns
- * when no ring uses them any more. Errors as `iotlbUpdate`. Linux: write(2) of
- * VHOST_IOTLB_INVALIDATE.
+ * Tells a device to forget every translation that meets a range, as a whole: it asks again. That is
+ * done when this returns; resolves when no ring uses them any more, each worker having ended the
+ * turn that it was at: one that is stopped or frozen is waited for. Rejects as `iotlbUpdate`
+ * throws. Linux: write(2) of VHOST_IOTLB_INVALIDATE.
  */
-export function iotlbInvalidate(task: Task, fd: number, { iova, size }: IotlbRange): void {
+export async function iotlbInvalidate(
+  task: Task,
+  fd: number,
+  { iova, size }: IotlbRange,
+): Promise<void> {
   const type = VHOST_IOTLB_INVALIDATE;
-  deviceOf(task, fd).write(encodeMsg({ iova, size, uaddr: 0n, perm: 0, type }, true));
+  const file = deviceOf(task, fd);
+  file.write(encodeMsg({ iova, size, uaddr: 0n, perm: 0, type }, true));
+  await file.state.workers.turnsOver();
 }

@@ -1,12 +1,14 @@
 import { VRING_E_ADDRESS, VRING_E_IOV } from "../../spec/ring-state.js";
 import type { UserMemory } from "../user-access.js";
-import type { Iotlb } from "./iotlb.js";
+import type { IotlbView } from "./iotlb.js";
 
 /** A run of the program's memory. */
 export interface Piece {
   /** User address, which may be anything. */
   readonly uaddr: bigint;
   readonly bytes: number;
+  /** What may be done there: VHOST_ACCESS_… bits. */
+  readonly perm: number;
 }
 
 /** Why a walk ends early: somebody is to be asked where `miss` is, or it is an error. */
@@ -18,14 +20,14 @@ const U64 = (value: bigint) => BigInt.asUintN(64, value);
 
 /**
  * The memory that a device's own addresses are translated to, by the table of the moment. Reads are
- * copies. Any thread that has the table.
+ * copies. Any thread.
  */
 export class IotlbSpace {
-  readonly table: Iotlb;
+  readonly table: IotlbView;
   readonly user: UserMemory;
   readonly #bytes: Uint8Array<ArrayBufferLike>;
 
-  constructor(memory: WebAssembly.Memory, user: UserMemory, table: Iotlb) {
+  constructor(memory: WebAssembly.Memory, user: UserMemory, table: IotlbView) {
     this.table = table;
     this.user = user;
     this.#bytes = new Uint8Array(memory.buffer);
@@ -52,7 +54,7 @@ export class IotlbSpace {
       if ((map.perm & perm) === 0) return { code: VRING_E_ADDRESS };
       const room = map.last - at + 1n;
       const take = room < left ? Number(room) : left;
-      pieces.push({ uaddr: map.uaddr + (at - map.start), bytes: take });
+      pieces.push({ uaddr: map.uaddr + (at - map.start), bytes: take, perm: map.perm });
       left -= take;
       at = U64(at + room);
     }
@@ -63,16 +65,6 @@ export class IotlbSpace {
   read(pieces: readonly Piece[], offset: number, into: Uint8Array): boolean {
     return this.#each(pieces, offset, into.length, (at, done, bytes) => {
       into.set(this.#bytes.subarray(at, at + bytes), done);
-    });
-  }
-
-  /** Copies `from` there. False: a part can't be written, and what comes after it was not. */
-  write(pieces: readonly Piece[], from: Uint8Array): boolean {
-    if (!pieces.every(({ uaddr, bytes }) => this.user.isWritable(uaddr, BigInt(bytes)))) {
-      return false;
-    }
-    return this.#each(pieces, 0, from.length, (at, done, bytes) => {
-      this.#bytes.set(from.subarray(done, done + bytes), at);
     });
   }
 

@@ -36,6 +36,8 @@ export interface WalkedChain {
   /** Writable pieces. */
   readonly in: readonly Piece[];
   readonly inBytes: number;
+  /** Descriptors that were read. */
+  readonly readCount: number;
 }
 
 /** One chain, as far as it was followed. */
@@ -44,7 +46,6 @@ class Walk implements WalkedChain {
   outBytes = 0;
   in: Piece[] = [];
   inBytes = 0;
-  /** Descriptors that were read. */
   readCount = 0;
   readonly #space: IotlbSpace;
   readonly #readMax: number;

@@ -1,6 +1,4 @@
 import type { SharedMemory } from "../../memory/shared-memory.js";
-import type { Rings } from "../../ring/load.js";
-import type { DeviceRing } from "../../ring/ring.js";
 import { allocDeviceState, ringFlags, type StateBlock } from "../../ring/state-block.js";
 import { RingTables } from "../../ring/tables.js";
 import { hasFeature } from "../../spec/features.js";
@@ -9,7 +7,6 @@ import {
   REGION_GUEST,
   REGION_LINEAR,
   REGION_SIZE,
-  VQ_AVAIL_SEEN,
   VQ_DESC,
   VQ_DEVICE,
   VQ_DRIVER,
@@ -17,18 +14,19 @@ import {
   VQ_F_LOG,
   VQ_F_LOG_USED,
   VQ_FLAGS,
-  VQ_IN_FLIGHT,
   VQ_LAST_AVAIL,
   VQ_LOG,
   VQ_LOG_BYTES,
   VQ_LOG_USED,
   VQ_NOTIFY_DISABLED,
   VQ_REGION_COUNT,
+  VQ_USER,
+  VQ_USER_NOTIFY_ON_EMPTY,
+  VQ_USER_UNREADABLE,
+  VQ_USER_UNWRITABLE,
 } from "../../spec/ring-state.js";
 import { VHOST_F_LOG_ALL, VHOST_MEMORY_MAX_NREGIONS } from "../../spec/vhost.js";
-import { VIRTIO_F_EVENT_IDX, VIRTIO_F_NOTIFY_ON_EMPTY } from "../../spec/virtio-config.js";
-import { VIRTQ_AVAIL_F_NO_INTERRUPT, VIRTQ_RING_FLAGS } from "../../spec/virtio-ring.js";
-import { Chain } from "../chain.js";
+import { VIRTIO_F_NOTIFY_ON_EMPTY } from "../../spec/virtio-config.js";
 import type { UserMemory } from "../user-access.js";
 import { areaBytes, type VqAreas, type VqLog } from "./access.js";
 import { mappedRegions, type UserRegion } from "./memory-table.js";
@@ -46,46 +44,32 @@ export interface LiveSetup {
 export interface LiveMemory {
   readonly shared: SharedMemory;
   readonly user: UserMemory;
-  readonly rings: Rings;
 }
 
 /** Each region of a table may be two (see `readMemoryTable`), and each of these in parts. */
 const REGIONS_MAX = 4 * VHOST_MEMORY_MAX_NREGIONS;
 
-/** No chain is there. */
-export const EMPTY = -1;
-/** A chain is there that can't be followed: it stays. */
-export const BROKEN = -2;
-
 /**
- * A ring that runs, in the owner's memory, by the policy "linux". The owner may have said that it
- * lies where nothing is mapped: such a ring is left alone, and has an error at each look.
+ * A ring that runs, in the owner's memory, by the policy "linux", as its worker finds it: a state
+ * block and a region table of its own. The owner may have said that it lies where nothing is
+ * mapped: the block says so, see `UserRing`. An `IotlbRing` has the block alone. Kernel's thread.
  */
 export class LiveRing {
   readonly #memory: LiveMemory;
   readonly #num: number;
   readonly #state: StateBlock;
-  readonly #ring: DeviceRing;
   readonly #tables: RingTables;
-  readonly #chain: Chain;
   /** Address of its region table. */
   readonly #regions: number;
-  /** Descriptors and available ring are mapped. */
-  #isReadable = false;
-  /** The used ring can be written. */
-  #isWritable = false;
-  #setup: LiveSetup;
-  #changeCount = 0;
-  #isNotifyOnEmpty = false;
+  #seenErrors = 0;
 
   /**
-   * Begins at `position`; the device area must be mapped. Throws ENOMEM: the owner's memory has no
-   * room for the ring's state.
+   * Laid out, and not begun. The device area must be mapped. Throws ENOMEM: the owner's memory has
+   * no room for the ring's state.
    */
-  constructor(memory: LiveMemory, setup: LiveSetup, position: number, isNotifyDisabled: boolean) {
-    const { shared, rings } = memory;
+  constructor(memory: LiveMemory, setup: LiveSetup, isNotifyDisabled: boolean) {
+    const { shared } = memory;
     this.#memory = memory;
-    this.#setup = setup;
     this.#num = setup.num;
     const nowhere = { num: setup.num, desc: 0, driver: 0, device: 0, features: 0n };
     this.#regions = shared.allocHost(REGIONS_MAX * REGION_BYTES);
@@ -95,27 +79,25 @@ export class LiveRing {
       shared.host.free(this.#regions);
       throw error;
     }
+    this.#tables = new RingTables(shared.memory, this.#state.vq);
     this.update(setup);
     this.#set(VQ_NOTIFY_DISABLED, isNotifyDisabled ? 1 : 0);
-    const { vq } = this.#state;
-    this.#ring = rings.device(vq);
-    this.#tables = new RingTables(shared.memory, vq);
-    this.#chain = new Chain(shared.memory, this.#tables);
-    this.#ring.start(position);
   }
 
   #set(offset: number, value: number): void {
-    this.#memory.shared.view.setUint32(this.#state.vq + offset, value, true);
+    this.#tables.setWord(offset, value);
   }
 
-  /** What it goes by has changed; its size has not. Never fails. */
+  /** Address of its state block. */
+  get vq(): number {
+    return this.#state.vq;
+  }
+
+  /** What it goes by, or what is mapped, has changed; its size has not. No worker is at it. */
   update(setup: LiveSetup): void {
-    this.#setup = setup;
-    this.#changeCount = this.#memory.user.changeCount;
     this.#setRegions(setup.regions);
-    this.#setAreas(setup.areas);
+    this.#setAreas(setup.areas, setup.features);
     this.#setLog(setup);
-    this.#isNotifyOnEmpty = hasFeature(setup.features, VIRTIO_F_NOTIFY_ON_EMPTY);
   }
 
   #setRegions(regions: readonly UserRegion[]): void {
@@ -130,16 +112,17 @@ export class LiveRing {
     this.#set(VQ_REGION_COUNT, mapped.length);
   }
 
-  /** What is mapped may have changed since the last look. */
-  #look(): void {
-    if (this.#memory.user.changeCount !== this.#changeCount) this.update(this.#setup);
-  }
-
-  #setAreas({ desc, avail, used }: VqAreas): void {
+  #setAreas({ desc, avail, used }: VqAreas, features: bigint): void {
     const { user } = this.#memory;
     const bytes = areaBytes(this.#num);
-    this.#isWritable = user.isWritable(used, bytes.used);
-    this.#isReadable = user.isMapped(desc, bytes.desc) && user.isMapped(avail, bytes.avail);
+    const isReadable = user.isMapped(desc, bytes.desc) && user.isMapped(avail, bytes.avail);
+    const isWritable = user.isWritable(used, bytes.used);
+    this.#set(
+      VQ_USER,
+      (isReadable ? 0 : VQ_USER_UNREADABLE) |
+        (isWritable ? 0 : VQ_USER_UNWRITABLE) |
+        (hasFeature(features, VIRTIO_F_NOTIFY_ON_EMPTY) ? VQ_USER_NOTIFY_ON_EMPTY : 0),
+    );
     const linear = (address: bigint) => (address < BigInt(user.end) ? Number(address) : 0);
     this.#set(VQ_DESC, linear(desc));
     this.#set(VQ_DRIVER, linear(avail));
@@ -159,9 +142,14 @@ export class LiveRing {
     shared.view.setBigUint64(this.#state.vq + VQ_LOG_USED, log.used ?? 0n, true);
   }
 
-  /** The next entry to pop. Linux: last_avail_idx. */
+  /** The next entry to pop, once it has begun. Linux: last_avail_idx. */
   get position(): number {
     return this.#tables.word(VQ_LAST_AVAIL);
+  }
+
+  /** Says where it begins: known before a worker is at it. */
+  set position(position: number) {
+    this.#set(VQ_LAST_AVAIL, position);
   }
 
   /** Whether the driver was told not to kick. */
@@ -169,83 +157,12 @@ export class LiveRing {
     return this.#tables.word(VQ_NOTIFY_DISABLED) !== 0;
   }
 
-  /** Errors so far. */
-  get errorTotal(): number {
-    return this.#tables.errorTotal;
-  }
-
-  /** False: it could not be told to the driver. Linux: vhost_disable_notify(). */
-  disableKick(): boolean {
-    this.#look();
-    if (this.isNotifyDisabled) return true;
-    if (this.#isWritable || this.#hasEventIdx) this.#ring.disableKick();
-    else this.#set(VQ_NOTIFY_DISABLED, 1);
-    return this.#isWritable || this.#hasEventIdx;
-  }
-
-  /**
-   * Whether something has come meanwhile; `undefined`: it could not be told to the driver, or not
-   * be looked. Linux: vhost_enable_notify().
-   */
-  enableKick(): boolean | undefined {
-    this.#look();
-    if (!this.isNotifyDisabled) return false;
-    if (this.#isWritable && this.#isReadable) return this.#ring.enableKick();
-    this.#set(VQ_NOTIFY_DISABLED, 0);
-    return undefined;
-  }
-
-  get #hasEventIdx(): boolean {
-    return hasFeature(this.#setup.features, VIRTIO_F_EVENT_IDX);
-  }
-
-  /**
-   * Pops one: its head; or EMPTY, BROKEN; `undefined`: nothing can be read. Then `chain` shows it.
-   * Linux: vhost_get_vq_desc().
-   */
-  getDesc(): number | undefined {
-    this.#look();
-    if (!this.#isReadable) return undefined;
-    const count = this.#ring.getDescs(1);
-    if (count === 0) return EMPTY;
-    return count < 0 ? BROKEN : this.#tables.head(0);
-  }
-
-  /** What was popped last is the next to pop again. Linux: vhost_discard_vq_desc(). */
-  discard(): void {
-    this.#set(VQ_LAST_AVAIL, (this.position - 1) & 0xffff);
-    this.#set(VQ_IN_FLIGHT, this.#tables.inFlight - 1);
-  }
-
-  /** The chain that was popped last. */
-  get chain(): Chain {
-    return this.#chain.show(0);
-  }
-
-  /** Puts it in the used ring, for all to see. False: it can't be. Linux: vhost_add_used(). */
-  addUsed(bytes: number): boolean {
-    if (!this.#isWritable) return false;
-    this.#tables.setUsedBytes(0, bytes);
-    this.#ring.addUsedN(1);
-    this.#ring.publish();
-    return true;
-  }
-
-  /** Whether the driver is to be called. Linux: vhost_notify(). */
-  callNeeded(): boolean {
-    if (!this.#isReadable) return false;
-    const isEmpty = this.#tables.word(VQ_AVAIL_SEEN) === this.position;
-    if (this.#isNotifyOnEmpty && isEmpty) return true;
-    if (this.#isWritable || this.#hasEventIdx) return this.#ring.callNeeded();
-    const at = this.#tables.word(VQ_DRIVER) + VIRTQ_RING_FLAGS; // also for what is in no used ring
-    const flags = this.#memory.shared.view.getUint16(at, true);
-    return (flags & VIRTQ_AVAIL_F_NO_INTERRUPT) === 0;
-  }
-
-  /** Its state, for a ring of another kind that goes on with it; this one is not used any more. */
-  handOver(): StateBlock {
-    this.#memory.shared.host.free(this.#regions);
-    return this.#state;
+  /** How many errors came since it was asked last. */
+  takeErrors(): number {
+    const { errorTotal } = this.#tables;
+    const count = (errorTotal - this.#seenErrors) >>> 0;
+    this.#seenErrors = errorTotal;
+    return count;
   }
 
   /** Gives its memory back. */

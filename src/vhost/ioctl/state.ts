@@ -3,32 +3,19 @@ import type { Kernel } from "../../kernel/kernel.js";
 import { type Mm, mmget, mmput } from "../../kernel/mm.js";
 import type { Task } from "../../kernel/task.js";
 import { SharedMemory } from "../../memory/shared-memory.js";
-import { loadRings } from "../../ring/load.js";
 import { VhostError } from "../../spec/errno.js";
-import { UserMemory } from "../user-access.js";
-import { VHOST_WEIGHT_BYTES_MAX, VHOST_WEIGHT_REQUESTS_MAX } from "../virtqueue.js";
+import { onMappingChange, UserMemory } from "../user-access.js";
 import { memoryAccessOk } from "./access.js";
+import type { MakeBacking, VhostBacking } from "./backing.js";
 import { DeviceIotlb } from "./device-iotlb.js";
 import type { LiveMemory } from "./live-ring.js";
 import type { UserRegion } from "./memory-table.js";
 import { NetBackendFile } from "./net-backend.js";
 import { Vq, type VqShared } from "./vq.js";
-import { type VhostWork, VhostWorkers } from "./workers.js";
+import { type VhostRun, VhostWorkers } from "./workers.js";
 
 /** Which device node. */
 export type VhostKind = "vsock" | "net" | "scsi";
-
-/** What a device does with its rings. Its worker's time, or the caller's where that is said. */
-export interface VhostHandlers {
-  /** The ring was kicked. Linux: handle_kick. */
-  handleKick(index: number): void;
-  /** The rings were started. Caller's time. */
-  started?(): void;
-  /** The guest has this CID from now on. Caller's time. */
-  cidSet?(cid: number): void;
-  /** The last close. */
-  released?(): void;
-}
 
 /** Rings that a device has. */
 const QUEUES: Record<VhostKind, number> = { vsock: 2, net: 2, scsi: 130 };
@@ -37,7 +24,7 @@ const QUEUES: Record<VhostKind, number> = { vsock: 2, net: 2, scsi: 130 };
 const cids = new WeakMap<Kernel, Map<number, VhostState>>();
 
 /**
- * What an open /dev/vhost-… is: owner, memory table, rings, workers. Every ioctl is a change of it.
+ * What an open /dev/vhost-… is: owner, memory table, rings, workers. Every ioctl changes it.
  * Kernel's thread. Linux: vhost_dev.
  */
 export class VhostState implements VqShared {
@@ -45,7 +32,7 @@ export class VhostState implements VqShared {
   readonly kind: VhostKind;
   readonly vqs: readonly Vq[];
   readonly workers: VhostWorkers;
-  readonly #handlers: VhostHandlers;
+  readonly #backing: VhostBacking | undefined;
   /** Features that were accepted. Linux: acked_features of each ring. */
   features = 0n;
   backendFeatures = 0n;
@@ -56,19 +43,19 @@ export class VhostState implements VqShared {
   #logFd: EventFd | null = null;
   #mm: Mm | null = null;
   #live: LiveMemory | undefined;
+  #forgetMapping = () => {};
   #cid: number | undefined;
 
-  /** `handlers`: made with the state, for what works on its rings. */
-  constructor(kernel: Kernel, kind: VhostKind, handlers: (state: VhostState) => VhostHandlers) {
+  /** `backing`: what works on its rings; without one, nothing does. */
+  constructor(kernel: Kernel, kind: VhostKind, run: VhostRun, backing?: MakeBacking) {
     this.kernel = kernel;
     this.kind = kind;
     this.forkFromOwner = kernel.forkFromOwnerDefault;
     this.vqs = Array.from({ length: QUEUES[kind] }, (_, index) => {
-      const handleKick = () => this.#handlers.handleKick(index);
-      return new Vq(this, handleKick, (vq) => this.queue(vq));
+      return new Vq(index, this, (vq) => this.queue(vq));
     });
-    this.workers = new VhostWorkers(kernel, this.vqs);
-    this.#handlers = handlers(this);
+    this.#backing = backing?.(this);
+    this.workers = new VhostWorkers(kernel, this.vqs, this.#backing, run);
   }
 
   /** Linux: vhost_dev_has_owner(). */
@@ -110,22 +97,21 @@ export class VhostState implements VqShared {
     if (memory === undefined || user.end === 0) {
       throw new VhostError("EFAULT", "the owner has no memory that rings can be in");
     }
-    return { shared: SharedMemory.of(memory), user, rings: loadRings(memory) };
+    this.#forgetMapping = onMappingChange(memory, () => this.#update());
+    return { shared: SharedMemory.of(memory), user };
   }
 
-  /** Has the ring's worker do `work`: by default, look at the ring. Nothing if it is dead. */
-  queue(vq: Vq, work: VhostWork = vq.poll): boolean {
-    return this.workers.queue(vq, work);
+  /** Has the ring's worker look at it; nothing if it is dead. */
+  queue(vq: Vq): boolean {
+    return this.workers.queue(vq);
   }
 
-  /**
-   * After so many chains and bytes of a turn. True: others get their turn first, and this ring one
-   * more. Linux: vhost_exceeds_weight().
-   */
-  exceedsWeight(vq: Vq, count: number, bytes: number): boolean {
-    if (count < VHOST_WEIGHT_REQUESTS_MAX && bytes < VHOST_WEIGHT_BYTES_MAX) return false;
-    this.queue(vq);
-    return true;
+  ask(asked: Promise<void>): void {
+    this.workers.ask(asked);
+  }
+
+  #update(): void {
+    for (const vq of this.vqs) vq.update();
   }
 
   /**
@@ -141,7 +127,8 @@ export class VhostState implements VqShared {
   /** Sets what rings that run go by, too. */
   set(values: Partial<Pick<VhostState, "features" | "regions">>): void {
     Object.assign(this, values);
-    for (const vq of this.vqs) vq.update();
+    if (values.features !== undefined) this.#backing?.featuresSet?.(values.features);
+    this.#update();
   }
 
   get logFd(): EventFd | null {
@@ -170,7 +157,7 @@ export class VhostState implements VqShared {
     this.#dropCid();
     taken.set(cid, this);
     this.#cid = cid;
-    this.#handlers.cidSet?.(cid);
+    this.#backing?.cidSet?.(cid);
   }
 
   #dropCid(): void {
@@ -192,7 +179,7 @@ export class VhostState implements VqShared {
       this.stop();
       throw error;
     }
-    this.#handlers.started?.();
+    for (const vq of this.vqs.slice(0, 1)) this.queue(vq); // to the guest: something may wait
   }
 
   /**
@@ -205,14 +192,11 @@ export class VhostState implements VqShared {
     if (backend === null) vq.stop();
     else if (vq.isActive) vq.backend = backend;
     else vq.start(backend);
-    if (old instanceof NetBackendFile) {
-      old.offFrame(vq.kicked);
-      old.put();
-    }
-    if (backend === null) return;
-    backend.count++;
-    if (vq === this.vqs[0]) backend.onFrame(vq.kicked); // the other one sends
-    this.queue(vq);
+    if (backend) backend.count++;
+    const last = old instanceof NetBackendFile ? old : null;
+    this.#backing?.backendSet?.(vq.index, last, backend);
+    last?.put();
+    if (backend) this.queue(vq);
   }
 
   /** Stops every ring. */
@@ -230,6 +214,7 @@ export class VhostState implements VqShared {
     this.workers.stop();
     this.setLogFd(null);
     Object.assign(this, { features: 0n, backendFeatures: 0n, regions: undefined });
+    this.#forgetMapping();
     this.#live = undefined;
     mmput(this.#mm);
     this.#mm = null;
@@ -240,6 +225,6 @@ export class VhostState implements VqShared {
   release(): void {
     this.reset();
     this.#dropCid();
-    this.#handlers.released?.();
+    this.#backing?.released?.();
   }
 }

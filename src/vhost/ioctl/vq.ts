@@ -2,14 +2,15 @@ import type { EventFd } from "../../kernel/eventfd.js";
 import { VhostError } from "../../spec/errno.js";
 import { hasFeature } from "../../spec/features.js";
 import { VHOST_F_LOG_ALL } from "../../spec/vhost.js";
-import type { Chain } from "../chain.js";
+import type { RingStart, WorkerControl } from "../control.js";
 import { VringSettings } from "../vring-settings.js";
 import { type VqAreas, type VqLog, vqAccessOk, vqLogAccessOk } from "./access.js";
 import type { DeviceIotlb } from "./device-iotlb.js";
-import { type IotlbAccess, IotlbRing, type RunningRing, startIotlbRing } from "./iotlb-ring.js";
-import { BROKEN, EMPTY, type LiveMemory, LiveRing } from "./live-ring.js";
+import type { IotlbQuestion } from "./iotlb-questions.js";
+import { IotlbRing, type IotlbSetup } from "./iotlb-ring.js";
+import { type LiveMemory, LiveRing } from "./live-ring.js";
 import type { UserRegion } from "./memory-table.js";
-import { type VhostWork, type VhostWorkerState, vhostWork } from "./workers.js";
+import type { Attachable, VhostWorkerState } from "./workers.js";
 
 /** What all rings of a device have in common. */
 export interface VqShared {
@@ -20,6 +21,8 @@ export interface VqShared {
   readonly regions: readonly UserRegion[] | undefined;
   /** The owner's memory, for rings; made when it is needed. Only while there is an owner. */
   readonly live: LiveMemory;
+  /** What a worker is asked for: whoever waits for the workers waits for it, too. */
+  ask(asked: Promise<void>): void;
 }
 
 /** Which of a ring's eventfds. */
@@ -30,29 +33,36 @@ const NUM_AT_FIRST = 1;
 const NO_AREAS: VqAreas = { desc: 0n, avail: 0n, used: 0n };
 const NO_LOG: VqLog = { base: 0n, used: undefined };
 
-/** A ring as its owner has set it up, and as a device works on it. Linux: vhost_virtqueue. */
-export class Vq extends VringSettings {
+/**
+ * A ring as its owner has set it up, and as its worker works on it. Where that is a thread, what is
+ * done to a ring that runs is done when the worker has left it. Linux: vhost_virtqueue.
+ */
+export class Vq extends VringSettings implements Attachable {
+  readonly index: number;
   areas = NO_AREAS;
   log = NO_LOG;
   /** Microseconds. */
   busyloopTimeout = 0;
   worker: VhostWorkerState | null = null;
+  isKicked = false;
   /** What the device works for, of its own kind: it is active while there is any. */
   backend: unknown = null;
-  /** What is to be done when it was kicked. */
-  readonly poll: VhostWork;
   readonly #shared: VqShared;
   readonly #events: Record<VqEvent, EventFd | null> = { kick: null, call: null, err: null };
   /** Has the ring's worker look at it. */
   readonly kicked: () => void;
   #isNotifyDisabled = false;
-  #live: RunningRing | undefined;
+  #live: LiveRing | undefined;
+  /** The last of what its worker is to do about it, one after the other. */
+  #asked: Promise<void> = Promise.resolve();
+  /** How often it was reset. */
+  #resets = 0;
 
-  /** `handleKick` is the device's; `queue` has the ring's worker do it. */
-  constructor(shared: VqShared, handleKick: () => void, queue: (vq: Vq) => void) {
+  /** `queue` has the ring's worker look at it. */
+  constructor(index: number, shared: VqShared, queue: (vq: Vq) => void) {
     super(NUM_AT_FIRST);
+    this.index = index;
     this.#shared = shared;
-    this.poll = vhostWork(handleKick);
     this.kicked = () => queue(this);
   }
 
@@ -123,31 +133,65 @@ export class Vq extends VringSettings {
    * vhost_vq_init_access().
    */
   start(backend: unknown): void {
-    const iotlb = this.#iotlb;
-    this.#live = iotlb ? this.#startTranslated(iotlb) : this.#startInPlace();
-    this.backend = backend;
-  }
-
-  #startInPlace(): LiveRing {
     const { user } = this.#shared.live;
-    if (!user.isWritable(this.areas.used, 4n)) throw new VhostError("EFAULT", "no used ring there");
-    return new LiveRing(this.#shared.live, this.#setup, this.lastAvail, this.#isNotifyDisabled);
+    const iotlb = this.#iotlb;
+    if (!iotlb && !user.isWritable(this.areas.used, 4n)) {
+      throw new VhostError("EFAULT", "no used ring there");
+    }
+    const live = new LiveRing(this.#shared.live, this.#setup, this.#isNotifyDisabled);
+    const position = this.lastAvail;
+    live.position = position;
+    if (iotlb) this.#startTranslated(live, iotlb);
+    this.#live = live;
+    this.backend = backend;
+    const goesOn = iotlb !== undefined; // it has begun here
+    this.#work((control) => control.startQueue({ ...this.#start(live), position, goesOn }));
   }
 
-  #startTranslated(iotlb: IotlbAccess): IotlbRing {
-    return startIotlbRing(this.#shared.live, this.#setup, iotlb, {
-      position: this.lastAvail,
-      isNotifyDisabled: this.#isNotifyDisabled,
-      err: () => this.vqErr(),
-    });
+  /** Begins a ring that no worker is at. EFAULT, told of, and the ring is given back. */
+  #startTranslated(live: LiveRing, iotlb: IotlbSetup): void {
+    const { index } = this;
+    const { memory } = this.#shared.live.shared;
+    const ring = new IotlbRing(memory, live.vq, iotlb, (iova, perm, seen) =>
+      this.missed({ index, iova, perm, seen }),
+    );
+    if (ring.start(live.position) === 0) return;
+    this.#tellErrors(live);
+    live.release();
+    throw new VhostError("EFAULT", "the used ring's head can't be reached: send an update first");
   }
 
-  /** The device's translations, as this ring asks for them. */
-  get #iotlb(): IotlbAccess | undefined {
-    const { iotlb } = this.#shared;
-    const miss = (iova: bigint, perm: number) =>
-      iotlb.miss(iova, perm, this.#shared.backendFeatures, this.kicked);
-    return iotlb.table && { table: iotlb.table, miss };
+  /** The device's translations, for the ring in its worker. */
+  get #iotlb(): IotlbSetup | undefined {
+    const { iotlb, live } = this.#shared;
+    const table = iotlb.table?.buffer;
+    return table && { table, ring: this.#setup, changes: live.user.changes };
+  }
+
+  /** No turn before its first kick. */
+  #start({ vq }: LiveRing): RingStart {
+    const busyloopMicroseconds = this.busyloopTimeout || undefined;
+    const { index, worker } = this;
+    const iotlb = this.#iotlb;
+    return {
+      ...{ index, vq, position: 0, awaitsKick: false, waits: true, busyloopMicroseconds },
+      iotlb: worker && iotlb ? { ...iotlb, questions: worker.questions.buffer } : undefined,
+    };
+  }
+
+  /**
+   * Has its worker do something; `then` comes after it, also when the worker is dead. Without a
+   * thread, both are done when this returns.
+   */
+  #work(work: (control: WorkerControl) => Promise<unknown>, then = () => {}): void {
+    const handle = this.worker?.handle;
+    if (!handle || handle.inline) {
+      if (handle && !handle.isDead) void work(handle.control);
+      then();
+      return;
+    }
+    this.#asked = this.#asked.then(() => work(handle.control)).then(then, then);
+    this.#shared.ask(this.#asked);
   }
 
   get #setup() {
@@ -156,19 +200,37 @@ export class Vq extends VringSettings {
     return { num, areas, log, features, regions };
   }
 
+  /** Calls `then` when its worker has done what it was asked for: at once, without a thread. */
+  afterAsked(then: () => void): void {
+    this.#work(async () => {}, then);
+  }
+
   /** Goes by what is set now, if it is active. */
   update(): void {
     const live = this.#live;
-    const iotlb = this.#iotlb;
-    if (live instanceof IotlbRing) live.update(this.#setup, iotlb);
-    else if (live instanceof LiveRing && iotlb) {
-      this.#live = new IotlbRing(this.#shared.live, this.#setup, iotlb, live.handOver());
-    } else live?.update(this.#setup);
+    if (!live) return;
+    const handle = this.worker?.handle;
+    if (!handle || handle.inline) {
+      live.update(this.#setup);
+      if (this.isTranslated) handle?.inline?.updateQueue(this.#start(live));
+      return;
+    }
+    this.#work(async (control) => {
+      this.isKicked = false;
+      const { isDue } = await control.takeQueue(this.index);
+      if (this.#live !== live) return; // stopped: it has left it for good
+      live.update(this.#setup);
+      const waits = !isDue && this.index > 0; // to the guest, something may have come meanwhile
+      await control.startQueue({ ...this.#start(live), goesOn: true, waits });
+      if (this.isKicked) this.kicked(); // that may have found nobody at the ring
+    });
   }
 
-  /** Whether it can be worked on now: where its areas are is known. Linux: vq_meta_prefetch(). */
-  prefetch(): boolean {
-    return !(this.#live instanceof IotlbRing) || this.#live.prefetch();
+  /** What was said of polling since it began. */
+  setBusyloopTimeout(microseconds: number): void {
+    this.busyloopTimeout = microseconds;
+    if (!this.isActive) return;
+    this.#work((control) => control.setBusyloopTimeout(this.index, microseconds || undefined));
   }
 
   /** Is not active any more, and remembers where it goes on. */
@@ -176,15 +238,23 @@ export class Vq extends VringSettings {
     const live = this.#live;
     this.backend = null;
     if (!live) return;
-    this.setBase(live.position, this.#shared.features);
-    this.#isNotifyDisabled = live.isNotifyDisabled;
+    const { features } = this.#shared;
+    const resets = this.#resets;
+    const leave = (control: WorkerControl) => control.takeQueue(this.index);
+    this.#work(leave, () => {
+      if (resets === this.#resets) {
+        this.setBase(live.position, features);
+        this.#isNotifyDisabled = live.isNotifyDisabled;
+      }
+      live.release();
+    });
     this.#live = undefined;
-    live.release();
   }
 
   /** As it was at first. Linux: vhost_vq_reset(). */
   reset(): void {
     this.stop();
+    this.#resets++;
     for (const which of ["kick", "call", "err"] as const) this.setEvent(which, null);
     this.forget(NUM_AT_FIRST);
     Object.assign(this, { areas: NO_AREAS, log: NO_LOG, busyloopTimeout: 0 });
@@ -196,62 +266,16 @@ export class Vq extends VringSettings {
     this.#events.err?.signal();
   }
 
-  /** Asks the driver not to kick. */
-  disableNotify(): void {
-    if (this.#live?.disableKick() === false) this.vqErr();
+  notify(isCalled: boolean): void {
+    if (this.#live) this.#tellErrors(this.#live);
+    if (isCalled) this.#events.call?.signal();
   }
 
-  /** Asks for kicks; true: something has come meanwhile. Errors of the ring are told. */
-  enableNotify(): boolean {
-    return this.#telling((live) => live.enableKick()) ?? false;
+  #tellErrors(live: LiveRing): void {
+    for (let left = live.takeErrors(); left > 0; left--) this.vqErr();
   }
 
-  /**
-   * The next chain's head; below 0 when there is none, kicks being asked for then, or when it can't
-   * be followed, which is told of, or not yet, for which somebody was asked: kicks stay off. Linux:
-   * what every handle_kick does.
-   */
-  nextDesc(): number {
-    for (;;) {
-      const head = this.#getVqDesc();
-      if (head !== EMPTY || !this.enableNotify()) return head;
-      this.disableNotify(); // something has come meanwhile
-    }
-  }
-
-  /** The next chain's head, or EMPTY, BROKEN, which is told of. Linux: vhost_get_vq_desc(). */
-  #getVqDesc(): number {
-    return this.#telling((live) => live.getDesc()) ?? BROKEN;
-  }
-
-  /** Every error that the ring counts meanwhile is told of. */
-  #telling<T>(look: (live: RunningRing) => T | undefined): T | undefined {
-    const live = this.#live;
-    if (!live) return undefined;
-    const before = live.errorTotal;
-    const seen = look(live);
-    if (seen === undefined) this.vqErr();
-    for (let left = live.errorTotal - before; left > 0; left--) this.vqErr();
-    return seen;
-  }
-
-  /** Has `nextDesc` give again what it gave last. Linux: vhost_discard_vq_desc(). */
-  discardDesc(): void {
-    this.#live?.discard();
-  }
-
-  /** The chain that `nextDesc` gave last. */
-  get chain(): Chain | undefined {
-    return this.#live?.chain;
-  }
-
-  /** The chain that was popped last goes back, `bytes` written. Linux: vhost_add_used(). */
-  addUsed(bytes: number): void {
-    if (this.#live?.addUsed(bytes) === false) this.vqErr();
-  }
-
-  /** Calls the driver if it asked. Linux: vhost_signal(). */
-  signal(): void {
-    if (this.#live?.callNeeded()) this.#events.call?.signal();
+  missed(question: IotlbQuestion): void {
+    this.#shared.iotlb.miss(question, this.#shared.backendFeatures, this.kicked);
   }
 }

@@ -101,7 +101,7 @@ const HANDLERS = new Map<number, VringHandler>([
   [
     VHOST_SET_VRING_BUSYLOOP_TIMEOUT,
     (call, vq) => {
-      vq.busyloopTimeout = structOf<"num">(call, VHOST_VRING_STATE).num;
+      vq.setBusyloopTimeout(structOf<"num">(call, VHOST_VRING_STATE).num);
       return undefined;
     },
   ],

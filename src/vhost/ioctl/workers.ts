@@ -1,64 +1,86 @@
 import { isHalted } from "../../kernel/halt.js";
 import type { Kernel } from "../../kernel/kernel.js";
 import type { Task } from "../../kernel/task.js";
-import { vhostKthreadCreate } from "../../kernel/vhost-kthread.js";
-import {
-  type VhostTask,
-  vhostTaskCreate,
-  vhostTaskStart,
-  vhostTaskStop,
-} from "../../kernel/vhost-task.js";
 import { VhostError } from "../../spec/errno.js";
+import { WorkerHandle, type WorkerOptions } from "../worker-handle.js";
+import { WorkerTable } from "../worker-table.js";
+import type { BackingEnd, VhostBacking } from "./backing.js";
+import { type IotlbQuestion, IotlbQuestions, QUESTIONS_MAX } from "./iotlb-questions.js";
 
-/** Something to do, which is on one list once at most. Linux: vhost_work. */
-export interface VhostWork {
-  readonly run: () => void;
-  isQueued: boolean;
-}
-
-/** A piece of work that is on no list. */
-export const vhostWork = (run: () => void): VhostWork => ({ run, isQueued: false });
+/** How the workers of a device are run. */
+export type VhostRun = Pick<WorkerOptions, "run" | "ring">;
 
 /** Linux: vhost_worker. */
 export interface VhostWorkerState {
-  readonly task: VhostTask;
+  readonly handle: WorkerHandle;
+  /** The kernel's end of the device that it has; scsi's have none. */
+  readonly end: BackingEnd | undefined;
+  /** What its rings ask: where addresses of the device's are. */
+  readonly questions: IotlbQuestions;
   /** Rings that it works on. Linux: attachment_cnt. */
   attachments: number;
-  readonly works: VhostWork[];
   /** Its task has ended before the device's end. */
   isKilled: boolean;
 }
 
 /** A ring, as far as workers need it. */
 export interface Attachable {
+  readonly index: number;
   worker: VhostWorkerState | null;
+  /** Set with each kick. */
+  isKicked: boolean;
+  /** Tells its owner of errors, and calls the driver if the ring was used. */
+  notify(isCalled: boolean): void;
+  /** Asks its owner where an address is. */
+  missed(question: IotlbQuestion): void;
 }
 
 /**
- * The workers of one device, by number: which ring is whose, what is on their lists. They have no
- * threads: `run` does what they may do. Kernel's thread. Linux: worker_xa, vhost_worker.
+ * The workers of one device by ioctl, by number, and which ring is whose. Each is a thread; or has
+ * none, and `run` does what it may do. Kernel's thread. Linux: worker_xa, vhost_worker.
  */
 export class VhostWorkers {
   readonly #kernel: Kernel;
   readonly #vqs: readonly Attachable[];
-  readonly #byId = new Map<number, VhostWorkerState>();
+  readonly #backing: VhostBacking | undefined;
+  readonly #run: VhostRun;
+  readonly #table = new WorkerTable<VhostWorkerState>();
+  /** What was asked of workers and is not done. */
+  readonly #asked = new Set<Promise<void>>();
   /** How often all of them were ended. */
   #stops = 0;
+  /** Chains that those have popped which are gone. */
+  #pastChains = 0;
 
-  /** None yet. */
-  constructor(kernel: Kernel, vqs: readonly Attachable[]) {
+  /** None yet. `backing`: what works on the rings. */
+  constructor(
+    kernel: Kernel,
+    vqs: readonly Attachable[],
+    backing: VhostBacking | undefined,
+    run: VhostRun,
+  ) {
     this.#kernel = kernel;
     this.#vqs = vqs;
+    this.#backing = backing;
+    this.#run = run;
   }
 
   /** Their numbers. */
   get ids(): number[] {
-    return [...this.#byId.keys()];
+    return [...this.#table.all.keys()];
   }
 
   /** Their tasks, those that have ended among them. */
   get tasks(): Task[] {
-    return [...this.#byId.values()].map(({ task }) => task.task);
+    return [...this.#table.all.values()].map(({ handle }) => handle.task.task);
+  }
+
+  /** Chains that were popped. */
+  get chainCount(): number {
+    const counts = [...this.#table.all.values()].map(
+      ({ handle }) => handle.counters.total().requests,
+    );
+    return counts.reduce((sum, count) => sum + count, this.#pastChains);
   }
 
   /**
@@ -66,29 +88,99 @@ export class VhostWorkers {
    * that none can be made. Linux: vhost_worker_create().
    */
   create(owner: Task, forkFromOwner: boolean): number {
-    const make = forkFromOwner ? vhostTaskCreate : vhostKthreadCreate;
-    let task: VhostTask;
+    const { mm } = owner;
+    if (mm === null) throw new VhostError("EINVAL", "the caller has no memory", { pid: owner.pid });
+    const options = { ...this.#run, forkFromOwner, pollMicroseconds: 0, tellsErrors: true };
+    let handle: WorkerHandle;
     try {
-      task = make(this.#kernel, owner, { name: `vhost-${owner.pid}`, run: "inline" });
+      handle = new WorkerHandle(this.#kernel, owner, mm.memory, options);
     } catch (error) {
       const facts = { pid: owner.pid };
       throw new VhostError("ENOMEM", "no worker can be made from the caller", facts, error);
     }
-    vhostTaskStart(task);
-    let id = 0;
-    while (this.#byId.has(id)) id++;
-    this.#byId.set(id, { task, attachments: 0, works: [], isKilled: false });
+    const id = this.#table.nextId;
+    const end = this.#equip(handle);
+    const questions = new IotlbQuestions();
+    const worker = { handle, end, questions, attachments: 0, isKilled: false };
+    this.#table.set(id, worker);
+    if (!handle.inline) void this.#listen(worker);
     return id;
+  }
+
+  /** Gives it the device. */
+  #equip(handle: WorkerHandle): BackingEnd | undefined {
+    const backing = this.#backing;
+    const { inline } = handle;
+    const end = backing?.open(handle.task.task, inline !== undefined);
+    if (!backing || !end) return undefined;
+    if (inline) inline.take(backing.createDevice(end.options));
+    else this.ask(handle.control.attach(backing.module, end.options, []));
+    return end;
+  }
+
+  /** Hears a thread's calls, and errors and questions of its rings, until it is gone. */
+  async #listen(worker: VhostWorkerState): Promise<void> {
+    const { doorbell } = worker.handle;
+    while (!worker.handle.death) {
+      const seen = doorbell.callSequence();
+      this.#hear(worker);
+      await doorbell.waitCall(seen, Number.POSITIVE_INFINITY);
+    }
+  }
+
+  /** Passes on what a worker tells. Whether its rings have asked something. */
+  #hear(worker: VhostWorkerState): boolean {
+    const calls = worker.handle.doorbell.takeCalls();
+    for (const vq of this.#vqs) {
+      if (vq.worker === worker) vq.notify((calls & (1 << vq.index)) !== 0);
+    }
+    return this.#passOn(worker);
+  }
+
+  /** A ring that has found no room for its question is looked at again, and asks again. */
+  #passOn(worker: VhostWorkerState): boolean {
+    const { questions } = worker;
+    let hasAsked = false;
+    for (let left = QUESTIONS_MAX; left > 0; left--) {
+      const question = questions.take();
+      if (!question) break;
+      hasAsked = true;
+      const vq = this.#vqs[question.index];
+      if (vq?.worker === worker) vq.missed(question);
+    }
+    if (!questions.takeFull()) return hasAsked;
+    for (const vq of this.#vqs) if (vq.worker === worker) this.queue(vq);
+    return true;
+  }
+
+  /** What is asked of a worker, which may die meanwhile; see `isSettled`. */
+  ask(asked: Promise<unknown>): void {
+    const done = asked.then(
+      () => {},
+      () => {}, // it is dead
+    );
+    this.#asked.add(done);
+    void done.then(() => this.#asked.delete(done));
+  }
+
+  /** Whether all that was asked of workers is done. */
+  get isSettled(): boolean {
+    return this.#asked.size === 0;
   }
 
   /** ENODEV: none such. EBUSY: it has rings, or was killed. Linux: vhost_free_worker(). */
   free(id: number): void {
     const worker = this.#worker(id);
-    if (worker.attachments > 0 || worker.isKilled) {
-      throw new VhostError("EBUSY", "the worker has rings, or was killed", { id });
-    }
-    this.#byId.delete(id);
-    void vhostTaskStop(worker.task);
+    this.#table.mustBeIdle(id, worker.attachments, worker.isKilled);
+    this.#table.delete(id);
+    this.#end(worker);
+  }
+
+  #end({ handle, end }: VhostWorkerState): void {
+    this.#pastChains += handle.counters.total().requests;
+    end?.close();
+    void handle.stop();
+    handle.doorbell.ringDriver(); // ends the listening
   }
 
   /** ENODEV: none such. One that was killed gets no ring. Linux: vhost_vq_attach_worker(). */
@@ -103,17 +195,17 @@ export class VhostWorkers {
   /** Number of the worker that a ring has. EINVAL: none, it was killed. */
   idOf(vq: Attachable): number {
     this.#bury();
-    for (const [id, worker] of this.#byId) if (worker === vq.worker) return id;
+    for (const [id, worker] of this.#table.all) if (worker === vq.worker) return id;
     throw new VhostError("EINVAL", "the ring has no worker any more");
   }
 
-  /** Has the ring's worker do `work`; false: it has none. Linux: vhost_vq_work_queue(). */
-  queue(vq: Attachable, work: VhostWork): boolean {
+  /** Has the ring's worker look at it; false: it has none. Linux: vhost_vq_work_queue(). */
+  queue(vq: Attachable): boolean {
     this.#bury();
     const { worker } = vq;
     if (worker === null) return false;
-    if (!work.isQueued) worker.works.push(work);
-    work.isQueued = true;
+    vq.isKicked = true;
+    if (worker.end) worker.handle.kick(vq.index);
     return true;
   }
 
@@ -124,67 +216,62 @@ export class VhostWorkers {
   flush(): () => boolean {
     this.#bury();
     const stops = this.#stops;
-    let left = 0;
-    for (const worker of this.#byId.values()) {
-      if (worker.attachments === 0 || worker.isKilled) continue;
-      left++;
-      worker.works.push({ run: () => left--, isQueued: true });
-    }
-    return () => {
-      this.#bury();
-      return left === 0 || stops !== this.#stops;
-    };
+    const working = [...this.#table.all.values()].filter(({ attachments, isKilled }) => {
+      return attachments > 0 && !isKilled;
+    });
+    const flushes = working.map(({ handle }) => handle.flush());
+    return () => stops !== this.#stops || flushes.every((isDone) => isDone());
   }
 
-  /** A batch of each that may run; calls `ran` after each. Returns whether anything was done. */
+  /** Resolves when every turn that a thread has begun is over; a dead one's is. */
+  async turnsOver(): Promise<void> {
+    this.#bury();
+    const threads = [...this.#table.all.values()].filter(({ handle, isKilled }) => {
+      return !handle.inline && !isKilled;
+    });
+    await Promise.all(threads.map(({ handle }) => handle.flushed()));
+  }
+
+  /** Without threads: a batch of each that may run; calls `ran` after each. Whether any worked. */
   run(ran: (task: Task) => void = () => {}): boolean {
     this.#bury();
-    let worked = false;
-    for (const worker of this.#byId.values()) {
-      if (worker.works.length === 0 || isHalted(worker.task.task)) continue;
-      runBatch(worker);
-      ran(worker.task.task);
-      worked = true;
+    let hasWorked = false;
+    for (const worker of this.#table.all.values()) {
+      const { handle, end, isKilled } = worker;
+      if (!handle.inline || isKilled) continue;
+      if (end?.work()) hasWorked = true;
+      if (isHalted(handle.task.task)) continue;
+      const hasRun = handle.runPending();
+      if (hasRun) ran(handle.task.task);
+      if (this.#hear(worker) || hasRun) hasWorked = true;
     }
-    return worked;
+    return hasWorked;
   }
 
   /** Ends them all; who waits for them waits no more. Linux: vhost_workers_free(). */
   stop(): void {
     this.#stops++;
     for (const vq of this.#vqs) vq.worker = null;
-    for (const worker of this.#byId.values()) {
-      void vhostTaskStop(worker.task);
-      for (const work of worker.works.splice(0)) work.isQueued = false;
-    }
-    this.#byId.clear();
+    const workers = this.#table.clear();
+    for (const worker of workers) this.#end(worker);
   }
 
   #worker(id: number): VhostWorkerState {
     this.#bury();
-    const worker = this.#byId.get(id);
-    if (worker) return worker;
-    throw new VhostError("ENODEV", `there is no worker ${id}`, { id });
+    return this.#table.at(id);
   }
 
-  /**
-   * Of those whose task has ended, the rings have no worker any more; what was on its list is done,
-   * so that who waits for it goes on. Linux: vhost_worker_killed().
-   */
+  /** Rings of those whose task has ended have no worker any more. Linux: vhost_worker_killed(). */
   #bury(): void {
-    for (const worker of this.#byId.values()) {
-      if (worker.isKilled || worker.task.task.exitState === 0) continue;
+    for (const worker of this.#table.all.values()) {
+      if (worker.isKilled || !worker.handle.isDead) continue;
       worker.isKilled = true;
-      for (const vq of this.#vqs) if (vq.worker === worker) vq.worker = null;
+      for (const vq of this.#vqs) {
+        if (vq.worker !== worker) continue;
+        vq.notify(false); // what it has met until then
+        vq.worker = null;
+      }
       worker.attachments = 0;
-      runBatch(worker);
     }
-  }
-}
-
-function runBatch({ works }: VhostWorkerState): void {
-  for (const work of works.splice(0)) {
-    work.isQueued = false; // before it runs: what comes meanwhile is a further piece of work
-    work.run();
   }
 }

@@ -89,7 +89,7 @@ export class Machine {
 
   /** Opens a device node; `undefined`: the path is none. */
   openDevice(path: string): OpenFile | undefined {
-    const opened = vhostFile(this.kernel, path);
+    const opened = vhostFile(this.kernel, path, { run: "inline" });
     if (opened) this.#devices.set(opened.file, opened);
     return opened?.file;
   }

@@ -52,39 +52,42 @@ const sorted = (...sets: Iterable<bigint>[]) => {
   return all.sort((a, b) => Number(a - b));
 };
 
-test("has of a buffer the pages that were written, in every region, and nothing else", () => {
+test("has of a buffer the pages that were written, in every region, and nothing else", async () => {
   const { rig, marked, pagesOf } = boot(LOG_ALL, 0);
   expect(rig.start()).toEqual(["OK", "OK"]);
   const buffer = rig.post(0, 20_000);
   rig.send(0, new Uint8Array(72));
   rig.tap.receive(new Uint8Array(5000));
   for (const index of [0, 1] as const) rig.kick(index);
-  rig.iommu.settle();
+  await rig.settle();
   expect([rig.rings[0].usedIdx, rig.rings[1].usedIdx]).toEqual([1, 1]);
   const expected = sorted(pagesOf(buffer, HEADER_BYTES + 5000));
   expect(expected.length).toBeGreaterThanOrEqual(4);
   expect(marked()).toEqual(expected);
 });
 
-test.each([0n, EVENT_IDX])("has the used rings where that is asked, features %d more", (more) => {
-  const { rig, marked, pagesOf } = boot(LOG_ALL | more, 1);
-  const [rx, tx] = rig.rings;
-  expect(rig.start()).toEqual(["OK", "OK"]);
-  expect(marked()).toEqual(sorted(pagesOf(rx.used, 2), pagesOf(tx.used, 2)));
-  rig.send(0, new Uint8Array(72));
-  rig.kick(1);
-  rig.iommu.settle();
-  expect(tx.usedIdx).toBe(1);
-  expect(marked()).toEqual(sorted(pagesOf(tx.used, 12)));
-});
+test.each([0n, EVENT_IDX])(
+  "has the used rings where that is asked, features %d more",
+  async (more) => {
+    const { rig, marked, pagesOf } = boot(LOG_ALL | more, 1);
+    const [rx, tx] = rig.rings;
+    expect(rig.start()).toEqual(["OK", "OK"]);
+    expect(marked()).toEqual(sorted(pagesOf(rx.used, 2), pagesOf(tx.used, 2)));
+    rig.send(0, new Uint8Array(72));
+    rig.kick(1);
+    await rig.settle();
+    expect(tx.usedIdx).toBe(1);
+    expect(marked()).toEqual(sorted(pagesOf(tx.used, 12)));
+  },
+);
 
-test("does not have what is in no region, nor anything without VHOST_F_LOG_ALL", () => {
+test("does not have what is in no region, nor anything without VHOST_F_LOG_ALL", async () => {
   const { rig, marked } = boot(0n, 1);
   expect(rig.start()).toEqual(["OK", "OK"]);
   rig.post(0, 2000);
   rig.tap.receive(new Uint8Array(1000));
   rig.kick(0);
-  rig.iommu.settle();
+  await rig.settle();
   expect([rig.rings[0].usedIdx, marked()]).toEqual([1, []]);
   rig.must("VHOST_SET_FEATURES", { value: (1n << 32n) | LOG_ALL });
   const nowhere = { guest_phys_addr: 0n, memory_size: 64n, userspace_addr: 64n };
@@ -92,6 +95,6 @@ test("does not have what is in no region, nor anything without VHOST_F_LOG_ALL",
   rig.post(1, 2000);
   rig.tap.receive(new Uint8Array(1000));
   rig.kick(0);
-  rig.iommu.settle();
+  await rig.settle();
   expect([rig.rings[0].usedIdx, marked()]).toEqual([2, []]);
 });

@@ -11,7 +11,7 @@ import {
   VRING_E_LENGTH,
   VRING_E_LOOP,
 } from "#dist/spec/ring-state.js";
-import { Iotlb } from "#dist/vhost/ioctl/iotlb.js";
+import { Iotlb, IotlbView } from "#dist/vhost/ioctl/iotlb.js";
 import { IotlbAreas } from "#dist/vhost/ioctl/iotlb-areas.js";
 import { IotlbSpace, type Stop } from "#dist/vhost/ioctl/iotlb-space.js";
 import { type WalkedChain, walkChain } from "#dist/vhost/ioctl/iotlb-walk.js";
@@ -27,7 +27,7 @@ function boot() {
   const memory = new WebAssembly.Memory({ initial: 128, maximum: 128, shared: true });
   const shared = SharedMemory.of(memory);
   const table = new Iotlb();
-  const space = new IotlbSpace(memory, new UserMemory(memory), table);
+  const space = new IotlbSpace(memory, new UserMemory(memory), new IotlbView(table.buffer));
   const start = BigInt(shared.guestStart);
   const end = start + BigInt(shared.guestBytes);
   const map = (iova: bigint, size: bigint, uaddr: bigint, perm = 3) =>
@@ -160,7 +160,10 @@ describe("a table of descriptors", () => {
 
 describe("a used ring to be written alone", () => {
   const areasOf = ({ memory, space }: ReturnType<typeof boot>) =>
-    new IotlbAreas(memory, space, { desc: 0x1000n, avail: 0x2000n, used: 0x3000n }, NUM, 0n);
+    new IotlbAreas(memory, space, {
+      ...{ num: NUM, areas: { desc: 0x1000n, avail: 0x2000n, used: 0x3000n } },
+      ...{ features: 0n, regions: [], log: { base: 0n, used: undefined } },
+    });
   const missed: Stop[] = [];
   const store = (areas: IotlbAreas) => areas.store16("used", 2, 7, (stop) => missed.push(stop));
 

@@ -185,7 +185,7 @@ class Stress {
     const { lab, device } = this;
     if (device.file.state.iotlb.table === undefined) return;
     const { guest_phys_addr: iova, memory_size: size } = this.wholeMemory();
-    iotlbInvalidate(lab.owner, device.fd, { iova: 0n, size: 2n ** 64n - 1n });
+    void iotlbInvalidate(lab.owner, device.fd, { iova: 0n, size: 2n ** 64n - 1n });
     iotlbUpdate(lab.owner, device.fd, { iova, size, uaddr: iova });
   }
 

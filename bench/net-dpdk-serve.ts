@@ -1,0 +1,15 @@
+// Serves a device of `net-dpdk-device.ts` until it is told to end: SOCKET FRAME-BYTES.
+import { custom, serveVhostUser } from "#dist/index.js";
+
+const [socketPath = "", frameBytes = "0"] = process.argv.slice(2);
+const device = custom(new URL("./net-dpdk-device.js", import.meta.url), {
+  frameBytes: Number(frameBytes),
+});
+const server = await serveVhostUser({
+  socketPath,
+  device,
+  memory: "any", // testpmd's, without huge pages, can't be sealed
+  pollMicroseconds: 1000,
+  onEvent: ({ event }) => console.log(event),
+});
+process.once("SIGINT", () => void server.close());
