@@ -104,6 +104,7 @@ export type { Cqe, Sqe } from "./io-uring/user-ring.js";
 export type { Cgroup } from "./kernel/cgroup.js";
 export type { CpuMax, CpuStat } from "./kernel/cpu-bandwidth.js";
 export { EventFd } from "./kernel/eventfd.js";
+export { fdClose, fdInstall } from "./kernel/files.js";
 export type { PsOptions, PsRow, PsState } from "./kernel/ps.js";
 export type { SpawnOptions } from "./kernel/spawn.js";
 export { type DriverOptions, OpenDevice, type OpenOptions, Process } from "./loopback.js";

@@ -1,16 +1,19 @@
 import { existsSync } from "node:fs";
 import type { Server } from "node:net";
 import { dirname } from "node:path";
+import { isRefused, takeAway } from "../linux/stale-socket.js";
 import { VhostError } from "../spec/errno.js";
 
 /**
- * Makes `server` listen at a Unix socket, at once; it does not keep the program alive. Its errors
- * from then on go nowhere. Throws EADDRINUSE, ENOENT, EACCES.
+ * Makes `server` listen at a Unix socket, at once; it takes the place of one that nobody has any
+ * more, and does not keep the program alive. Its errors from then on go nowhere. Throws EADDRINUSE,
+ * ENOENT, EACCES.
  */
 export function listenAt(server: Server, path: string): void {
   server.on("error", () => {}); // said below, at once
   const wasThere = existsSync(path);
   server.listen(path);
+  if (!server.listening && isRefused(path) && takeAway(path)) server.listen(path);
   if (!server.listening) throw listenError(path, wasThere);
   server.unref(); // the device's worker keeps the program alive
 }

@@ -3,7 +3,7 @@ import { hasFeature } from "../spec/features.js";
 import { VIRTIO_F_VERSION_1 } from "../spec/virtio-config.js";
 import { VIRTIO_NET_F_MRG_RXBUF } from "../spec/virtio-net.js";
 import type { BackingEnd, VhostBacking } from "../vhost/ioctl/backing.js";
-import { NetBackendFile } from "../vhost/ioctl/net-backend.js";
+import type { NetBackendFile } from "../vhost/ioctl/net-backend.js";
 import type { VhostState } from "../vhost/ioctl/state.js";
 import type { Vq } from "../vhost/ioctl/vq.js";
 import { createDevice, type VhostNetSettings } from "./vhost-net-device.js";
@@ -28,6 +28,8 @@ export class VhostNet implements VhostBacking {
   readonly createDevice = createDevice;
   readonly #state: VhostState;
   #link: VhostNetLink | undefined;
+  /** What each ring works for, once all that was for another is done. */
+  readonly #files: (NetBackendFile | undefined)[] = [];
 
   constructor(state: VhostState) {
     this.#state = state;
@@ -60,18 +62,25 @@ export class VhostNet implements VhostBacking {
   }
 
   backendSet(index: number, old: NetBackendFile | null, now: NetBackendFile | null): void {
-    if (index === RX) {
-      old?.offFrame(this.#onFrame);
-      now?.onFrame(this.#onFrame);
-    }
     const link = this.#link;
-    if (!link) return;
-    const whatIsLeft = () => {
-      if (index === RX) unfeed(link, old as NetBackendFile);
-      else this.#send(link, old as NetBackendFile);
+    const change = () => {
+      if (old && link) this.#leave(index, link, old);
+      if (index === RX) now?.onFrame(this.#onFrame);
+      this.#files[index] = now ?? undefined;
+      old?.put();
+      if (link) this.#feed(link);
     };
-    if (old && !now) this.#vq(index).afterAsked(whatIsLeft);
-    this.#feed(link);
+    if (old && now) this.#vq(index).pause(change);
+    else if (old) this.#vq(index).afterAsked(change);
+    else change();
+  }
+
+  /** All that the ring has had to do with `old` is done; the worker is not at it. */
+  #leave(index: number, link: VhostNetLink, old: NetBackendFile): void {
+    if (index === RX) {
+      old.offFrame(this.#onFrame);
+      unfeed(link, old);
+    } else while (this.#send(link, old)) {}
   }
 
   readonly #onFrame = () => {
@@ -82,14 +91,9 @@ export class VhostNet implements VhostBacking {
     return this.#state.vqs[index] as Vq;
   }
 
-  #backend(index: number): NetBackendFile | undefined {
-    const { backend } = this.#vq(index);
-    return backend instanceof NetBackendFile ? backend : undefined;
-  }
-
   /** What is on its way, either way. */
   #work(link: VhostNetLink): boolean {
-    const hasSent = this.#send(link, this.#backend(TX));
+    const hasSent = this.#send(link, this.#files[TX]);
     return this.#feed(link) || hasSent;
   }
 
@@ -100,7 +104,7 @@ export class VhostNet implements VhostBacking {
     for (; backend && sent < FRAMES_A_TURN && toWire.peek(); sent++) {
       const frame = toWire.bytes.slice(toWire.at, toWire.at + toWire.length);
       toWire.drop(); // first: what it brings about may come back here
-      backend.transmit(frame);
+      transmit(backend, frame);
     }
     if (sent > 0 && link.takeStall()) this.#state.queue(this.#vq(TX));
     return sent > 0;
@@ -108,7 +112,7 @@ export class VhostNet implements VhostBacking {
 
   /** Frames that wait at the back-end go to where the device finds them, as there is room. */
   #feed({ toGuest }: VhostNetLink): boolean {
-    const backend = this.#backend(RX);
+    const backend = this.#files[RX];
     let isFed = false;
     for (let frame = backend?.peek(); frame; frame = backend?.peek()) {
       const at = toGuest.begin(frame.length);
@@ -130,4 +134,15 @@ function unfeed({ toGuest }: VhostNetLink, backend: NetBackendFile): void {
     frames.push(toGuest.bytes.slice(toGuest.at, toGuest.at + toGuest.length));
   }
   backend.putBack(frames);
+}
+
+/** What the user throws is the program's to see; the rest goes on. */
+function transmit(backend: NetBackendFile, frame: Uint8Array): void {
+  try {
+    backend.transmit(frame);
+  } catch (error) {
+    queueMicrotask(() => {
+      throw error;
+    });
+  }
 }

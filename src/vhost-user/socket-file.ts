@@ -1,7 +1,8 @@
-import { linkSync, lstatSync, renameSync, rmSync, unlinkSync } from "node:fs";
+import { lstatSync, rmSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { closeFd } from "../linux/libc.js";
-import { connectUnix, listenUnix } from "../linux/unix-socket.js";
+import { isRefused, keyOf, takeAway } from "../linux/stale-socket.js";
+import { listenUnix } from "../linux/unix-socket.js";
 import { VhostError } from "../spec/errno.js";
 
 /** From a socket's bind to its listen it takes another program so long at most, in milliseconds. */
@@ -48,21 +49,6 @@ export class SocketFile {
   }
 }
 
-/** The file itself, however it is named. */
-function keyOf(path: string): string {
-  const stat = lstatSync(path, { bigint: true, throwIfNoEntry: false });
-  return `${stat?.dev}:${stat?.ino}`;
-}
-
-function isRefused(path: string): boolean {
-  try {
-    closeFd(connectUnix(path));
-    return false;
-  } catch (error) {
-    return error instanceof VhostError && error.code === "ECONNREFUSED";
-  }
-}
-
 /** Throws EADDRINUSE for what is no socket. */
 async function isStale(path: string): Promise<boolean> {
   const stat = lstatSync(path, { throwIfNoEntry: false });
@@ -72,20 +58,4 @@ async function isStale(path: string): Promise<boolean> {
   if (!isRefused(path)) return false;
   await sleep(LISTEN_MS_MAX); // it may have been bound a moment ago
   return isRefused(path);
-}
-
-/** Removes a stale socket; `false` when another server was there in the meantime. */
-function takeAway(path: string): boolean {
-  const key = keyOf(path);
-  const aside = `${path}.${process.pid}`;
-  try {
-    if (!isRefused(path)) return false;
-    renameSync(path, aside); // of several who do this, each sees what it has got
-    const isOurs = keyOf(aside) === key;
-    if (!isOurs) linkSync(aside, path);
-    unlinkSync(aside);
-    return isOurs;
-  } catch {
-    return false;
-  }
 }

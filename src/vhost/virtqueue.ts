@@ -84,8 +84,8 @@ export class Virtqueue {
   readonly #isLinux: boolean;
   /** Policy linux: `drain` was called in this turn, and has said whether it wants kicks. */
   #hasDrained = false;
-  /** A chain was put back, at the last drain. */
-  #isPutBack = false;
+  /** Chains that were put back, at the last drain. */
+  #putBackCount = 0;
   /** The device wants what it left. */
   #isWanted = false;
   readonly #memory: WebAssembly.Memory;
@@ -123,7 +123,7 @@ export class Virtqueue {
       return;
     }
     this.#hasDrained = true;
-    this.#isPutBack = false;
+    this.#putBackCount = 0;
     this.#isUnfinished = this.#drainAsLinux(handle, room);
     this.signal();
   }
@@ -180,7 +180,7 @@ export class Virtqueue {
       bytes += this.#handle(got, handle);
       requests += got;
       ring.publish();
-      if (this.#isPutBack) return false;
+      if (this.#putBackCount > 0) return false;
     }
     return true;
   }
@@ -188,7 +188,7 @@ export class Virtqueue {
   /** Handles what `getDescs` gave, and counts it. Returns bytes. */
   #handle(got: number, handle: (chain: Chain) => number): number {
     const moved = got > 0 ? this.#burst(got, handle) : 0;
-    const popped = Math.max(0, got); // a refusal is a negative number
+    const popped = Math.max(0, got) - this.#putBackCount; // a refusal is a negative number
     this.#hooks.count(popped, moved);
     this.#goodCount += popped;
     return moved;
@@ -228,7 +228,7 @@ export class Virtqueue {
     const tables = this.#tables;
     tables.setWord(VQ_LAST_AVAIL, (tables.word(VQ_LAST_AVAIL) - count) & 0xffff);
     tables.setWord(VQ_IN_FLIGHT, tables.inFlight - count);
-    this.#isPutBack = true;
+    this.#putBackCount = count;
   }
 
   /**

@@ -301,19 +301,20 @@ export class VhostWorker implements WorkerControl {
    */
   runWorkList(): boolean {
     const flush = this.#doorbell.flushAsked;
-    this.#takeKicks(!this.#doorbell.isFlushed(flush));
-    const hasWorked = this.#runQueues();
+    const isAsked = !this.#doorbell.isFlushed(flush);
+    this.#takeKicks(isAsked);
+    const hasWorked = this.#runQueues(!isAsked);
     this.#doorbell.flushed(flush);
     return hasWorked;
   }
 
-  #runQueues(): boolean {
+  #runQueues(mayRest: boolean): boolean {
     let hasWorked = this.#device?.poll?.() ?? false;
     for (const queue of this.#queues) if (queue.hasWork()) this.#workList.add(queue);
     if (this.#workList.length === 0) return hasWorked;
-    const mayRest = this.#mayRest && this.#queues.length > 1;
+    const rests = mayRest && this.#mayRest && this.#queues.length > 1;
     for (const queue of this.#workList.take()) {
-      if (mayRest && queue.isResting) {
+      if (rests && queue.isResting) {
         this.#workList.add(queue);
         continue;
       }

@@ -1,6 +1,7 @@
 // A program that has a vhost device by ioctl, whose worker is a thread: it lays its rings out, and
 // kicks and is called by eventfds.
 
+import { expect } from "vitest";
 import { ioctl, openVhost, type VhostOpened } from "#dist/index.js";
 import type { Epoch } from "#dist/kernel/epoch.js";
 import { fdInstall, type OpenFile } from "#dist/kernel/files.js";
@@ -11,6 +12,7 @@ import { VIRTIO_F_VERSION_1 } from "#dist/spec/virtio-config.js";
 import type { IoctlValues } from "#dist/vhost/ioctl/front.js";
 import type { VhostKind } from "#dist/vhost/ioctl/state.js";
 import { Ring, ringBytes } from "../conformance/machine/ring.js";
+import { threadCount, until } from "./devices.js";
 
 export const CID = 42;
 
@@ -35,7 +37,7 @@ export class IoctlProgram {
 
   constructor({ kind = "vsock", epoch = "v6.12", num = 16, ...rest }: ProgramOptions = {}) {
     this.kernel = new Kernel({ epoch });
-    this.task = this.kernel.spawn({ comm: "vmm", memoryBytes: 4 << 20 });
+    this.task = this.kernel.spawn({ comm: "vmm", uid: 1000, memoryBytes: 4 << 20 });
     const memory = this.task.mm?.memory;
     if (!memory) throw new Error("it has no memory");
     this.shared = SharedMemory.of(memory);
@@ -103,4 +105,15 @@ export class IoctlProgram {
     await this.ioctl("VHOST_VSOCK_SET_RUNNING", { value: 1 });
     return this;
   }
+}
+
+/** Its end, after which nothing of the device is left; `threads`: as many as before it. */
+export async function closeProgram(
+  { task, kernel, opened }: IoctlProgram,
+  threads: number,
+): Promise<void> {
+  kernel.exitGroup(task, 0);
+  expect(opened.file.count).toBe(0);
+  await until(() => threadCount() === threads);
+  expect(kernel.tasks().filter(({ comm }) => comm.startsWith("vhost-"))).toEqual([]);
 }

@@ -1,5 +1,6 @@
 // Unix sockets for a guest's ports, in the convention of Firecracker and vhost-device-vsock.
 
+import { spawnSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
@@ -9,6 +10,7 @@ import { join } from "node:path";
 import type { Duplex } from "node:stream";
 import { afterAll, expect, test } from "vitest";
 import { Kernel, vsock } from "#dist/index.js";
+import { libcIfAny } from "#dist/linux/libc.js";
 import { rejected } from "../helpers/devices.js";
 
 const folder = mkdtempSync(join(tmpdir(), "vhost-wasm-test-"));
@@ -107,6 +109,22 @@ test("who leaves, on either side, takes the other along", async () => {
   await gone;
   streams[1]?.destroy(new Error("enough"));
   await once(two, "end");
+});
+
+const missing = libcIfAny() === null ? " (missing: the package koffi)" : "";
+
+test.skipIf(missing)(`a socket that a killed program has left is taken${missing}`, async () => {
+  const path = join(folder, "stale");
+  const listen = `require("node:net").createServer().listen(${JSON.stringify(path)}, die)`;
+  const code = `const die = () => process.kill(process.pid, 9); ${listen}`;
+  spawnSync(process.execPath, ["-e", code]);
+  expect(existsSync(path)).toBe(true);
+  const owner = new Kernel().spawn({ memoryBytes: 8 << 20 });
+  await owner.open(vsock({ cid: 901, unix: path }));
+  const client = dial(path);
+  await once(client, "connect");
+  client.destroy();
+  await owner.exit();
 });
 
 test("the socket goes with the device; one that is there already is not taken", async () => {

@@ -25,7 +25,10 @@ export interface VhostBacking {
   open(worker: Task, isInline: boolean): BackingEnd;
   /** What was accepted is this from now on. */
   featuresSet?(features: bigint): void;
-  /** A ring of vhost-net works for `now` from now on, in place of `old`. */
+  /**
+   * A ring of vhost-net works for `now` from now on, in place of `old`, which is put when nothing
+   * more comes to it.
+   */
   backendSet?(index: number, old: NetBackendFile | null, now: NetBackendFile | null): void;
   /** The guest has this CID from now on. */
   cidSet?(cid: number): void;

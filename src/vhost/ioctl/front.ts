@@ -5,15 +5,21 @@ import { VhostError } from "../../spec/errno.js";
 import {
   VHOST_MEMORY,
   VHOST_MEMORY_REGION,
+  VHOST_NEW_WORKER,
   VHOST_REQUESTS,
   VHOST_SET_MEM_TABLE,
+  VHOST_SET_OWNER,
   type VhostRequest,
 } from "../../spec/vhost.js";
 import { decodeStruct, encodeStruct, type StructValues } from "../user-access.js";
 import { fileIoctl, vhostFileOf } from "./ioctl.js";
+import { workersEnded } from "./workers.js";
 
 /** What an ioctl's argument holds: the fields of its struct; of a memory table, its regions. */
 export type IoctlValues = StructValues | { readonly regions: readonly StructValues[] };
+
+/** Ioctls that make a worker: those that are ending do not count any more. */
+const MAKES_WORKER = new Set([VHOST_SET_OWNER, VHOST_NEW_WORKER]);
 
 const BY_NAME = new Map(VHOST_REQUESTS.map((one) => [one.name, one]));
 
@@ -54,6 +60,7 @@ export async function vhostIoctl(
   file.count++; // it stays open until the call returns
   try {
     await file.turns.take(async () => {
+      if (MAKES_WORKER.has(request >>> 0)) await workersEnded(file.state.kernel);
       const { error, isDone } = fileIoctl(task, file, request, arg);
       while (!isDone()) {
         if (!file.runPending() && !isDone()) await sleep(1); // a worker works, stands, is frozen

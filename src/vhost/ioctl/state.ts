@@ -194,8 +194,7 @@ export class VhostState implements VqShared {
     else vq.start(backend);
     if (backend) backend.count++;
     const last = old instanceof NetBackendFile ? old : null;
-    this.#backing?.backendSet?.(vq.index, last, backend);
-    last?.put();
+    this.#backing?.backendSet?.(vq.index, last, backend); // has `last` put when it is done with
     if (backend) this.queue(vq);
   }
 

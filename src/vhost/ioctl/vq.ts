@@ -145,7 +145,11 @@ export class Vq extends VringSettings implements Attachable {
     this.#live = live;
     this.backend = backend;
     const goesOn = iotlb !== undefined; // it has begun here
-    this.#work((control) => control.startQueue({ ...this.#start(live), position, goesOn }));
+    this.isKicked = false;
+    this.#work(async (control) => {
+      await control.startQueue({ ...this.#start(live), position, goesOn });
+      if (this.isKicked) this.kicked(); // that may have found nobody at the ring
+    });
   }
 
   /** Begins a ring that no worker is at. EFAULT, told of, and the ring is given back. */
@@ -215,11 +219,21 @@ export class Vq extends VringSettings implements Attachable {
       if (this.isTranslated) handle?.inline?.updateQueue(this.#start(live));
       return;
     }
+    this.#leaveFor(live, () => live.update(this.#setup));
+  }
+
+  /** Its worker leaves it, `then` comes, and it goes on: at once, without a thread. */
+  pause(then: () => void): void {
+    const live = this.#live;
+    if (!live || !this.worker || this.worker.handle.inline) then();
+    else this.#leaveFor(live, then);
+  }
+
+  #leaveFor(live: LiveRing, then: () => void): void {
     this.#work(async (control) => {
       this.isKicked = false;
-      const { isDue } = await control.takeQueue(this.index);
+      const { isDue } = await control.takeQueue(this.index).finally(then);
       if (this.#live !== live) return; // stopped: it has left it for good
-      live.update(this.#setup);
       const waits = !isDue && this.index > 0; // to the guest, something may have come meanwhile
       await control.startQueue({ ...this.#start(live), goesOn: true, waits });
       if (this.isKicked) this.kicked(); // that may have found nobody at the ring

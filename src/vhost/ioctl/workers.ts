@@ -35,6 +35,24 @@ export interface Attachable {
   missed(question: IotlbQuestion): void;
 }
 
+/** Ends of workers that are under way, by machine. */
+const ends = new WeakMap<Kernel, Set<Promise<void>>>();
+
+function endsOf(kernel: Kernel): Set<Promise<void>> {
+  const all = ends.get(kernel) ?? new Set();
+  ends.set(kernel, all);
+  return all;
+}
+
+/** Resolves when no worker of a device by ioctl is ending: none counts any more that is over. */
+export async function workersEnded(kernel: Kernel): Promise<void> {
+  await Promise.allSettled([...endsOf(kernel)]);
+}
+
+/** A thread is at its rings until it has ended, whatever has become of its task. */
+const isGone = ({ handle }: VhostWorkerState): boolean =>
+  handle.inline ? handle.isDead : handle.death !== undefined;
+
 /**
  * The workers of one device by ioctl, by number, and which ring is whose. Each is a thread; or has
  * none, and `run` does what it may do. Kernel's thread. Linux: worker_xa, vhost_worker.
@@ -103,6 +121,7 @@ export class VhostWorkers {
     const questions = new IotlbQuestions();
     const worker = { handle, end, questions, attachments: 0, isKilled: false };
     this.#table.set(id, worker);
+    handle.onDeath(() => handle.doorbell.ringDriver()); // ends the listening
     if (!handle.inline) void this.#listen(worker);
     return id;
   }
@@ -179,8 +198,11 @@ export class VhostWorkers {
   #end({ handle, end }: VhostWorkerState): void {
     this.#pastChains += handle.counters.total().requests;
     end?.close();
-    void handle.stop();
-    handle.doorbell.ringDriver(); // ends the listening
+    const ended = handle.stop();
+    if (handle.inline) return; // it has ended
+    this.ask(ended);
+    endsOf(this.#kernel).add(ended);
+    void ended.finally(() => endsOf(this.#kernel).delete(ended));
   }
 
   /** ENODEV: none such. One that was killed gets no ring. Linux: vhost_vq_attach_worker(). */
@@ -264,7 +286,7 @@ export class VhostWorkers {
   /** Rings of those whose task has ended have no worker any more. Linux: vhost_worker_killed(). */
   #bury(): void {
     for (const worker of this.#table.all.values()) {
-      if (worker.isKilled || !worker.handle.isDead) continue;
+      if (worker.isKilled || !isGone(worker)) continue;
       worker.isKilled = true;
       for (const vq of this.#vqs) {
         if (vq.worker !== worker) continue;
