@@ -108,6 +108,7 @@ export { fdClose, fdInstall } from "./kernel/files.js";
 export type { PsOptions, PsRow, PsState } from "./kernel/ps.js";
 export type { SpawnOptions } from "./kernel/spawn.js";
 export { type DriverOptions, OpenDevice, type OpenOptions, Process } from "./loopback.js";
+export { SharedMemory } from "./memory/shared-memory.js";
 export { type Errno, VhostError } from "./spec/errno.js";
 export {
   AT_FDCWD,

@@ -55,6 +55,10 @@ describe("README.md", () => {
     expect(await runBlock("ports")).toBe("hello\n");
   });
 
+  test("its rings by ioctl carry a packet", async () => {
+    expect(await runBlock("rings")).toBe("1\n");
+  });
+
   test("its dice are thrown", async () => {
     writeFileSync(join(folder, "dice.mjs"), block("dice"));
     const program = [

@@ -13,8 +13,8 @@ interface ServeVsockOptions extends ServeDeviceOptions {
 }
 
 const EXAMPLE = `
-Who connects to --unix says "CONNECT <port>" and is told "OK <port>"; a guest that connects to a
-port is connected to <unix>_<port>. A VM's memory must be shared with us; for QEMU:
+Who connects to --unix says "CONNECT <port>" and is told "OK" and the host's port; a guest that
+connects to a port is connected to <unix>_<port>. A VM's memory must be shared with us; for QEMU:
   -object memory-backend-memfd,id=mem,size=1G,share=on -numa node,memdev=mem -m 1G
   -chardev socket,id=vsock,path=<path> -device vhost-user-vsock-pci,chardev=vsock`;
 
