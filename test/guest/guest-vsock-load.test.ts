@@ -83,8 +83,8 @@ function serve(host: Vsock, mibs: number, speeds: Speeds, sums: string[]): void 
 
 describeGuests("a real guest's sockets under load", (lab) => {
   test.skipIf(!HAS_PERL).each([
+    // packed rings carry what guest-vsock-reset sends
     ["split", 100],
-    ["packed", 16],
   ])("%s, %d MiB each way", LIMIT, async (format, mibs) => {
     const host = vsock({ cid: format === "packed" ? 45 : 44, queueSize: 1024 });
     const speeds = new Speeds();

@@ -19,8 +19,8 @@ const QUEUES = 4;
 const WORKERS = 3;
 /** Requests at a time on a queue: more than it has entries. */
 const DEPTH = 11;
-const MOVES_MIN = 20;
-const COUNT_MIN = 50;
+const MOVES_MIN = 12;
+const COUNT_MIN = 30;
 const COUNT_MAX = 20_000;
 /** Blocks of the disk that a queue's lanes write to: none is written twice at a time. */
 const BLOCKS = 4 * DEPTH;
