@@ -148,7 +148,7 @@ export class Vq extends VringSettings implements Attachable {
     this.isKicked = false;
     this.#work(async (control) => {
       await control.startQueue({ ...this.#start(live), position, goesOn });
-      if (this.isKicked) this.kicked(); // that may have found nobody at the ring
+      this.#kickAgain();
     });
   }
 
@@ -229,6 +229,11 @@ export class Vq extends VringSettings implements Attachable {
     else this.#leaveFor(live, then);
   }
 
+  /** A kick that came meanwhile may have found nobody at the ring; without a thread, it has not. */
+  #kickAgain(): void {
+    if (this.isKicked && !this.worker?.handle.inline) this.kicked();
+  }
+
   #leaveFor(live: LiveRing, then: () => void): void {
     this.#work(async (control) => {
       this.isKicked = false;
@@ -236,7 +241,7 @@ export class Vq extends VringSettings implements Attachable {
       if (this.#live !== live) return; // stopped: it has left it for good
       const waits = !isDue && this.index > 0; // to the guest, something may have come meanwhile
       await control.startQueue({ ...this.#start(live), goesOn: true, waits });
-      if (this.isKicked) this.kicked(); // that may have found nobody at the ring
+      this.#kickAgain();
     });
   }
 
