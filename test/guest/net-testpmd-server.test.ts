@@ -19,7 +19,7 @@ import {
 const LIMIT = { timeout: 120_000 };
 /** How long packets go round, in milliseconds. */
 const RUN_MS = 1000;
-const RUNS = 3;
+const RUNS = 2;
 
 /** Ends it: what its ports have counted. */
 async function finish(testpmd: Program): Promise<Forwarded[]> {
