@@ -7,7 +7,7 @@ import { pipeline } from "node:stream/promises";
 import { expect, test } from "vitest";
 import { serveVhostUser, type Vsock, vsock } from "#dist/index.js";
 import { describeGuests, MIB } from "./lab.js";
-import { HAS_PERL, perl, TALK, vsockArguments } from "./vsock-guest.js";
+import { perl, SKIPS_PERL, TALK, titleOf, vsockArguments } from "./vsock-guest.js";
 
 const LIMIT = { timeout: 200_000 };
 const MIBS = 100;
@@ -82,8 +82,8 @@ function serve(host: Vsock, speeds: Speeds, sums: string[]): void {
   host.listen(ECHO, (stream) => stream.pipe(stream));
 }
 
-describeGuests("a real guest's sockets under load", (lab) => {
-  test.skipIf(!HAS_PERL)(`${MIBS} MiB each way`, LIMIT, async () => {
+describeGuests(titleOf("a real guest's sockets under load"), (lab) => {
+  test.skipIf(SKIPS_PERL)(`${MIBS} MiB each way`, LIMIT, async () => {
     const host = vsock({ cid: 44, queueSize: 1024 });
     const speeds = new Speeds();
     const sums: string[] = [];

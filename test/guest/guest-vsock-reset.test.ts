@@ -4,7 +4,7 @@ import { once } from "node:events";
 import { expect, test } from "vitest";
 import { serveVhostUser, type Vsock, type VsockStream, vsock } from "#dist/index.js";
 import { describeGuests } from "./lab.js";
-import { HAS_PERL, perl, TALK, vsockArguments } from "./vsock-guest.js";
+import { perl, SKIPS_PERL, TALK, titleOf, vsockArguments } from "./vsock-guest.js";
 
 const LIMIT = { timeout: 200_000 };
 const HELD = 7;
@@ -55,38 +55,42 @@ async function greeted(host: Vsock): Promise<VsockStream> {
 
 const RESET = { code: "ECONNRESET", message: "ECONNRESET: the guest has reset the device" };
 
-describeGuests("a real guest's sockets are reset", (lab) => {
-  test.skipIf(!HAS_PERL).each(["split", "packed"])("with its driver, %s", LIMIT, async (format) => {
-    const host = vsock({ cid: format === "packed" ? 47 : 46 });
-    const held: VsockStream[] = [];
-    const ends: Promise<unknown>[] = [];
-    let boots = 0;
-    host.listen(HELD, async (stream) => {
-      held.push(stream);
-      ends.push(endOf(stream));
-      const ours = await greeted(host); // a stream of each side's is open
-      held.push(ours);
-      ends.push(endOf(ours));
-      stream.write("go\n");
-    });
-    host.listen(BOOTS, (stream) => stream.resume().end(String(++boots)));
-    host.listen(ECHO, (stream) => stream.pipe(stream));
-    const socketPath = lab.path("socket");
-    await using _ = await serveVhostUser({ socketPath, device: host });
-    const guest = lab.start({
-      disks: [],
-      restarts: 1,
-      root: { modules: ["vmw_vsock_virtio_transport"], files: perl() },
-      more: vsockArguments(socketPath, format),
-      script: SCRIPT,
-      limitMs: 120_000,
-    });
-    await guest.finish();
-    expect(await Promise.all(ends.slice(0, 4))).toMatchObject([RESET, RESET, RESET, RESET]);
-    expect(guest.value("held")).toBe("Connection reset by peer");
-    expect(guest.value("unbound")).toMatch(/^No such device$|^Network is unreachable$/);
-    expect(guest.value("echoed")).toBe("there");
-    expect(guest.value("end")).toBe("once more");
-    expect(held).toHaveLength(6);
-  });
+describeGuests(titleOf("a real guest's sockets are reset"), (lab) => {
+  test.skipIf(SKIPS_PERL).each(["split", "packed"])(
+    "with its driver, %s",
+    LIMIT,
+    async (format) => {
+      const host = vsock({ cid: format === "packed" ? 47 : 46 });
+      const held: VsockStream[] = [];
+      const ends: Promise<unknown>[] = [];
+      let boots = 0;
+      host.listen(HELD, async (stream) => {
+        held.push(stream);
+        ends.push(endOf(stream));
+        const ours = await greeted(host); // a stream of each side's is open
+        held.push(ours);
+        ends.push(endOf(ours));
+        stream.write("go\n");
+      });
+      host.listen(BOOTS, (stream) => stream.resume().end(String(++boots)));
+      host.listen(ECHO, (stream) => stream.pipe(stream));
+      const socketPath = lab.path("socket");
+      await using _ = await serveVhostUser({ socketPath, device: host });
+      const guest = lab.start({
+        disks: [],
+        restarts: 1,
+        root: { modules: ["vmw_vsock_virtio_transport"], files: perl() },
+        more: vsockArguments(socketPath, format),
+        script: SCRIPT,
+        limitMs: 120_000,
+      });
+      await guest.finish();
+      expect(await Promise.all(ends.slice(0, 4))).toMatchObject([RESET, RESET, RESET, RESET]);
+      expect(guest.value("held")).toBe("Connection reset by peer");
+      expect(guest.value("unbound")).toMatch(/^No such device$|^Network is unreachable$/);
+      expect(guest.value("echoed")).toBe("there");
+      expect(guest.value("end")).toBe("once more");
+      expect(held).toHaveLength(6);
+    },
+  );
 });

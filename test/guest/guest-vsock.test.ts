@@ -8,7 +8,7 @@ import { expect, test } from "vitest";
 import { ROOT } from "../helpers/source.js";
 import { describeGuests, type Lab, MIB, sha256 } from "./lab.js";
 import { Program } from "./program.js";
-import { HAS_PERL, perl, TALK, vsockArguments } from "./vsock-guest.js";
+import { perl, SKIPS_PERL, TALK, titleOf, vsockArguments } from "./vsock-guest.js";
 
 const LIMIT = { timeout: 200_000 };
 /** Port 1234 of the host echoes; ours, 52, does so for two connections. Port 9 is nobody's. */
@@ -42,8 +42,8 @@ async function echoed(unix: string, bytes: Uint8Array): Promise<Buffer> {
   return Buffer.concat(chunks);
 }
 
-describeGuests("a real guest's sockets", (lab) => {
-  test.skipIf(!HAS_PERL).each(["split", "packed"])("both ways, %s", LIMIT, async (format) => {
+describeGuests(titleOf("a real guest's sockets"), (lab) => {
+  test.skipIf(SKIPS_PERL).each(["split", "packed"])("both ways, %s", LIMIT, async (format) => {
     const cid = format === "packed" ? 43 : 42;
     const { program, socket, unix } = await startBackEnd(lab, cid);
     const server = createServer({ allowHalfOpen: true }, (one) => one.pipe(one));

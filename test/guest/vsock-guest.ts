@@ -3,12 +3,16 @@
 import { execFileSync } from "node:child_process";
 import { existsSync, readFileSync, realpathSync } from "node:fs";
 import { type Entry, file, folder } from "./initramfs.js";
+import { GUEST_REQUIRED } from "./requirements.js";
 
 /** Every Debian has it. */
 const PERL = "/usr/bin/perl";
 
-/** Whether this machine has it. */
-export const HAS_PERL = existsSync(PERL);
+/** Tests that need it are skipped, and say so by their names. */
+export const SKIPS_PERL = !existsSync(PERL) && !GUEST_REQUIRED;
+
+/** A group's name, with what is missing here. */
+export const titleOf = (title: string) => `${title}${SKIPS_PERL ? " (missing: perl)" : ""}`;
 
 /** perl, and the libraries that it is linked to. */
 export function perl(): Entry[] {
