@@ -1,6 +1,7 @@
 import { eventfdWaker } from "../kernel/eventfd-waker.js";
 import type { Waker } from "../kernel/wait.js";
 import { VIRTIO_NET_HDR_BYTES } from "../spec/virtio-net.js";
+import { callUser } from "../vhost/call-user.js";
 import type { DeviceHost } from "../vhost/device.js";
 import { NetLink, PLAIN_HEADER } from "./net-link.js";
 
@@ -52,19 +53,13 @@ export class NetHost {
     });
   }
 
-  /** Hands on what has come. What the user throws is the program's to see; the rest goes on. */
+  /** Hands on what has come. */
   #take(): boolean {
     const { toHost, bell } = this.#link;
     let taken = 0;
     for (; taken < PACKETS_A_TURN && !this.#isClosed && toHost.peek(); taken++) {
       const { bytes, at, length } = toHost;
-      try {
-        this.#onPacket(bytes.subarray(at + VIRTIO_NET_HDR_BYTES, at + length));
-      } catch (error) {
-        queueMicrotask(() => {
-          throw error;
-        });
-      }
+      callUser(this.#onPacket, bytes.subarray(at + VIRTIO_NET_HDR_BYTES, at + length));
       toHost.drop();
     }
     if (taken > 0) bell.wake(this.#waker); // it may wait for room

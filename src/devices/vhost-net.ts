@@ -1,7 +1,7 @@
-import type { Task } from "../kernel/task.js";
 import { hasFeature } from "../spec/features.js";
 import { VIRTIO_F_VERSION_1 } from "../spec/virtio-config.js";
 import { VIRTIO_NET_F_MRG_RXBUF } from "../spec/virtio-net.js";
+import { callUser } from "../vhost/call-user.js";
 import type { BackingEnd, VhostBacking } from "../vhost/ioctl/backing.js";
 import type { NetBackendFile } from "../vhost/ioctl/net-backend.js";
 import type { VhostState } from "../vhost/ioctl/state.js";
@@ -35,7 +35,7 @@ export class VhostNet implements VhostBacking {
     this.#state = state;
   }
 
-  open(_worker: Task, _isInline: boolean): BackingEnd {
+  open(): BackingEnd {
     const link = new VhostNetLink();
     this.#link = link;
     this.featuresSet(this.#state.features);
@@ -104,7 +104,7 @@ export class VhostNet implements VhostBacking {
     for (; backend && sent < FRAMES_A_TURN && toWire.peek(); sent++) {
       const frame = toWire.bytes.slice(toWire.at, toWire.at + toWire.length);
       toWire.drop(); // first: what it brings about may come back here
-      transmit(backend, frame);
+      callUser(backend.transmit, frame);
     }
     if (sent > 0 && link.takeStall()) this.#state.queue(this.#vq(TX));
     return sent > 0;
@@ -134,15 +134,4 @@ function unfeed({ toGuest }: VhostNetLink, backend: NetBackendFile): void {
     frames.push(toGuest.bytes.slice(toGuest.at, toGuest.at + toGuest.length));
   }
   backend.putBack(frames);
-}
-
-/** What the user throws is the program's to see; the rest goes on. */
-function transmit(backend: NetBackendFile, frame: Uint8Array): void {
-  try {
-    backend.transmit(frame);
-  } catch (error) {
-    queueMicrotask(() => {
-      throw error;
-    });
-  }
 }

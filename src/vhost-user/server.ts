@@ -4,6 +4,7 @@ import { Kernel } from "../kernel/kernel.js";
 import { checkFsIdentity } from "../linux/thread-identity.js";
 import { VhostError } from "../spec/errno.js";
 import { PID_MAX_LIMIT } from "../spec/sched.js";
+import { callUser } from "../vhost/call-user.js";
 import { asVhostError } from "../vhost/control.js";
 import type { QueueCounts } from "../vhost/counters.js";
 import type { DevOptions } from "../vhost/dev.js";
@@ -173,13 +174,7 @@ function modelOf(kernel: ServeOptions["kernel"]): Kernel | undefined {
   return kernel && "model" in kernel ? kernel.model : kernel;
 }
 
-/** What a listener throws is its program's to see, and disturbs no session. */
+/** What a listener throws disturbs no session. */
 function tell(listener: VhostUserListener | undefined, event: VhostUserEvent): void {
-  try {
-    listener?.(event);
-  } catch (error) {
-    queueMicrotask(() => {
-      throw error;
-    });
-  }
+  if (listener) callUser(listener, event);
 }

@@ -97,7 +97,7 @@ export class DevWorkers {
   }
 
   get #lowest(): DevWorker {
-    const [worker] = [...this.#workers.all.values()].sort((a, b) => a.id - b.id);
+    const [worker] = this.#workers.list.sort((a, b) => a.id - b.id);
     return worker as DevWorker; // one is left always: queues are attached to it
   }
 
@@ -230,14 +230,12 @@ export class DevWorkers {
 
   /** Workers that can be asked. */
   get #live(): DevWorker[] {
-    return [...this.#workers.all.values()].filter(({ isReady }) => isReady);
+    return this.#workers.list.filter(({ isReady }) => isReady);
   }
 
   /** Nothing goes on any more of what workers were at that died. */
   async #settled(): Promise<void> {
-    const dead = [...this.#workers.all.values()].filter(
-      ({ id, handle }) => id !== 0 && handle.death,
-    );
+    const dead = this.#workers.list.filter(({ id, handle }) => id !== 0 && handle.death);
     await Promise.allSettled(dead.map((worker) => worker.stop()));
   }
 
@@ -313,7 +311,7 @@ export class DevWorkers {
 
   /** See `VhostDev.runPending`. */
   runPending(): boolean {
-    const worked = [...this.#workers.all.values()]
+    const worked = this.#workers.list
       .filter(({ handle }) => !handle.death)
       .map(({ handle }) => handle.runPending());
     return worked.includes(true);
@@ -325,7 +323,7 @@ export class DevWorkers {
    */
   async stop(): Promise<void> {
     this.#isStopped = true; // first of all: none comes from here on
-    const workers = [...this.#workers.all.values()];
+    const workers = this.#workers.list;
     const ends = await Promise.allSettled(workers.map((worker) => worker.stop()));
     this.#giveBack();
     this.#giveBack = () => {};

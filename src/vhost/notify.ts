@@ -85,14 +85,14 @@ export class Doorbell {
     return Atomics.add(this.#words, FLUSH_ASKED, 1) + 1;
   }
 
-  /** Worker, before it takes the kicks: the number of the flush that was asked for last. */
-  get flushAsked(): number {
-    return Atomics.load(this.#words, FLUSH_ASKED);
+  /** Worker, before it takes the kicks: the flush that was asked for last, if it is not done. */
+  get pendingFlush(): number | undefined {
+    const asked = Atomics.load(this.#words, FLUSH_ASKED);
+    return this.isFlushed(asked) ? undefined : asked;
   }
 
-  /** Worker: what was pending when `flush` was read has had a turn. */
+  /** Worker: what was pending when `pendingFlush` was read has had a turn. */
   flushed(flush: number): void {
-    if (Atomics.load(this.#words, FLUSHED) === flush) return;
     Atomics.store(this.#words, FLUSHED, flush);
     this.ringDriver();
   }

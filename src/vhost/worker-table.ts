@@ -4,6 +4,11 @@ import { VhostError } from "../spec/errno.js";
 export class WorkerTable<Worker> {
   readonly #byId = new Map<number, Worker>();
 
+  /** All of them. */
+  get list(): Worker[] {
+    return [...this.#byId.values()];
+  }
+
   /** All of them, by number. */
   get all(): ReadonlyMap<number, Worker> {
     return this.#byId;
@@ -47,7 +52,7 @@ export class WorkerTable<Worker> {
 
   /** All are gone; they are returned. */
   clear(): Worker[] {
-    const workers = [...this.#byId.values()];
+    const workers = this.list;
     this.#byId.clear();
     return workers;
   }

@@ -300,11 +300,11 @@ export class VhostWorker implements WorkerControl {
    * whether any was run. A flush that was asked for before it is done with it.
    */
   runWorkList(): boolean {
-    const flush = this.#doorbell.flushAsked;
-    const isAsked = !this.#doorbell.isFlushed(flush);
+    const flush = this.#doorbell.pendingFlush;
+    const isAsked = flush !== undefined;
     this.#takeKicks(isAsked);
     const hasWorked = this.#runQueues(!isAsked);
-    this.#doorbell.flushed(flush);
+    if (isAsked) this.#doorbell.flushed(flush);
     return hasWorked;
   }
 
@@ -359,8 +359,7 @@ export class VhostWorker implements WorkerControl {
 
   /** Asks for kicks on every queue. Returns true when there is work after all: do not sleep. */
   enableKicks(): boolean {
-    const doorbell = this.#doorbell;
-    let hasWork = this.#workList.length > 0 || !doorbell.isFlushed(doorbell.flushAsked);
+    let hasWork = this.#workList.length > 0 || this.#doorbell.pendingFlush !== undefined;
     for (const queue of this.#queues) if (queue.enableKick()) hasWork = true;
     return hasWork || this.#notifier.hasKicks();
   }

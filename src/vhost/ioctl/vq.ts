@@ -213,13 +213,10 @@ export class Vq extends VringSettings implements Attachable {
   update(): void {
     const live = this.#live;
     if (!live) return;
-    const handle = this.worker?.handle;
-    if (!handle || handle.inline) {
+    this.pause(() => {
       live.update(this.#setup);
-      if (this.isTranslated) handle?.inline?.updateQueue(this.#start(live));
-      return;
-    }
-    this.#leaveFor(live, () => live.update(this.#setup));
+      if (this.isTranslated) this.worker?.handle.inline?.updateQueue(this.#start(live));
+    });
   }
 
   /** Its worker leaves it, `then` comes, and it goes on: at once, without a thread. */

@@ -90,14 +90,12 @@ export class VhostWorkers {
 
   /** Their tasks, those that have ended among them. */
   get tasks(): Task[] {
-    return [...this.#table.all.values()].map(({ handle }) => handle.task.task);
+    return this.#table.list.map(({ handle }) => handle.task.task);
   }
 
   /** Chains that were popped. */
   get chainCount(): number {
-    const counts = [...this.#table.all.values()].map(
-      ({ handle }) => handle.counters.total().requests,
-    );
+    const counts = this.#table.list.map(({ handle }) => handle.counters.total().requests);
     return counts.reduce((sum, count) => sum + count, this.#pastChains);
   }
 
@@ -238,7 +236,7 @@ export class VhostWorkers {
   flush(): () => boolean {
     this.#bury();
     const stops = this.#stops;
-    const working = [...this.#table.all.values()].filter(({ attachments, isKilled }) => {
+    const working = this.#table.list.filter(({ attachments, isKilled }) => {
       return attachments > 0 && !isKilled;
     });
     const flushes = working.map(({ handle }) => handle.flush());
@@ -248,7 +246,7 @@ export class VhostWorkers {
   /** Resolves when every turn that a thread has begun is over; a dead one's is. */
   async turnsOver(): Promise<void> {
     this.#bury();
-    const threads = [...this.#table.all.values()].filter(({ handle, isKilled }) => {
+    const threads = this.#table.list.filter(({ handle, isKilled }) => {
       return !handle.inline && !isKilled;
     });
     await Promise.all(threads.map(({ handle }) => handle.flushed()));
@@ -258,7 +256,7 @@ export class VhostWorkers {
   run(ran: (task: Task) => void = () => {}): boolean {
     this.#bury();
     let hasWorked = false;
-    for (const worker of this.#table.all.values()) {
+    for (const worker of this.#table.list) {
       const { handle, end, isKilled } = worker;
       if (!handle.inline || isKilled) continue;
       if (end?.work()) hasWorked = true;
@@ -285,7 +283,7 @@ export class VhostWorkers {
 
   /** Rings of those whose task has ended have no worker any more. Linux: vhost_worker_killed(). */
   #bury(): void {
-    for (const worker of this.#table.all.values()) {
+    for (const worker of this.#table.list) {
       if (worker.isKilled || !isGone(worker)) continue;
       worker.isKilled = true;
       for (const vq of this.#vqs) {
