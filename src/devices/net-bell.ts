@@ -1,10 +1,10 @@
 import type { Waker } from "../kernel/wait.js";
 
 /**
- * Says that a reader of packets may be asleep; a writer wakes it once. One word, which the reader
- * sets before it sleeps and the first writer to see it clears. Reader: `expect`, then a last look.
- * Writer: the packet, then `ring`. Both words are sequentially consistent: one of the two sees the
- * other.
+ * Says that a reader of packets may be asleep, or a writer waits for room; the other side wakes it
+ * once. One word, which who waits sets before it sleeps and the first to see it clears. Reader:
+ * `expect`, then a last look. Writer: the packet, then `ring`. Both words are sequentially
+ * consistent: one of the two sees the other.
  */
 export class NetBell {
   readonly #words: Int32Array<SharedArrayBuffer>;

@@ -1,5 +1,5 @@
 import { VIRTIO_ID_NET } from "../spec/virtio-config.js";
-import { VIRTIO_NET_HDR_NUM_BUFFERS } from "../spec/virtio-net.js";
+import { VIRTIO_NET_HDR_BYTES, VIRTIO_NET_HDR_NUM_BUFFERS } from "../spec/virtio-net.js";
 import type { Chain } from "../vhost/chain.js";
 import type { VirtioDevice } from "../vhost/device.js";
 import { FRAME_BYTES_MAX } from "../vhost/ioctl/net-backend.js";
@@ -28,9 +28,11 @@ export class VhostNetDevice implements VirtioDevice {
   readonly queueCount = 2;
   readonly queueSizeMax: number;
   readonly #link: VhostNetLink;
-  readonly #header = new Uint8Array(12);
+  readonly #header = new Uint8Array(VIRTIO_NET_HDR_BYTES);
   /** Something was wrong in the ring: the next kick goes on. */
   #isOver = false;
+  /** A frame went, either way: the kernel's thread has something to look at. */
+  #hasMoved = false;
 
   constructor({ queueSize, link }: VhostNetSettings) {
     this.queueSizeMax = queueSize;
@@ -44,9 +46,10 @@ export class VhostNetDevice implements VirtioDevice {
 
   handleKick(vq: Virtqueue): void {
     this.#isOver = false;
+    this.#hasMoved = false;
     if (vq.index === TX) this.#transmit(vq);
     else if (vq.index === RX) this.#receive(vq);
-    this.#link.hostBell.ring();
+    if (this.#hasMoved) this.#link.hostBell.ring();
   }
 
   /** Frames of the guest's that are taken now: 1 or 0. */
@@ -54,7 +57,7 @@ export class VhostNetDevice implements VirtioDevice {
     if (this.#isOver) return 0;
     const { toWire } = this.#link;
     if (toWire.room > 0) return 1;
-    this.#link.stall();
+    this.#link.stalled.expect();
     return Math.min(1, toWire.room);
   }
 
@@ -79,6 +82,7 @@ export class VhostNetDevice implements VirtioDevice {
     if (at < 0) return vq.putBack(); // it is tried again
     readable.read(headerBytes, toWire.bytes, at, frameBytes);
     toWire.end();
+    this.#hasMoved = true;
     return 0;
   }
 
@@ -112,6 +116,7 @@ export class VhostNetDevice implements VirtioDevice {
       writable.write(headerBytes, toGuest.bytes, at, length);
     }
     toGuest.drop();
+    this.#hasMoved = true;
     if (writable.bytes >= bytes) return bytes;
     return vq.putBack(); // the frame is gone, the buffer waits for a shorter one
   }

@@ -1,10 +1,11 @@
 import { HostBell } from "./host-bell.js";
+import { NetBell } from "./net-bell.js";
 import { NET_PIPE_BYTES_MIN, NetPipe, netPipeBytes } from "./net-pipe.js";
 
 // Indices of i32 words.
 /** See `HostBell`. */
 const SEQUENCE = 0;
-/** Set by the worker, taken by the kernel's thread: frames of the guest's wait for room. */
+/** See `NetBell`: the worker waits for room. */
 const STALLED = 1;
 /** Written by the kernel's thread: bytes of the header before a frame. */
 const HEADER_BYTES = 2;
@@ -27,6 +28,8 @@ export class VhostNetLink {
   readonly toGuest: NetPipe;
   /** The kernel's thread's. */
   readonly hostBell: HostBell;
+  /** The worker's: frames of the guest's wait for room in `toWire`. */
+  readonly stalled: NetBell;
   /** For the other thread. */
   readonly buffers: VhostNetBuffers;
   readonly #words: Int32Array<SharedArrayBuffer>;
@@ -41,6 +44,7 @@ export class VhostNetLink {
     };
     this.#words = new Int32Array(this.buffers.words);
     this.hostBell = new HostBell(this.#words, SEQUENCE);
+    this.stalled = new NetBell(this.#words, STALLED);
     this.toWire = new NetPipe(this.buffers.toWire, NET_PIPE_BYTES_MIN);
     this.toGuest = new NetPipe(this.buffers.toGuest, NET_PIPE_BYTES_MIN);
   }
@@ -59,15 +63,5 @@ export class VhostNetLink {
   setHeader(bytes: number, isMergeable: boolean): void {
     Atomics.store(this.#words, MERGEABLE, isMergeable ? 1 : 0);
     Atomics.store(this.#words, HEADER_BYTES, bytes);
-  }
-
-  /** Worker: frames wait for room in `toWire`, for which it looks once more after this. */
-  stall(): void {
-    Atomics.store(this.#words, STALLED, 1);
-  }
-
-  /** Kernel's thread, having made room: whether the worker is to be kicked for it. */
-  takeStall(): boolean {
-    return Atomics.exchange(this.#words, STALLED, 0) !== 0;
   }
 }

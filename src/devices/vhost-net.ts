@@ -1,6 +1,7 @@
 import { hasFeature } from "../spec/features.js";
 import { VIRTIO_F_VERSION_1 } from "../spec/virtio-config.js";
-import { VIRTIO_NET_F_MRG_RXBUF } from "../spec/virtio-net.js";
+import { VIRTIO_NET_F_MRG_RXBUF, VIRTIO_NET_HDR_BYTES } from "../spec/virtio-net.js";
+import { VIRTQ_SIZE_MAX } from "../spec/virtio-ring.js";
 import { callUser } from "../vhost/call-user.js";
 import type { BackingEnd, VhostBacking } from "../vhost/ioctl/backing.js";
 import type { NetBackendFile } from "../vhost/ioctl/net-backend.js";
@@ -11,12 +12,9 @@ import { VhostNetLink } from "./vhost-net-link.js";
 
 const RX = 0;
 const TX = 1;
-/** The largest ring that VHOST_SET_VRING_NUM takes. */
-const QUEUE_SIZE = 32768;
 /** Frames of the guest's that one turn of the event loop carries. */
 const FRAMES_A_TURN = 256;
-/** Bytes of the header before a frame, with and without `num_buffers`. virtio 1.3, 5.1.6. */
-const HEADER_BYTES = 12;
+/** Bytes of the header before a frame without `num_buffers`. virtio 1.3, 5.1.6. */
 const LEGACY_HEADER_BYTES = 10;
 
 /**
@@ -45,7 +43,7 @@ export class VhostNet implements VhostBacking {
       () => isClosed,
     );
     return {
-      options: { queueSize: QUEUE_SIZE, link: link.buffers } satisfies VhostNetSettings,
+      options: { queueSize: VIRTQ_SIZE_MAX, link: link.buffers } satisfies VhostNetSettings,
       work: () => this.#work(link),
       close: () => {
         isClosed = true;
@@ -58,7 +56,7 @@ export class VhostNet implements VhostBacking {
   featuresSet(features: bigint): void {
     const isMergeable = hasFeature(features, VIRTIO_NET_F_MRG_RXBUF);
     const isNew = hasFeature(features, VIRTIO_F_VERSION_1) || isMergeable;
-    this.#link?.setHeader(isNew ? HEADER_BYTES : LEGACY_HEADER_BYTES, isMergeable);
+    this.#link?.setHeader(isNew ? VIRTIO_NET_HDR_BYTES : LEGACY_HEADER_BYTES, isMergeable);
   }
 
   backendSet(index: number, old: NetBackendFile | null, now: NetBackendFile | null): void {
@@ -70,8 +68,7 @@ export class VhostNet implements VhostBacking {
       old?.put();
       if (link) this.#feed(link);
     };
-    if (old && now) this.#vq(index).pause(change);
-    else if (old) this.#vq(index).afterAsked(change);
+    if (old) this.#vq(index).pause(change);
     else change();
   }
 
@@ -100,13 +97,14 @@ export class VhostNet implements VhostBacking {
   /** Frames of the guest's go out. */
   #send(link: VhostNetLink, backend: NetBackendFile | undefined): boolean {
     const { toWire } = link;
+    const transmit = (frame: Uint8Array) => backend?.transmit(frame);
     let sent = 0;
     for (; backend && sent < FRAMES_A_TURN && toWire.peek(); sent++) {
       const frame = toWire.bytes.slice(toWire.at, toWire.at + toWire.length);
       toWire.drop(); // first: what it brings about may come back here
-      callUser(backend.transmit, frame);
+      callUser(transmit, frame);
     }
-    if (sent > 0 && link.takeStall()) this.#state.queue(this.#vq(TX));
+    if (sent > 0 && link.stalled.ring()) this.#state.queue(this.#vq(TX));
     return sent > 0;
   }
 

@@ -1,5 +1,6 @@
 import type { Task } from "../kernel/task.js";
 import { VhostError } from "../spec/errno.js";
+import { VIRTQ_SIZE_MAX } from "../spec/virtio-ring.js";
 import { VMADDR_CID_HOST } from "../spec/virtio-vsock.js";
 import type { BackingEnd, VhostBacking } from "../vhost/ioctl/backing.js";
 import { VsockSockets } from "../vsock/sockets.js";
@@ -8,8 +9,6 @@ import { VsockHost } from "./vsock-host.js";
 
 const BUFFER_BYTES = 1 << 18;
 const CONNECTIONS_MAX = 1024;
-/** The largest ring that VHOST_SET_VRING_NUM takes. */
-const QUEUE_SIZE = 32768;
 
 /**
  * What works behind /dev/vhost-vsock: the socket device in the owner's worker, the host's sockets
@@ -41,7 +40,7 @@ export class VhostVsock implements VhostBacking {
     this.#host = host;
     const link = isInline ? host.inline : host.buffers;
     return {
-      options: { queueSize: QUEUE_SIZE, link } satisfies VsockSettings,
+      options: { queueSize: VIRTQ_SIZE_MAX, link } satisfies VsockSettings,
       work: () => host.work(),
       close: () => {
         this.#host = undefined;

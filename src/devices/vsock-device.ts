@@ -123,7 +123,7 @@ export class VsockDevice implements VirtioDevice {
     };
     vq.drain((chain) => this.#take(chain, vq), room);
     this.#isStalled = vq.hasChains || this.#room === 0; // there may be room by now: `poll` looks
-    if (this.#isStalled) this.#link.stall();
+    if (this.#isStalled) this.#link.stalled.expect();
     if (toHost.writtenPackets !== before) this.#link.hostBell.ring();
   }
 

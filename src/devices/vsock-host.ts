@@ -98,7 +98,7 @@ export class VsockHost {
       toHost.drop();
     }
     const hasRoom = this.#countReplies() || taken > 0;
-    if (hasRoom && this.#link.takeStall()) this.#waker.wake();
+    if (hasRoom && this.#link.stalled.ring()) this.#waker.wake();
     return taken > 0;
   }
 

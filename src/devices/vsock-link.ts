@@ -1,4 +1,5 @@
 import { HostBell } from "./host-bell.js";
+import { NetBell } from "./net-bell.js";
 import { VsockPipe } from "./vsock-pipe.js";
 
 // Indices of i32 words.
@@ -8,7 +9,7 @@ const GENERATION = 0;
 const SEQUENCE = 1;
 /** Set by the opening thread, taken by the worker: an event is to be sent. */
 const RESET_EVENT = 2;
-/** Set by the worker, taken by the opening thread: packets of the guest wait for room. */
+/** See `NetBell`: the worker waits for room. */
 const STALLED = 3;
 /** Written by the opening thread: the guest's CID, a u32; 0: it has none yet. */
 const CID = 4;
@@ -31,6 +32,8 @@ export class VsockLink {
   readonly toGuest: VsockPipe;
   /** The opening thread's. */
   readonly hostBell: HostBell;
+  /** The worker's: packets of the guest wait for room in `toHost`. */
+  readonly stalled: NetBell;
   readonly #words: Int32Array<SharedArrayBuffer>;
   /** Where both are in one thread: the opening thread's work, for the device to call. */
   work: (() => void) | undefined;
@@ -39,6 +42,7 @@ export class VsockLink {
   constructor(buffers?: VsockLinkBuffers) {
     this.#words = new Int32Array(buffers?.words ?? new SharedArrayBuffer(BYTES));
     this.hostBell = new HostBell(this.#words, SEQUENCE);
+    this.stalled = new NetBell(this.#words, STALLED);
     this.toHost = new VsockPipe(buffers?.toHost);
     this.toGuest = new VsockPipe(buffers?.toGuest);
   }
@@ -58,20 +62,6 @@ export class VsockLink {
   nextGeneration(): void {
     Atomics.add(this.#words, GENERATION, 1);
     this.hostBell.ring();
-  }
-
-  /**
-   * Worker: packets of the guest wait for room in `toHost`, for which it looks once more after
-   * this. The opening thread makes room, then asks `takeStall`: one of the two sees the other.
-   */
-  stall(): void {
-    Atomics.store(this.#words, STALLED, 1);
-  }
-
-  /** Opening thread, having made room: whether the worker is to be woken for it. */
-  takeStall(): boolean {
-    if (Atomics.load(this.#words, STALLED) === 0) return false;
-    return Atomics.exchange(this.#words, STALLED, 0) !== 0;
   }
 
   /** The guest's CID; 0: it has none. */

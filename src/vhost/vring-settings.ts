@@ -4,7 +4,7 @@ import { hasFeature } from "../spec/features.js";
 import { VIRTIO_F_RING_PACKED } from "../spec/virtio-config.js";
 
 /** Where a packed ring begins: both positions 0x8000. */
-const PACKED_BASE = 0x8000_8000;
+export const PACKED_BASE = 0x8000_8000;
 
 /** Whether the rings under `features` are packed. */
 export const isPacked = (features: bigint) => hasFeature(features, VIRTIO_F_RING_PACKED);

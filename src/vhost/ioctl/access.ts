@@ -4,8 +4,9 @@ import { accessOk } from "../user-access.js";
 import type { UserRegion } from "./memory-table.js";
 
 /** Pages that a byte of the dirty log stands for. */
-const PAGES_A_BYTE = 8n;
-const PAGE = BigInt(VHOST_PAGE_SIZE);
+export const PAGES_A_BYTE = 8n;
+/** Bytes of a page, as the log counts them. */
+export const PAGE = BigInt(VHOST_PAGE_SIZE);
 const ADDRESS_MAX = 2n ** 64n - 1n;
 
 /** User addresses of a ring's areas. */

@@ -10,6 +10,7 @@ import {
   VIRTQ_USED_ELEM_LEN,
 } from "../../spec/virtio-ring.js";
 import type { VqAreas } from "./access.js";
+import { firstRow } from "./iotlb-columns.js";
 import type { IotlbSpace, Piece, Stop } from "./iotlb-space.js";
 import type { LiveSetup } from "./live-ring.js";
 
@@ -125,7 +126,8 @@ export class IotlbAreas {
     if (known === undefined) return undefined;
     const run = known.runs[known.last] as Run;
     if (offset >= run.start && offset < run.end) return run;
-    known.last = runAt(known.runs, offset);
+    const rows = known.runs.length - 1; // all that an area has: the last has what no other has
+    known.last = firstRow(rows, (i) => (known.runs[i] as Run).end > offset);
     return known.runs[known.last];
   }
 
@@ -218,16 +220,4 @@ export class IotlbAreas {
     if (stop || piece === undefined || more) return -1;
     return this.#isThere(area, piece.uaddr, WORD_BYTES) ? Number(piece.uaddr) : -1;
   }
-}
-
-/** Index of the run that has an offset; the runs have all that an area has. */
-function runAt(runs: readonly Run[], offset: number): number {
-  let low = 0;
-  let high = runs.length - 1;
-  while (low < high) {
-    const middle = (low + high) >>> 1;
-    if ((runs[middle] as Run).end > offset) high = middle;
-    else low = middle + 1;
-  }
-  return low;
 }

@@ -86,7 +86,7 @@ export class IotlbColumns {
 }
 
 /** The first row from which on `isSo` holds; `rows` where it never does. */
-function firstRow(rows: number, isSo: (row: number) => boolean): number {
+export function firstRow(rows: number, isSo: (row: number) => boolean): number {
   let low = 0;
   let high = rows;
   while (low < high) {

@@ -64,24 +64,16 @@ export async function* iotlbMessages(
 }
 
 /** Resolves when it is worth while to read again. */
-async function readable(file: VhostFile, signal: AbortSignal | undefined): Promise<void> {
-  const { promise, resolve } = withResolvers();
-  const giveUp = file.onReadable(resolve);
-  signal?.addEventListener("abort", resolve, { once: true });
-  try {
-    await promise;
-  } finally {
-    giveUp();
-    signal?.removeEventListener("abort", resolve);
-  }
-}
-
-function withResolvers(): { promise: Promise<void>; resolve: () => void } {
-  let resolve = () => {};
-  const promise = new Promise<void>((done) => {
-    resolve = done;
+function readable(file: VhostFile, signal: AbortSignal | undefined): Promise<void> {
+  return new Promise((resolve) => {
+    const done = () => {
+      giveUp();
+      signal?.removeEventListener("abort", done);
+      resolve();
+    };
+    const giveUp = file.onReadable(done);
+    signal?.addEventListener("abort", done, { once: true });
   });
-  return { promise, resolve };
 }
 
 /**

@@ -1,11 +1,8 @@
 import { hasFeature } from "../../spec/features.js";
-import { VHOST_F_LOG_ALL, VHOST_PAGE_SIZE } from "../../spec/vhost.js";
+import { VHOST_F_LOG_ALL } from "../../spec/vhost.js";
 import type { UserMemory } from "../user-access.js";
+import { PAGE, PAGES_A_BYTE } from "./access.js";
 import type { LiveSetup } from "./live-ring.js";
-
-const PAGE = BigInt(VHOST_PAGE_SIZE);
-/** Pages that a byte of the log stands for. */
-const PAGES_A_BYTE = 8n;
 
 /** A run of the program's memory that was written. */
 export interface Written {

@@ -63,7 +63,7 @@ export class IotlbMisses {
   /** Asks; who waits is told. Linux: vhost_iotlb_miss(). */
   add(miss: IotlbMiss): void {
     this.#unread.add(miss);
-    this.tell();
+    this.#tell();
   }
 
   /** The oldest that was not read; from now on it waits for its answer. */
@@ -86,11 +86,11 @@ export class IotlbMisses {
   clear(): void {
     this.#unread.takeAll(() => true);
     this.#pending.takeAll(() => true);
-    this.tell();
+    this.#tell();
   }
 
   /** Who waits is to look again. */
-  tell(): void {
+  #tell(): void {
     for (const waiter of this.#waiters.splice(0)) waiter();
   }
 

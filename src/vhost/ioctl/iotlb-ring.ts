@@ -31,6 +31,7 @@ import {
   VIRTQ_USED_ELEM_BYTES,
   VIRTQ_USED_F_NO_NOTIFY,
 } from "../../spec/virtio-ring.js";
+import { Chain } from "../chain.js";
 import { type MappingChange, UserMemory } from "../user-access.js";
 import { IotlbView } from "./iotlb.js";
 import { IotlbAreas } from "./iotlb-areas.js";
@@ -72,6 +73,7 @@ export class IotlbRing implements DeviceRing {
   readonly vq: number;
   readonly #num: number;
   readonly #tables: RingTables;
+  readonly #chain: Chain;
   readonly #space: IotlbSpace;
   readonly #areas: IotlbAreas;
   readonly #log: IotlbLog;
@@ -89,6 +91,7 @@ export class IotlbRing implements DeviceRing {
     this.vq = vq;
     this.#num = ring.num;
     this.#tables = new RingTables(memory, vq);
+    this.#chain = new Chain(memory, this.#tables);
     this.#space = new IotlbSpace(memory, user, new IotlbView(table));
     this.#areas = new IotlbAreas(memory, this.#space, ring);
     this.#log = new IotlbLog(memory, user, ring);
@@ -323,16 +326,11 @@ export class IotlbRing implements DeviceRing {
 
   /** Where the device has written, of a record. */
   #written(record: number): Written[] {
-    const tables = this.#tables;
-    const first = tables.iovStart(record) + tables.outCount(record);
-    const end = first + tables.inCount(record);
-    let left = tables.usedBytes(record);
     const pieces: Written[] = [];
-    for (let i = first; left > 0 && i < end; i++) {
-      const bytes = Math.min(left, tables.iovLength(i));
-      pieces.push({ uaddr: BigInt(tables.iovAddress(i)), bytes });
-      left -= bytes;
-    }
+    const { writable } = this.#chain.show(record);
+    writable.forEach(0, this.#tables.usedBytes(record), (address, bytes) => {
+      pieces.push({ uaddr: BigInt(address), bytes });
+    });
     return pieces;
   }
 

@@ -102,8 +102,8 @@ export class VhostState implements VqShared {
   }
 
   /** Has the ring's worker look at it; nothing if it is dead. */
-  queue(vq: Vq): boolean {
-    return this.workers.queue(vq);
+  queue(vq: Vq): void {
+    this.workers.queue(vq);
   }
 
   ask(asked: Promise<void>): void {

@@ -139,15 +139,14 @@ export class Vq extends VringSettings implements Attachable {
       throw new VhostError("EFAULT", "no used ring there");
     }
     const live = new LiveRing(this.#shared.live, this.#setup, this.#isNotifyDisabled);
-    const position = this.lastAvail;
-    live.position = position;
+    live.position = this.lastAvail;
     if (iotlb) this.#startTranslated(live, iotlb);
     this.#live = live;
     this.backend = backend;
     const goesOn = iotlb !== undefined; // it has begun here
     this.isKicked = false;
     this.#work(async (control) => {
-      await control.startQueue({ ...this.#start(live), position, goesOn });
+      await control.startQueue({ ...this.#start(live), goesOn });
       this.#kickAgain();
     });
   }
@@ -173,12 +172,12 @@ export class Vq extends VringSettings implements Attachable {
   }
 
   /** No turn before its first kick. */
-  #start({ vq }: LiveRing): RingStart {
+  #start({ vq, position }: LiveRing): RingStart {
     const busyloopMicroseconds = this.busyloopTimeout || undefined;
     const { index, worker } = this;
     const iotlb = this.#iotlb;
     return {
-      ...{ index, vq, position: 0, awaitsKick: false, waits: true, busyloopMicroseconds },
+      ...{ index, vq, position, awaitsKick: false, waits: true, busyloopMicroseconds },
       iotlb: worker && iotlb ? { ...iotlb, questions: worker.questions.buffer } : undefined,
     };
   }
@@ -204,11 +203,6 @@ export class Vq extends VringSettings implements Attachable {
     return { num, areas, log, features, regions };
   }
 
-  /** Calls `then` when its worker has done what it was asked for: at once, without a thread. */
-  afterAsked(then: () => void): void {
-    this.#work(async () => {}, then);
-  }
-
   /** Goes by what is set now, if it is active. */
   update(): void {
     const live = this.#live;
@@ -219,11 +213,14 @@ export class Vq extends VringSettings implements Attachable {
     });
   }
 
-  /** Its worker leaves it, `then` comes, and it goes on: at once, without a thread. */
+  /**
+   * Calls `then` when no worker is at it and all that was asked before is done; then it goes on: at
+   * once, without a thread.
+   */
   pause(then: () => void): void {
     const live = this.#live;
-    if (!live || !this.worker || this.worker.handle.inline) then();
-    else this.#leaveFor(live, then);
+    if (live && this.worker && !this.worker.handle.inline) this.#leaveFor(live, then);
+    else this.#work(async () => {}, then);
   }
 
   /** A kick that came meanwhile may have found nobody at the ring; without a thread, it has not. */

@@ -219,14 +219,13 @@ export class VhostWorkers {
     throw new VhostError("EINVAL", "the ring has no worker any more");
   }
 
-  /** Has the ring's worker look at it; false: it has none. Linux: vhost_vq_work_queue(). */
-  queue(vq: Attachable): boolean {
+  /** Has the ring's worker look at it, if it has one. Linux: vhost_vq_work_queue(). */
+  queue(vq: Attachable): void {
     this.#bury();
     const { worker } = vq;
-    if (worker === null) return false;
+    if (worker === null) return;
     vq.isKicked = true;
     if (worker.end) worker.handle.kick(vq.index);
-    return true;
   }
 
   /**
@@ -283,7 +282,7 @@ export class VhostWorkers {
 
   /** Rings of those whose task has ended have no worker any more. Linux: vhost_worker_killed(). */
   #bury(): void {
-    for (const worker of this.#table.list) {
+    for (const worker of this.#table.all.values()) {
       if (worker.isKilled || !isGone(worker)) continue;
       worker.isKilled = true;
       for (const vq of this.#vqs) {
