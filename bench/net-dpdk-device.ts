@@ -62,7 +62,7 @@ class End implements NetPort {
     return this.#frameBytes > 0; // more is there at once
   }
 
-  setPartial(): void {}
+  setTakes(): void {}
   flush(): void {}
   poll(): void {}
   reset(): void {}

@@ -1,7 +1,7 @@
 import * as fs from "node:fs";
 import { lockImage } from "../linux/image-lock.js";
 import { punchHole } from "../linux/punch-hole.js";
-import { errno, VhostError } from "../spec/errno.js";
+import { errno, errnoOf, VhostError } from "../spec/errno.js";
 import { VIRTIO_BLK_SECTOR_BYTES } from "../spec/virtio-blk.js";
 import type { BlkBackend } from "./blk-backend.js";
 import type { BlkShared } from "./blk-base.js";
@@ -76,12 +76,10 @@ function refuseQcow2(path: string): void {
 }
 
 function imageError(path: string, isReadOnly: boolean, error: unknown): VhostError {
-  const { code = "EIO" } = error as NodeJS.ErrnoException;
-  const name = code in errno ? (code as keyof typeof errno) : "EIO";
   const how = isReadOnly ? "read" : "read and written";
   // Node puts the code before it and the call behind it.
   const why = (error as Error).message.replace(/^E\w+: /, "").replace(/, \w+ '.*$/s, "");
-  return new VhostError(name, `${path} can't be ${how}: ${why}`, { path }, error);
+  return new VhostError(errnoOf(error), `${path} can't be ${how}: ${why}`, { path }, error);
 }
 
 /** Opens without waiting, should the name be a FIFO's by now. */

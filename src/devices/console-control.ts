@@ -53,8 +53,6 @@ export class ConsoleControl {
   #isDriverReady = false;
   /** The driver has said whether it is ready. */
   #hasHeard = false;
-  /** It had said so to another before us: see `resume`. */
-  #isResumed = false;
 
   constructor(link: ConsoleLink, shapes: readonly ConsolePortShape[]) {
     this.#link = link;
@@ -66,7 +64,6 @@ export class ConsoleControl {
   reset(): void {
     this.#isDriverReady = false;
     this.#hasHeard = false;
-    this.#isResumed = false;
     this.#states = this.#shapes.map(newState);
     for (const port of this.#link.ports) port.isGuestOpen = false;
   }
@@ -78,15 +75,14 @@ export class ConsoleControl {
    * with PORT_READY for one that it knows.
    */
   resume(): void {
-    if (this.#hasHeard || this.#isDriverReady) return;
-    this.#isDriverReady = true;
-    this.#isResumed = true;
+    if (!this.#hasHeard) this.#isDriverReady = true;
   }
 
   /** The guest writes to a port. */
   wrote(id: number): void {
     const port = this.#link.ports[id];
-    if (this.#isResumed && port && this.#states[id]?.isReady) port.isGuestOpen = true;
+    const isResumed = this.#isDriverReady && !this.#hasHeard; // it has said so to another before us
+    if (isResumed && port && this.#states[id]?.isReady) port.isGuestOpen = true;
   }
 
   /** Takes the first bytes of a message of the driver's. False: it is none that it may send. */

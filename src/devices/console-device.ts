@@ -16,12 +16,13 @@ import {
 import type { Chain } from "../vhost/chain.js";
 import type { VirtioDevice } from "../vhost/device.js";
 import type { Virtqueue } from "../vhost/virtqueue.js";
+import { PACKED_BASE } from "../vhost/vring-settings.js";
 import { ConsoleControl, type ConsolePortShape } from "./console-control.js";
 import type { ConsoleLink } from "./console-link.js";
 import { ConsolePort } from "./console-port.js";
 
 /** Where a ring begins, split and packed. */
-const BEGINNINGS: readonly number[] = [0, 0x8000_8000];
+const BEGINNINGS: readonly number[] = [0, PACKED_BASE];
 /** Messages that one turn takes or sends. */
 const MESSAGES_A_TURN = 16;
 
@@ -118,10 +119,11 @@ export class ConsoleDevice implements VirtioDevice {
       this.#tell(vq);
     } else if (index === VIRTIO_CONSOLE_QUEUE_CONTROL_TX) this.#listen(vq);
     else {
-      const port = this.#ports[this.#portOf(index)];
+      const id = this.#portOf(index);
+      const port = this.#ports[id];
       if (index % 2 === 0) port?.receive(vq);
       else {
-        if (vq.hasChains) this.#control.wrote(this.#portOf(index));
+        if (vq.hasChains) this.#control.wrote(id);
         port?.transmit(vq);
       }
       this.#revisitControl();

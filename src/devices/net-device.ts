@@ -2,7 +2,6 @@ import type { Checksum } from "../ring/checksum.js";
 import { featureMask, hasFeature } from "../spec/features.js";
 import { VIRTIO_ID_NET } from "../spec/virtio-config.js";
 import {
-  ETH_HLEN,
   VIRTIO_NET_CONFIG_BYTES,
   VIRTIO_NET_CONFIG_MAC,
   VIRTIO_NET_CONFIG_MAX_VIRTQUEUE_PAIRS,
@@ -17,10 +16,6 @@ import {
   VIRTIO_NET_F_CTRL_VQ,
   VIRTIO_NET_F_GUEST_ANNOUNCE,
   VIRTIO_NET_F_GUEST_CSUM,
-  VIRTIO_NET_F_HOST_ECN,
-  VIRTIO_NET_F_HOST_TSO4,
-  VIRTIO_NET_F_HOST_TSO6,
-  VIRTIO_NET_F_HOST_USO,
   VIRTIO_NET_F_MAC,
   VIRTIO_NET_F_MQ,
   VIRTIO_NET_F_MRG_RXBUF,
@@ -38,21 +33,12 @@ import { NetArrivals } from "./net-arrivals.js";
 import { NetControl } from "./net-control.js";
 import { NetFilter } from "./net-filter.js";
 import { FLOW_HEAD_BYTES, NetFlows } from "./net-flows.js";
-import { NetOffload } from "./net-offload.js";
-import { NET_PACKET_BYTES_MAX } from "./net-pipe.js";
+import { LARGE_FEATURES, NetOffload } from "./net-offload.js";
+import { NET_PACKET_BYTES_MAX, NET_PACKET_BYTES_MIN } from "./net-pipe.js";
 import type { NetPort, NetTap } from "./net-port.js";
 import { NetReceive } from "./net-receive.js";
-import { TAKES_FEATURES, TAKES_PARTIAL, takesOf } from "./net-takes.js";
+import { TAKES_FEATURES, takesOf } from "./net-takes.js";
 
-/** The least packet: its header, and a frame's. */
-const PACKET_BYTES_MIN = VIRTIO_NET_HDR_BYTES + ETH_HLEN;
-/** The guest may send what is cut in segments here. */
-const LARGE_FEATURES = [
-  VIRTIO_NET_F_HOST_TSO4,
-  VIRTIO_NET_F_HOST_TSO6,
-  VIRTIO_NET_F_HOST_ECN,
-  VIRTIO_NET_F_HOST_USO,
-];
 /** There is no control queue. */
 const NONE = -1;
 
@@ -144,7 +130,7 @@ export class NetDevice implements VirtioDevice {
 
   #setTakes(takes: number): void {
     this.#receive.takes = takes;
-    this.#port.setPartial((takes & TAKES_PARTIAL) !== 0, takes, this.#offload.isLargeAllowed);
+    this.#port.setTakes(takes, this.#offload.isLargeAllowed);
   }
 
   reset(): void {
@@ -184,7 +170,7 @@ export class NetDevice implements VirtioDevice {
     else if (pair >= this.#options.queuePairs)
       return; // a control queue that was not negotiated
     else if (index === txOf(pair)) this.#transmit(vq, pair);
-    else this.#receive.handleKick(vq);
+    else this.#receive.handleKick(vq, pair);
     this.#port.flush();
   }
 
@@ -216,7 +202,7 @@ export class NetDevice implements VirtioDevice {
   #take(chain: Chain, vq: Virtqueue, pair: number): number {
     const { readable, writable } = chain;
     const { bytes } = readable;
-    const isPacket = bytes >= PACKET_BYTES_MIN && bytes <= NET_PACKET_BYTES_MAX;
+    const isPacket = bytes >= NET_PACKET_BYTES_MIN && bytes <= NET_PACKET_BYTES_MAX;
     if (!isPacket || writable.count > 0) return vq.badRequest();
     const offload = this.#offload;
     if (!offload.read(readable, bytes)) return vq.badRequest();
@@ -245,26 +231,21 @@ export class NetDevice implements VirtioDevice {
  * that migrates: it has the configuration to itself, and asks the guest only if that is on offer.
  */
 function featuresOf(queuePairs: number, cutsLarge: boolean): bigint {
-  const several = queuePairs > 1 ? featureMask(VIRTIO_NET_F_MQ) : 0n;
-  const large = cutsLarge ? featureMask(...LARGE_FEATURES, ...TAKES_FEATURES) : 0n;
-  return (
-    several |
-    large |
-    featureMask(
-      VIRTIO_NET_F_CSUM,
-      VIRTIO_NET_F_GUEST_ANNOUNCE,
-      VIRTIO_NET_F_GUEST_CSUM,
-      VIRTIO_NET_F_MTU,
-      VIRTIO_NET_F_MAC,
-      VIRTIO_NET_F_MRG_RXBUF,
-      VIRTIO_NET_F_STATUS,
-      VIRTIO_NET_F_CTRL_VQ,
-      VIRTIO_NET_F_CTRL_RX,
-      VIRTIO_NET_F_CTRL_RX_EXTRA,
-      VIRTIO_NET_F_CTRL_VLAN,
-      VIRTIO_NET_F_CTRL_MAC_ADDR,
-      VIRTIO_NET_F_CTRL_GUEST_OFFLOADS,
-      VIRTIO_NET_F_GUEST_ANNOUNCE,
-    )
+  return featureMask(
+    ...(queuePairs > 1 ? [VIRTIO_NET_F_MQ] : []),
+    ...(cutsLarge ? [...LARGE_FEATURES, ...TAKES_FEATURES] : []),
+    VIRTIO_NET_F_CSUM,
+    VIRTIO_NET_F_GUEST_ANNOUNCE,
+    VIRTIO_NET_F_GUEST_CSUM,
+    VIRTIO_NET_F_MTU,
+    VIRTIO_NET_F_MAC,
+    VIRTIO_NET_F_MRG_RXBUF,
+    VIRTIO_NET_F_STATUS,
+    VIRTIO_NET_F_CTRL_VQ,
+    VIRTIO_NET_F_CTRL_RX,
+    VIRTIO_NET_F_CTRL_RX_EXTRA,
+    VIRTIO_NET_F_CTRL_VLAN,
+    VIRTIO_NET_F_CTRL_MAC_ADDR,
+    VIRTIO_NET_F_CTRL_GUEST_OFFLOADS,
   );
 }

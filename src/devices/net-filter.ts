@@ -5,12 +5,12 @@ import {
   ETH_P_8021Q,
   VLAN_HLEN,
   VLAN_N_VID,
+  VLAN_VID_MASK,
 } from "../spec/virtio-net.js";
+import { u16At } from "./net-tag.js";
 
 /** Addresses that are told apart, of stations and of groups each; with more, all are taken. */
 export const NET_FILTER_MACS_MAX = 64;
-/** Of a tag, the VLAN. */
-const VLAN_MASK = VLAN_N_VID - 1;
 const BROADCAST = 0xffff_ffff_ffff;
 
 /** The address at `at` as a number. */
@@ -103,10 +103,8 @@ export class NetFilter {
   }
 
   #takesVlan(bytes: Uint8Array, at: number, length: number): boolean {
-    const u16 = (offset: number) =>
-      ((bytes[at + offset] as number) << 8) | (bytes[at + offset + 1] as number);
-    if (u16(ETH_HLEN - 2) !== ETH_P_8021Q) return true;
+    if (u16At(bytes, at + ETH_HLEN - 2) !== ETH_P_8021Q) return true;
     if (length < ETH_HLEN + VLAN_HLEN) return false;
-    return this.#vlans[u16(ETH_HLEN) & VLAN_MASK] === 1;
+    return this.#vlans[u16At(bytes, at + ETH_HLEN) & VLAN_VID_MASK] === 1;
   }
 }

@@ -14,6 +14,7 @@ import {
   IPV6_NEXT_HEADER,
 } from "../spec/inet.js";
 import { ETH_ALEN, ETH_HLEN, ETH_P_8021Q, VLAN_HLEN } from "../spec/virtio-net.js";
+import { u16At } from "./net-tag.js";
 
 /** Bytes of two ports. */
 const PORTS_BYTES = 4;
@@ -22,13 +23,10 @@ export const FLOW_HEAD_BYTES = ETH_HLEN + VLAN_HLEN + IPV4_HDR_BYTES_MAX + PORTS
 /** Flows are told apart by so many numbers. */
 const BUCKETS = 1024;
 
-const u16 = (bytes: Uint8Array, at: number) =>
-  ((bytes[at] as number) << 8) | (bytes[at + 1] as number);
-
 /** The sum of 16-bit words: the same in any order of them, so for both ways of a flow. */
 function sumOf(bytes: Uint8Array, at: number, words: number): number {
   let sum = 0;
-  for (let i = 0; i < words; i++) sum += u16(bytes, at + 2 * i);
+  for (let i = 0; i < words; i++) sum += u16At(bytes, at + 2 * i);
   return sum;
 }
 
@@ -40,7 +38,7 @@ function portsSum(bytes: Uint8Array, at: number, end: number, protocol: number):
 /** Fragments have no ports, but for the first: none of them goes by its ports. */
 function ipv4Sum(bytes: Uint8Array, at: number, end: number): number {
   const addresses = sumOf(bytes, at + IPV4_ADDRESSES, 4);
-  if ((u16(bytes, at + IPV4_FRAGMENT) & IPV4_FRAGMENT_MASK) !== 0) return addresses;
+  if ((u16At(bytes, at + IPV4_FRAGMENT) & IPV4_FRAGMENT_MASK) !== 0) return addresses;
   const headerBytes = ((bytes[at] as number) & 0xf) * 4;
   return addresses + portsSum(bytes, at + headerBytes, end, bytes[at + IPV4_PROTOCOL] as number);
 }
@@ -59,10 +57,10 @@ function ipv6Sum(bytes: Uint8Array, at: number, end: number): number {
 export function flowHash(bytes: Uint8Array, at: number, length: number): number {
   const end = at + length;
   let start = at + ETH_HLEN;
-  let type = u16(bytes, start - 2);
+  let type = u16At(bytes, start - 2);
   if (type === ETH_P_8021Q && start + VLAN_HLEN <= end) {
     start += VLAN_HLEN;
-    type = u16(bytes, start - 2);
+    type = u16At(bytes, start - 2);
   }
   let sum = 0;
   if (type === ETH_P_IP && start + IPV4_HDR_BYTES_MIN <= end) sum = ipv4Sum(bytes, start, end);

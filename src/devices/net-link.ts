@@ -6,6 +6,7 @@ import type { NetOffload } from "./net-offload.js";
 import { NetPipe, netPipeBytes } from "./net-pipe.js";
 import type { NetPort } from "./net-port.js";
 import { NET_SEGMENTS_BYTES_MAX } from "./net-segments.js";
+import { putU16 } from "./net-sum.js";
 import { SAME_TAG } from "./net-tag.js";
 
 /** Bytes of packets that may wait for the guest. */
@@ -30,12 +31,6 @@ export interface NetLinkBuffers {
 /** A header that asks for nothing: no checksum, no segmentation, one buffer. */
 export const PLAIN_HEADER = new Uint8Array(VIRTIO_NET_HDR_BYTES);
 PLAIN_HEADER[VIRTIO_NET_HDR_NUM_BUFFERS] = 1;
-
-/** Writes a little-endian u16: a checksum, say. */
-export function putU16(bytes: Uint8Array, at: number, value: number): void {
-  bytes[at] = value & 0xff;
-  bytes[at + 1] = value >>> 8;
-}
 
 /** Packets between a device in its worker and its user in the opening thread. */
 export class NetLink {
@@ -86,7 +81,7 @@ export class NetLinkPort implements NetPort {
   }
 
   /** Its user gets whole frames. */
-  setPartial(_isPartial: boolean, _takes: number, sendsLarge: boolean): void {
+  setTakes(_takes: number, sendsLarge: boolean): void {
     this.#sendsLarge = sendsLarge;
   }
 

@@ -34,6 +34,9 @@ const FEATURES = {
   [VIRTIO_NET_HDR_GSO_UDP_L4]: VIRTIO_NET_F_HOST_USO,
 };
 
+/** The features that let a guest send what is to be cut, bit numbers. */
+export const LARGE_FEATURES = [...Object.values(FEATURES), VIRTIO_NET_F_HOST_ECN];
+
 /**
  * What a packet's header asks of whoever takes it: a checksum that its sender left to others, or to
  * cut it in segments. Read once, into memory of ours. virtio 1.3, 5.1.6.2 Packet Transmission.

@@ -1,5 +1,5 @@
 import { closeSync, openSync, writeSync } from "node:fs";
-import { type Errno, errno, VhostError } from "../spec/errno.js";
+import { type Errno, errno, errnoName, errnoOf, VhostError } from "../spec/errno.js";
 import { VIRTIO_NET_HDR_BYTES } from "../spec/virtio-net.js";
 import { NET_PACKET_BYTES_MAX } from "./net-pipe.js";
 import type { NetTap } from "./net-port.js";
@@ -16,12 +16,6 @@ export interface NetPcapOptions {
 // Indices of i32 words.
 const FAILURE = 0;
 const LOST = 1;
-
-/** What the system says, if it has a name here. */
-function codeOf(error: unknown): Errno {
-  const { code } = error as { code?: string };
-  return code !== undefined && code in errno ? (code as Errno) : "EIO";
-}
 
 /** What has become of a capture: written by the device's worker, read by the opening thread. */
 export class PcapState {
@@ -54,8 +48,7 @@ export class PcapState {
   async failed(): Promise<Errno> {
     const wait = Atomics.waitAsync(this.#words, FAILURE, 0);
     if (wait.async) await wait.value;
-    const number = Atomics.load(this.#words, FAILURE);
-    return (Object.keys(errno) as Errno[]).find((code) => errno[code] === number) ?? "EIO";
+    return errnoName(Atomics.load(this.#words, FAILURE)) ?? "EIO";
   }
 }
 
@@ -87,7 +80,7 @@ export class NetPcap implements NetTap {
     try {
       this.#fd = openSync(path, appends ? "a" : "w", 0o600);
     } catch (error) {
-      throw new VhostError(codeOf(error), `the capture ${path} can't be made`, { path }, error);
+      throw new VhostError(errnoOf(error), `the capture ${path} can't be made`, { path }, error);
     }
     if (!appends) this.#begin();
   }
@@ -136,7 +129,7 @@ export class NetPcap implements NetTap {
     } catch (error) {
       this.close(); // the disk is full, say: half a record at the end, which readers know
       this.#state.lose(pending); // of some the file may have all
-      this.#state.fail(errno[codeOf(error)]);
+      this.#state.fail(errno[errnoOf(error)]);
     }
   }
 

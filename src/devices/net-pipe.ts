@@ -10,6 +10,8 @@ const PREFIX_BYTES = 8;
 /** In the place of a packet's bytes: go on at the start. */
 const SKIP = 0xffff_ffff;
 
+/** The least packet: its header, and a frame's. */
+export const NET_PACKET_BYTES_MIN = VIRTIO_NET_HDR_BYTES + ETH_HLEN;
 /** The largest packet, its header included. */
 export const NET_PACKET_BYTES_MAX = VIRTIO_NET_HDR_BYTES + ETH_HLEN + VLAN_HLEN + ETH_MAX_MTU;
 /** The least bytes of a pipe: the largest packet finds room in an empty one, wherever that is. */

@@ -20,10 +20,9 @@ export interface NetPort {
   /** It cuts large packets for who does not take them: they are offered to the guest. */
   readonly cutsLarge?: boolean;
   /**
-   * Whether the guest takes packets whose checksum is not made; all that it takes, TAKES_… bits;
-   * and whether it sends large ones.
+   * What the guest takes beside plain packets, TAKES_… bits; and whether it sends large ones.
    */
-  setPartial(isPartial: boolean, takes: number, sendsLarge: boolean): void;
+  setTakes(takes: number, sendsLarge: boolean): void;
   /** Up to `max` packets wait for the guest: how many. */
   count(max: number): number;
   /** The packet to deliver next, by the pipe that shows it; `undefined`: there is none. */

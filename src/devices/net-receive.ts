@@ -1,4 +1,4 @@
-import { VIRTIO_NET_HDR_BYTES, VIRTIO_NET_QUEUES } from "../spec/virtio-net.js";
+import { VIRTIO_NET_HDR_BYTES } from "../spec/virtio-net.js";
 import type { Chain } from "../vhost/chain.js";
 import { VHOST_WEIGHT_REQUESTS_MAX, type Virtqueue } from "../vhost/virtqueue.js";
 import type { NetArrivals } from "./net-arrivals.js";
@@ -69,8 +69,7 @@ export class NetReceive {
   }
 
   /** Packets to the guest: as many as there are, and buffers for them. */
-  handleKick(vq: Virtqueue): void {
-    const pair = Math.floor(vq.index / VIRTIO_NET_QUEUES);
+  handleKick(vq: Virtqueue, pair: number): void {
     this.#queues[pair] = vq;
     for (let left = VHOST_WEIGHT_REQUESTS_MAX; left > 0 && vq.hasChains; left -= BURST) {
       const packets = this.#arrivals.count(pair, BURST); // a buffer each at least, none in vain

@@ -21,7 +21,7 @@ import { VIRTIO_NET_HDR_BYTES } from "../spec/virtio-net.js";
 import type { ChainSide } from "../vhost/chain.js";
 import { NET_HEAD_BYTES_MAX, type NetLarge } from "./net-large.js";
 import { NET_PACKET_BYTES_MAX, recordBytes } from "./net-pipe.js";
-import { checksumOf, fold16, NetSum, sumWords, swap16 } from "./net-sum.js";
+import { checksumOf, fold16, NetSum, putU16, sumWords, swap16 } from "./net-sum.js";
 import { type NetTag, putHead } from "./net-tag.js";
 
 /** Bytes of a pipe that the segments of one packet take, at most. */
@@ -35,11 +35,6 @@ const IPV6_ADDRESSES_BYTES = 32;
 function putBigU16(bytes: Uint8Array, at: number, value: number): void {
   bytes[at] = (value >>> 8) & 0xff;
   bytes[at + 1] = value & 0xff;
-}
-
-function putSum(bytes: Uint8Array, at: number, littleEndian: number): void {
-  bytes[at] = littleEndian & 0xff;
-  bytes[at + 1] = littleEndian >>> 8;
 }
 
 /**
@@ -83,10 +78,10 @@ export class NetSegments {
     else putTcp(large, index, bytes, start);
     const field = start + (large.isUdp ? UDP_CHECKSUM : TCP_CHECKSUM);
     const pseudo = pseudoSum(large, bytes, ip, behind);
-    putSum(bytes, field, isPartial ? fold16(pseudo) : 0);
+    putU16(bytes, field, isPartial ? fold16(pseudo) : 0);
     if (isPartial) return;
     const headSum = sumWords(bytes, start, payloadAt - start);
-    putSum(bytes, field, checksumOf(pseudo + headSum + this.#sum.of(packet, from, payload)));
+    putU16(bytes, field, checksumOf(pseudo + headSum + this.#sum.of(packet, from, payload)));
   }
 }
 
@@ -102,9 +97,9 @@ function putIp(large: NetLarge, index: number, bytes: Uint8Array, ip: number, le
   }
   putBigU16(bytes, ip + IPV4_LENGTH, length);
   putBigU16(bytes, ip + IPV4_ID, large.view.getUint16(large.ip + IPV4_ID) + index);
-  putSum(bytes, ip + IPV4_CHECKSUM, 0);
+  putU16(bytes, ip + IPV4_CHECKSUM, 0);
   const headerBytes = large.start - large.ip;
-  putSum(bytes, ip + IPV4_CHECKSUM, ~fold16(sumWords(bytes, ip, headerBytes)) & 0xffff);
+  putU16(bytes, ip + IPV4_CHECKSUM, ~fold16(sumWords(bytes, ip, headerBytes)) & 0xffff);
 }
 
 /** What ends a stream is in the last segment, what began a smaller window in the first. */

@@ -46,3 +46,9 @@ export class NetSum {
     return sum;
   }
 }
+
+/** Writes a little-endian u16: a checksum, say. */
+export function putU16(bytes: Uint8Array, at: number, value: number): void {
+  bytes[at] = value & 0xff;
+  bytes[at + 1] = value >>> 8;
+}

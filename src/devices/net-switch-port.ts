@@ -11,13 +11,14 @@ import {
   VIRTIO_NET_HDR_GSO_TYPE,
   VIRTIO_NET_HDR_HDR_LEN,
   VLAN_HLEN,
-  VLAN_N_VID,
+  VLAN_VID_MASK,
 } from "../spec/virtio-net.js";
 import type { ChainSide } from "../vhost/chain.js";
-import { PLAIN_HEADER, putU16 } from "./net-link.js";
+import { PLAIN_HEADER } from "./net-link.js";
 import type { NetOffload } from "./net-offload.js";
 import { NET_PACKET_BYTES_MAX, type NetPipe } from "./net-pipe.js";
 import type { NetFate, NetPort } from "./net-port.js";
+import { putU16 } from "./net-sum.js";
 import {
   COUNT_DISCARDED,
   COUNT_DROPPED,
@@ -36,11 +37,10 @@ import {
 } from "./net-switch-state.js";
 import { NetWakers } from "./net-switch-wakers.js";
 import { NET_TAG_AT, type NetTag, putHead, SAME_TAG } from "./net-tag.js";
-import { neededFor, TAKES_PARTIAL } from "./net-takes.js";
+import { TAKES_PARTIAL, takesGso } from "./net-takes.js";
 
 /** What is looked at of a frame: addresses, a tag, a type. */
 const HEAD_BYTES = ETH_HLEN + VLAN_HLEN;
-const VLAN_MASK = VLAN_N_VID - 1;
 /** A destination that is not one port. */
 const ALL = -1;
 
@@ -89,7 +89,7 @@ export class NetSwitchPort implements NetPort {
     this.poll();
   }
 
-  setPartial(_isPartial: boolean, takes: number): void {
+  setTakes(takes: number): void {
     this.#state.setTakes(this.#port, takes);
   }
 
@@ -121,7 +121,7 @@ export class NetSwitchPort implements NetPort {
     this.#hasTag = this.#view.getUint16(NET_TAG_AT) === ETH_P_8021Q;
     if (this.#hasTag && frameBytes < HEAD_BYTES) return false;
     if (isTrunk) {
-      this.#vlan = this.#view.getUint16(ETH_HLEN) & VLAN_MASK;
+      this.#vlan = this.#view.getUint16(ETH_HLEN) & VLAN_VID_MASK;
       return this.#hasTag && state.hasVlan(this.#port, this.#vlan);
     }
     this.#vlan = state.vlan(this.#port);
@@ -163,10 +163,10 @@ export class NetSwitchPort implements NetPort {
   #forward(packet: ChainSide, length: number, offload: NetOffload, to: number): void {
     const tag = this.#tagFor(to);
     const takes = this.#state.takes(to);
-    const needed = neededFor(offload.gso, offload.large.isIpv6);
-    const isWhole = offload.gso === 0 || (takes & needed) === needed;
-    if (!isWhole) {
-      this.#cut(packet, offload, to, tag);
+    const isPartial = (takes & TAKES_PARTIAL) !== 0;
+    const { gso, large } = offload;
+    if (gso !== 0 && !takesGso(takes, gso, large.isIpv6)) {
+      this.#cut(packet, offload, to, tag, isPartial);
       return;
     }
     const moved = tag.added - tag.cut;
@@ -180,13 +180,13 @@ export class NetSwitchPort implements NetPort {
     pipe.bytes.set(PLAIN_HEADER, at);
     this.#copy(packet, length, pipe, at + VIRTIO_NET_HDR_BYTES, tag);
     if (offload.start >= 0) {
-      if ((takes & TAKES_PARTIAL) !== 0) leaveChecksum(pipe.bytes, at, offload, moved);
+      if (isPartial) leaveChecksum(pipe.bytes, at, offload, moved);
       else {
         const where = at + VIRTIO_NET_HDR_BYTES + offload.at + moved;
         putU16(pipe.bytes, where, offload.checksum(packet, length));
       }
     }
-    if (offload.gso !== 0) leaveLarge(pipe.bytes, at, offload, moved);
+    if (gso !== 0) leaveLarge(pipe.bytes, at, offload, moved);
     this.#end(pipe, to);
   }
 
@@ -197,11 +197,10 @@ export class NetSwitchPort implements NetPort {
     packet.read(from, bytes, to, length - from);
   }
 
-  #cut(packet: ChainSide, offload: NetOffload, to: number, tag: NetTag): void {
+  #cut(packet: ChainSide, offload: NetOffload, to: number, tag: NetTag, isPartial: boolean): void {
     const { large, segments } = offload;
     const pipe = this.#out[to] as NetPipe;
     const { bytes } = pipe;
-    const isPartial = (this.#state.takes(to) & TAKES_PARTIAL) !== 0;
     for (let index = 0; index < large.count; index++) {
       const at = pipe.begin(VIRTIO_NET_HDR_BYTES + segments.bytesOf(large, index, tag));
       if (at < 0) {

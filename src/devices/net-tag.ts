@@ -3,6 +3,10 @@ import { ETH_ALEN, ETH_P_8021Q } from "../spec/virtio-net.js";
 /** Where a frame's tag stands, if it has one: behind two addresses. */
 export const NET_TAG_AT = 2 * ETH_ALEN;
 
+/** A u16 of a frame's headers, as networks have it. */
+export const u16At = (bytes: Uint8Array, at: number) =>
+  ((bytes[at] as number) << 8) | (bytes[at + 1] as number);
+
 /** What happens to a frame's tag on its way. */
 export interface NetTag {
   /** Bytes of it that are taken out. */

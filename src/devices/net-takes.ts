@@ -43,7 +43,7 @@ export function takesOf(features: bigint): number {
 }
 
 /** What a guest must take to get a packet with `gso` in its header, VIRTIO_NET_HDR_GSO_…, whole. */
-export function neededFor(gso: number, isIpv6: boolean): number {
+function neededFor(gso: number, isIpv6: boolean): number {
   const ecn = (gso & VIRTIO_NET_HDR_GSO_ECN) !== 0 ? TAKES_ECN : 0;
   switch (gso & ~VIRTIO_NET_HDR_GSO_ECN) {
     case VIRTIO_NET_HDR_GSO_TCPV4:
@@ -57,6 +57,12 @@ export function neededFor(gso: number, isIpv6: boolean): number {
   }
 }
 
+/** Whether a guest gets a packet whole that has `gso`, not 0, in its header. */
+export function takesGso(takes: number, gso: number, isIpv6: boolean): boolean {
+  const needed = neededFor(gso, isIpv6);
+  return (takes & needed) === needed;
+}
+
 /**
  * Whether a guest takes the packet at `at`, by its header: it may be one that was sent before its
  * sender saw that another driver has come. Of UDP, one of the two versions is enough.
@@ -64,6 +70,5 @@ export function neededFor(gso: number, isIpv6: boolean): number {
 export function takesPacket(takes: number, bytes: Uint8Array, at: number): boolean {
   if (bytes[at + VIRTIO_NET_HDR_FLAGS] === 0) return true;
   const gso = bytes[at + VIRTIO_NET_HDR_GSO_TYPE] as number;
-  const has = (needed: number) => (takes & needed) === needed;
-  return has(neededFor(gso, false)) || has(neededFor(gso, true));
+  return takesGso(takes, gso, false) || takesGso(takes, gso, true);
 }

@@ -2,36 +2,21 @@ import { TAP_DOWN, TAP_GONE, type TapFile } from "../linux/tap.js";
 import { loadChecksum } from "../ring/checksum.js";
 import { featureMask } from "../spec/features.js";
 import {
-  ETH_HLEN,
   VIRTIO_NET_F_CSUM,
-  VIRTIO_NET_F_GUEST_CSUM,
-  VIRTIO_NET_F_GUEST_ECN,
-  VIRTIO_NET_F_GUEST_TSO4,
-  VIRTIO_NET_F_GUEST_TSO6,
   VIRTIO_NET_F_GUEST_USO4,
   VIRTIO_NET_F_GUEST_USO6,
-  VIRTIO_NET_F_HOST_ECN,
-  VIRTIO_NET_F_HOST_TSO4,
-  VIRTIO_NET_F_HOST_TSO6,
   VIRTIO_NET_F_HOST_USO,
-  VIRTIO_NET_HDR_BYTES,
 } from "../spec/virtio-net.js";
 import { ChainSide } from "../vhost/chain.js";
-import { NetOffload } from "./net-offload.js";
-import { NET_PACKET_BYTES_MAX } from "./net-pipe.js";
+import { LARGE_FEATURES, NetOffload } from "./net-offload.js";
+import { NET_PACKET_BYTES_MAX, NET_PACKET_BYTES_MIN } from "./net-pipe.js";
 import type { NetSwitchPort } from "./net-switch-port.js";
-import { takesOf } from "./net-takes.js";
+import { TAKES_FEATURES, takesOf } from "./net-takes.js";
 
 /** Packets that go one way before the other has its turn. */
 const BURST = 64;
-/** The least packet: its header, and a frame's. */
-const PACKET_BYTES_MIN = VIRTIO_NET_HDR_BYTES + ETH_HLEN;
 /** What the kernel leaves to us, and we to it, as features of a guest that does. */
-const OFFLOADS = featureMask(
-  ...[VIRTIO_NET_F_CSUM, VIRTIO_NET_F_HOST_TSO4, VIRTIO_NET_F_HOST_TSO6, VIRTIO_NET_F_HOST_ECN],
-  ...[VIRTIO_NET_F_GUEST_CSUM, VIRTIO_NET_F_GUEST_TSO4, VIRTIO_NET_F_GUEST_TSO6],
-  VIRTIO_NET_F_GUEST_ECN,
-);
+const OFFLOADS = featureMask(VIRTIO_NET_F_CSUM, ...LARGE_FEATURES, ...TAKES_FEATURES);
 const USO = featureMask(VIRTIO_NET_F_HOST_USO, VIRTIO_NET_F_GUEST_USO4, VIRTIO_NET_F_GUEST_USO6);
 /** Pages of the memory that a packet from the interface lies in: the largest one fits. */
 const MEMORY_PAGES = 2;
@@ -52,7 +37,6 @@ export class NetTapPump {
   readonly #bytes: Uint8Array;
   readonly #packet: ChainSide;
   readonly #offload: NetOffload;
-  #length = 0;
 
   /** `hasUso`: of `openTap`. */
   constructor(port: NetSwitchPort, tap: Pick<TapFile, "read" | "write">, hasUso: boolean) {
@@ -61,11 +45,14 @@ export class NetTapPump {
     const pages = { initial: MEMORY_PAGES, maximum: MEMORY_PAGES };
     const memory = new WebAssembly.Memory({ ...pages, shared: true });
     this.#bytes = new Uint8Array(memory.buffer, 0, NET_PACKET_BYTES_MAX);
-    this.#packet = new ChainSide(memory, { iovAddress: () => 0, iovLength: () => this.#length });
+    this.#packet = new ChainSide(memory, {
+      iovAddress: () => 0,
+      iovLength: () => this.#packet.bytes,
+    });
     this.#offload = new NetOffload(loadChecksum(memory));
-    const features = hasUso ? OFFLOADS | USO : OFFLOADS;
+    const features = hasUso ? OFFLOADS : OFFLOADS & ~USO;
     this.#offload.accept(features);
-    port.setPartial(true, takesOf(features)); // the kernel makes checksums, and cuts
+    port.setTakes(takesOf(features)); // the kernel makes checksums, and cuts
   }
 
   /** Moves a burst each way. Whether there was anything. */
@@ -90,9 +77,8 @@ export class NetTapPump {
   }
 
   #take(length: number): void {
-    this.#length = length;
     this.#packet.set(0, 1, length);
-    const isPacket = length >= PACKET_BYTES_MIN && this.#offload.read(this.#packet, length);
+    const isPacket = length >= NET_PACKET_BYTES_MIN && this.#offload.read(this.#packet, length);
     if (isPacket) this.#port.send(this.#packet, length, this.#offload);
     else this.#port.refuse();
   }

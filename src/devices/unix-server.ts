@@ -1,7 +1,7 @@
 import { existsSync } from "node:fs";
 import type { Server } from "node:net";
 import { dirname } from "node:path";
-import { isRefused, takeAway } from "../linux/stale-socket.js";
+import { takeAway } from "../linux/stale-socket.js";
 import { VhostError } from "../spec/errno.js";
 
 /**
@@ -13,7 +13,7 @@ export function listenAt(server: Server, path: string): void {
   server.on("error", () => {}); // said below, at once
   const wasThere = existsSync(path);
   server.listen(path);
-  if (!server.listening && isRefused(path) && takeAway(path)) server.listen(path);
+  if (!server.listening && takeAway(path)) server.listen(path);
   if (!server.listening) throw listenError(path, wasThere);
   server.unref(); // the device's worker keeps the program alive
 }

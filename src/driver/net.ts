@@ -116,9 +116,8 @@ export class NetDriver implements AsyncDisposable {
   #addPair(): void {
     const { transport, features } = this.#probed;
     const first = this.#pairs.length * VIRTIO_NET_QUEUES;
-    const [rx, tx] = [VIRTIO_NET_QUEUE_RX, VIRTIO_NET_QUEUE_TX].map((queue) =>
-      queueAt(this.#probed, first + queue),
-    ) as [Queue, Queue];
+    const rx = queueAt(this.#probed, first + VIRTIO_NET_QUEUE_RX);
+    const tx = queueAt(this.#probed, first + VIRTIO_NET_QUEUE_TX);
     const isMergeable = hasFeature(features, VIRTIO_NET_F_MRG_RXBUF);
     const rxBytes = isMergeable ? MERGEABLE_BYTES : undefined;
     const num = Math.min(rx.num, tx.num);

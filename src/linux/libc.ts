@@ -1,7 +1,7 @@
 import { createRequire } from "node:module";
 import { arch, endianness, platform } from "node:os";
 import { getSystemErrorMap } from "node:util";
-import { type Errno, errno, VhostError } from "../spec/errno.js";
+import { errnoName, VhostError } from "../spec/errno.js";
 
 /** Bytes in memory that a system call reads or writes: an array, or an address. */
 export type Pointer = ArrayBufferView | number;
@@ -107,10 +107,6 @@ function loadKoffi(): typeof import("koffi") {
   }
 }
 
-const names = new Map<number, Errno>(
-  Object.entries(errno).map(([name, number]) => [number, name as Errno]),
-);
-
 /** Name and reason of an error number of the system's: "ENOSPC", "no space left on device". */
 export function describeErrno(number: number): [name: string, why: string] {
   return getSystemErrorMap().get(-number) ?? [`error ${number}`, `error ${number}`];
@@ -120,7 +116,7 @@ export function describeErrno(number: number): [name: string, why: string] {
 export function lastError(what: string): VhostError {
   const number = libc().errno();
   const [name, why] = describeErrno(number);
-  const code = names.get(number);
+  const code = errnoName(number);
   const reason = code ? why : `${why} (${name})`;
   return new VhostError(code ?? "EIO", `${what}: ${reason}`, { errno: number });
 }

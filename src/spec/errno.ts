@@ -44,6 +44,19 @@ export const errno = {
 /** The name of an error: `"EAGAIN"`, `"EINVAL"` … */
 export type Errno = keyof typeof errno;
 
+const names = new Map<number, Errno>(
+  Object.entries(errno).map(([name, number]) => [number, name as Errno]),
+);
+
+/** The name of an error number of the system's, if it has one here. */
+export const errnoName = (number: number): Errno | undefined => names.get(number);
+
+/** The code of what the system threw, if it has a name here; else EIO. */
+export function errnoOf(error: unknown): Errno {
+  const { code } = error as { code?: string };
+  return code !== undefined && code in errno ? (code as Errno) : "EIO";
+}
+
 /**
  * The one error class: a name to test (`code`), a sentence for a person that says what to do, and
  * the facts it rests on. Thrown for misuse by the caller and for host failures; never by what a

@@ -162,5 +162,7 @@ export const ETH_DATA_LEN = 1500;
 export const ETH_MAX_MTU = 65535;
 /** VLANs that a tag can name, 0 included. IEEE 802.1Q. */
 export const VLAN_N_VID = 4096;
+/** Of a tag, the VLAN. */
+export const VLAN_VID_MASK = VLAN_N_VID - 1;
 /** In an address's first byte: for a group of stations. IEEE 802.3. */
 export const ETH_GROUP = 1;
