@@ -84,13 +84,22 @@ export class GuestMemory {
     return this.regions.length * REGION_BYTES;
   }
 
-  /** Writes the table as the rings read it (`spec/ring-state.ts`, region table). */
+  /** Writes the table as the rings read it. */
   writeTo(view: DataView, address: number): void {
-    for (const [index, region] of this.regions.entries()) {
-      const at = address + index * REGION_BYTES;
-      view.setBigUint64(at + REGION_GUEST, region.guestAddress, true);
-      view.setBigUint64(at + REGION_SIZE, region.sizeBytes, true);
-      view.setUint32(at + REGION_LINEAR, region.linearAddress, true);
-    }
+    writeRegions(view, address, this.regions);
+  }
+}
+
+/** Writes a table of `regions` as the rings read it (`spec/ring-state.ts`, region table). */
+export function writeRegions(
+  view: DataView,
+  address: number,
+  regions: readonly MemoryRegion[],
+): void {
+  for (const [index, { guestAddress, sizeBytes, linearAddress }] of regions.entries()) {
+    const at = address + index * REGION_BYTES;
+    view.setBigUint64(at + REGION_GUEST, guestAddress, true);
+    view.setBigUint64(at + REGION_SIZE, sizeBytes, true);
+    view.setUint32(at + REGION_LINEAR, linearAddress, true);
   }
 }

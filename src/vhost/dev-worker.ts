@@ -14,18 +14,18 @@ export interface Backing {
 
 /** One worker of a device, and its instance of the device once it has one. Owner's thread. */
 export class DevWorker {
-  /** Its number. Linux: vhost_worker's id. */
-  readonly id: number;
   readonly handle: WorkerHandle;
+  /** The one that was made with the device, whose death is the device's. */
+  readonly isFirst: boolean;
   /** It is being ended because nobody wants it any more: no death to tell of. */
   isFreed = false;
   #holdings = new Holdings();
   #info: DeviceInfo | undefined;
   #stop: Promise<void> | undefined;
 
-  constructor(id: number, handle: WorkerHandle) {
-    this.id = id;
+  constructor(handle: WorkerHandle, isFirst: boolean) {
     this.handle = handle;
+    this.isFirst = isFirst;
   }
 
   /** What can be asked of it. */

@@ -3,11 +3,12 @@ import type { Task } from "../kernel/task.js";
 import type { SharedMemory } from "../memory/shared-memory.js";
 import { VhostError } from "../spec/errno.js";
 import { takeClaims } from "./claims.js";
-import type { RingPosition, RingStart, WorkerControl } from "./control.js";
+import type { QueueLeft, RingPosition, RingStart, WorkerControl } from "./control.js";
 import { type Backing, DevWorker } from "./dev-worker.js";
 import type { DeviceInfo, DeviceSpec } from "./device.js";
+import { passQueue } from "./pass-queue.js";
 import { WorkerHandle, type WorkerOptions } from "./worker-handle.js";
-import { WorkerTable } from "./worker-table.js";
+import { mustForkFromOwner, WorkerTable } from "./worker-table.js";
 
 /** Whom a queue's standing still is told, with the cause. */
 export type QueueDeathListener = (index: number, error: VhostError) => void;
@@ -25,9 +26,7 @@ export class DevWorkers {
   readonly #owner: Task;
   readonly #shared: SharedMemory;
   readonly #options: WorkerOptions;
-  readonly #workers = new WorkerTable<DevWorker>();
-  /** The worker of each queue, by its number. */
-  #ofQueues: DevWorker[] = [];
+  readonly #workers = new WorkerTable<DevWorker>(({ handle }) => handle.death !== undefined);
   #backing: Backing | undefined;
   #giveBack = () => {};
   /** Features under which queues run; `undefined`: the device is not started. */
@@ -44,12 +43,14 @@ export class DevWorkers {
     this.#shared = shared;
     this.#options = options;
     this.first = new WorkerHandle(kernel, owner, shared.memory, options);
-    this.#add(new DevWorker(0, this.first));
+    this.#add(this.first);
   }
 
-  #add(worker: DevWorker): void {
-    this.#workers.set(worker.id, worker);
-    worker.handle.onDeath((error) => this.#died(worker, error));
+  /** Its number. */
+  #add(handle: WorkerHandle): number {
+    const worker = new DevWorker(handle, handle === this.first);
+    handle.onDeath((error) => this.#died(worker, error));
+    return this.#workers.add(worker);
   }
 
   /** Why the device is gone, if it is: it was closed, or its first worker died. */
@@ -70,13 +71,13 @@ export class DevWorkers {
 
   #died(worker: DevWorker, error: VhostError): void {
     if (worker.isFreed) return;
-    if (worker.id === 0) this.#end(error);
+    if (worker.isFirst) this.#end(error);
     else if (!this.#isStopped) this.#standStill(worker, error);
   }
 
   #standStill(worker: DevWorker, error: VhostError): void {
     void worker.stop().catch(() => {}); // it must not stay counted
-    for (const index of this.#queuesOf(worker)) {
+    for (const index of this.#workers.ringsOf(worker)) {
       for (const listener of this.#onQueueDeath) listener(index, error);
     }
   }
@@ -87,8 +88,9 @@ export class DevWorkers {
     this.#onDeath.clear();
   }
 
-  #queuesOf(worker: DevWorker): number[] {
-    return [...this.#ofQueues.keys()].filter((index) => this.#ofQueues[index] === worker);
+  /** A queue's worker, which may be dead. */
+  #of(index: number): DevWorker {
+    return this.#workers.of(index) as DevWorker; // each has one, from the back-end on
   }
 
   /** Numbers of the workers that are there, and the task of each. */
@@ -97,8 +99,8 @@ export class DevWorkers {
   }
 
   get #lowest(): DevWorker {
-    const [worker] = this.#workers.list.sort((a, b) => a.id - b.id);
-    return worker as DevWorker; // one is left always: queues are attached to it
+    const lowest = Math.min(...this.#workers.all.keys());
+    return this.#workers.at(lowest); // one is left always: queues are attached to it
   }
 
   /** See `VhostDev.setBackend`. */
@@ -110,7 +112,7 @@ export class DevWorkers {
       const info = await this.#instance(this.#lowest, backing);
       this.#backing = { ...backing, shared: info.shared };
       this.#giveBack = giveBack;
-      this.#ofQueues = new Array(info.queueCount).fill(this.#lowest);
+      for (let i = 0; i < info.queueCount; i++) this.#workers.give(i, this.#lowest);
       return info;
     } catch (error) {
       giveBack();
@@ -142,31 +144,23 @@ export class DevWorkers {
   make(): number {
     const { forkFromOwner = this.#kernel.forkFromOwnerDefault, notifier } = this.#options;
     if (this.#isStopped) throw new VhostError("ENODEV", "the device is being closed");
-    if (!forkFromOwner) {
-      const { pid } = this.#owner;
-      throw new VhostError("EFAULT", "a device with a kernel thread has no further workers", {
-        pid,
-      });
-    }
+    mustForkFromOwner(forkFromOwner);
     this.#mustSpread();
     if (notifier && !notifier.another) {
       throw new VhostError("EOPNOTSUPP", "the device's notifier is for one worker");
     }
-    const id = this.#workers.nextId;
     const another = notifier?.another?.();
     const options = another ? { ...this.#options, notifier: another } : this.#options;
     const { memory } = this.#shared;
-    const handle = new WorkerHandle(this.#kernel, this.#owner, memory, options, this.first);
-    this.#add(new DevWorker(id, handle));
-    return id;
+    return this.#add(new WorkerHandle(this.#kernel, this.#owner, memory, options, this.first));
   }
 
   /** See `VhostDev.freeWorker`. */
   async free(id: number): Promise<void> {
-    const worker = this.#workers.at(id);
-    const hasAll = !this.#backing && id === 0; // as soon as there are any
-    const queueCount = hasAll ? 1 : this.#queuesOf(worker).length;
-    this.#workers.mustBeIdle(id, queueCount, worker.handle.death !== undefined);
+    if (!this.#backing && this.#workers.at(id).isFirst) {
+      throw new VhostError("EBUSY", "the device's queues will be the first worker's", { id });
+    }
+    const worker = this.#workers.idle(id);
     worker.isFreed = true;
     try {
       await worker.stop();
@@ -181,39 +175,40 @@ export class DevWorkers {
    */
   async attach(index: number, id: number, ring: RingStart | undefined): Promise<void> {
     const next = this.#workers.at(id);
-    const last = this.#ofQueues[index] as DevWorker;
+    const last = this.#of(index);
     if (next === last) return;
     this.#mustSpread();
     if (next.handle.death) throw next.handle.death;
     if (ring) {
       if (last.handle.death) throw standsStill(index, last.handle.death);
       await this.#ready(next);
-      const { awaitsKick } = await last.control.takeQueue(index);
-      const { death } = next.handle; // meanwhile
-      const worker = death ? last : next;
-      this.#ofQueues[index] = worker; // kicks go there from here on: it looks when it starts
-      await worker.control.startQueue({ ...ring, awaitsKick, goesOn: !awaitsKick });
-      if (death) throw death;
-    } else this.#ofQueues[index] = next;
+      let worker = next;
+      const goesOn = (left: QueueLeft | undefined) => {
+        if (!left) return undefined;
+        if (next.handle.death) worker = last; // meanwhile
+        this.#workers.give(index, worker); // kicks go there from here on: it looks when it starts
+        return ring;
+      };
+      await passQueue(last.control, index, goesOn, () => worker.control);
+      if (worker === last) throw next.handle.death;
+    } else this.#workers.give(index, next);
   }
 
   /** See `VhostDev.getVringWorker`. */
   workerOf(index: number): number {
-    const { id, handle } = this.#ofQueues[index] as DevWorker;
-    if (!handle.death) return id;
-    throw new VhostError("EINVAL", `queue ${index} has no worker: it died`, { index, id });
+    return this.#workers.idOf(index);
   }
 
   /** Entries of `queue` are available: tells its worker. See `WorkerHandle.kick`. */
   kick(queue: number, data?: number): void {
-    (this.#ofQueues[queue]?.handle ?? this.first).kick(queue, data);
+    (this.#workers.of(queue)?.handle ?? this.first).kick(queue, data);
   }
 
   /** Starts all queues, each in its worker. Rejects, with none started, when a worker died. */
   async start(features: bigint, rings: readonly RingStart[]): Promise<void> {
     const by = new Map(this.#live.map((worker) => [worker, [] as RingStart[]]));
     for (const ring of rings) {
-      const worker = this.#ofQueues[ring.index] as DevWorker;
+      const worker = this.#of(ring.index);
       const { death } = worker.handle;
       if (death) throw standsStill(ring.index, death);
       by.set(worker, [...(by.get(worker) ?? []), ring]);
@@ -235,17 +230,17 @@ export class DevWorkers {
 
   /** Nothing goes on any more of what workers were at that died. */
   async #settled(): Promise<void> {
-    const dead = this.#workers.list.filter(({ id, handle }) => id !== 0 && handle.death);
+    const dead = this.#workers.list.filter(({ isFirst, handle }) => !isFirst && handle.death);
     await Promise.allSettled(dead.map((worker) => worker.stop()));
   }
 
   /** Asks all workers; of a further one that dies meanwhile, there is no answer. */
   async #all<T>(ask: (control: WorkerControl) => Promise<T>): Promise<T[]> {
-    const answers = this.#live.map(async ({ control, handle, id }) => {
+    const answers = this.#live.map(async ({ control, handle, isFirst }) => {
       try {
         return [await ask(control)];
       } catch (error) {
-        if (id === 0 || !handle.death) throw error;
+        if (isFirst || !handle.death) throw error;
         return [];
       }
     });
@@ -277,7 +272,7 @@ export class DevWorkers {
 
   /** What can be asked of a queue's worker; `undefined`: it is dead, and nothing of it goes on. */
   async controlOf(index: number): Promise<WorkerControl | undefined> {
-    const worker = this.#ofQueues[index] as DevWorker;
+    const worker = this.#of(index);
     if (worker.handle.death) {
       await this.#settled();
       return undefined;
@@ -301,9 +296,9 @@ export class DevWorkers {
 
   /** See `VhostDev.flush`. */
   async flush(): Promise<void> {
-    const busy = new Set(this.#ofQueues.filter(({ isReady }) => isReady));
+    const busy = this.#live.filter((worker) => this.#workers.ringsOf(worker).length > 0);
     await Promise.all(
-      [...busy].map(({ handle }) => {
+      busy.map(({ handle }) => {
         return handle.inline ? handle.runPending() : handle.flushed();
       }),
     );

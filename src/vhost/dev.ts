@@ -1,10 +1,11 @@
 import type { Kernel } from "../kernel/kernel.js";
-import { mustLive, type Task } from "../kernel/task.js";
+import type { Task } from "../kernel/task.js";
 import { GuestMemory, type MemoryRegion } from "../memory/guest-memory.js";
 import { SharedMemory } from "../memory/shared-memory.js";
 import type { Policy } from "../ring/state-block.js";
 import { VhostError } from "../spec/errno.js";
 import { asVhostError } from "./control.js";
+import { DevOwner } from "./dev-owner.js";
 import { DevWorkers } from "./dev-workers.js";
 import type { DeviceInfo, DeviceSpec } from "./device.js";
 import { checkPolicy, offeredFeatures, withPolicy } from "./policy.js";
@@ -22,9 +23,8 @@ export interface DevOptions extends WorkerOptions {
   policy?: Policy;
 }
 
-/** Who owns the device, in what memory it works, and by which workers; fixed together. */
+/** In what memory the device works, and by which workers; fixed with its owner. */
 interface Owned {
-  owner: Task;
   shared: SharedMemory;
   workers: DevWorkers;
 }
@@ -39,6 +39,7 @@ export class VhostDev extends VringCalls {
   readonly #options: WorkerOptions;
   readonly #policy: Policy;
   #log: DirtyLogRange | undefined;
+  readonly #owner = new DevOwner();
   #owned: Owned | undefined;
   #info: DeviceInfo | undefined;
   #memory: GuestMemory | undefined;
@@ -60,14 +61,10 @@ export class VhostDev extends VringCalls {
    * vhost_dev_set_owner(), which reports ENOMEM for any failure to make the worker.
    */
   setOwner(owner: Task): void {
-    if (this.#owned) {
-      throw new VhostError("EBUSY", "the device has an owner", { pid: this.#owned.owner.pid });
-    }
-    mustLive(owner);
-    if (!owner.mm) throw new VhostError("EINVAL", "the owner has no memory", { pid: owner.pid });
-    const shared = SharedMemory.of(owner.mm.memory);
-    const workers = new DevWorkers(this.#kernel, owner, shared, this.#options);
-    this.#owned = { owner, shared, workers };
+    this.#owned = this.#owner.set(owner, ({ memory }) => {
+      const shared = SharedMemory.of(memory);
+      return { shared, workers: new DevWorkers(this.#kernel, owner, shared, this.#options) };
+    });
   }
 
   /** What it has. Throws EPERM when there is no owner, ENODEV when the first worker died. */
@@ -176,8 +173,8 @@ export class VhostDev extends VringCalls {
   protected stoppedVring(index: number): Vring {
     this.#mustBeIdle();
     const vring = this.#rings.at(index);
-    if (!vring.isLaidOut) return vring;
-    throw new VhostError("EBUSY", `queue ${index} runs: stop the device, or reset the queue`);
+    vring.mustBeIdle();
+    return vring;
   }
 
   /** Sets the memory table. Throws EBUSY while started, and what `GuestMemory` throws. */
@@ -345,6 +342,7 @@ export class VhostDev extends VringCalls {
       await owned.workers.stop();
     } finally {
       this.#rings.release();
+      this.#owner.release();
     }
   }
 }

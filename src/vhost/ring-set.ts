@@ -4,6 +4,8 @@ import { VhostError } from "../spec/errno.js";
 import { hasFeature } from "../spec/features.js";
 import { VIRTIO_F_RING_RESET } from "../spec/virtio-config.js";
 import type { RingPosition, RingStart, WorkerControl } from "./control.js";
+import type { RegionTable } from "./live-ring.js";
+import { passQueue } from "./pass-queue.js";
 import { type RingsEnvironment, Vring, type VringAddresses, type VringPlaces } from "./vring.js";
 
 /**
@@ -45,7 +47,7 @@ export class RingSet {
    */
   layOut(setup: Omit<RingsEnvironment, "regions">): RingStart[] {
     const { shared, memory } = setup;
-    const environment = { ...setup, regions: writeRegions(shared, memory) };
+    const environment = { ...setup, regions: layOutRegions(shared, memory) };
     this.#environment = environment;
     try {
       const ready = [...this.#vrings.entries()].filter(([, vring]) => vring.addresses);
@@ -80,27 +82,28 @@ export class RingSet {
   ): Promise<void> {
     const old = this.#environment;
     if (!old) return;
-    const running = [...this.#vrings.entries()].filter(([, { isLaidOut }]) => isLaidOut);
+    const running = [...this.#vrings.entries()].filter(([, { isActive }]) => isActive);
     const areas = running.map(([, vring]) => vring.translate(memory, old.features));
-    const environment = { ...old, memory, regions: writeRegions(old.shared, memory) };
+    const environment = { ...old, memory, regions: layOutRegions(old.shared, memory) };
     this.#environment = environment;
     for (const [i, [index, vring]] of running.entries()) {
       const control = await controlOf(index);
-      const left = await control?.takeQueue(index).catch(() => undefined);
-      vring.remap(environment, areas[i] as VringPlaces);
-      const start = this.startOf(index);
-      if (!left || !start) continue;
-      const { awaitsKick } = left;
-      await control?.startQueue({ ...start, awaitsKick, goesOn: !awaitsKick }).catch(() => {});
+      const goesOn = () => {
+        vring.remap(environment, areas[i] as VringPlaces);
+        return this.startOf(index);
+      };
+      if (control)
+        await passQueue(control, index, goesOn).catch(() => {}); // it is dead
+      else goesOn();
     }
-    old.shared.host.free(old.regions);
+    old.shared.host.free(old.regions.address);
   }
 
   /** What a ring was started with; `undefined`: it does not run. Throws ENOBUFS. */
   startOf(index: number): RingStart | undefined {
-    const { isLaidOut, busyloopMicroseconds } = this.at(index);
+    const { isActive, busyloopMicroseconds } = this.at(index);
     const start = this.#starts.get(index);
-    return isLaidOut && start ? { ...start, busyloopMicroseconds } : undefined;
+    return isActive && start ? { ...start, busyloopMicroseconds } : undefined;
   }
 
   /**
@@ -112,7 +115,7 @@ export class RingSet {
     const known = new Map(positions.map((one) => [one.index, one]));
     for (const [index, vring] of this.#vrings.entries()) {
       const told = known.get(index);
-      const position = told?.position ?? vring.position;
+      const position = told?.position ?? (vring.isActive ? vring.position(features) : undefined);
       if (position === undefined || (!told && vring.notify.awaitsKick)) continue;
       vring.setBase(position, features);
       vring.notify = { ...vring.notify, awaitsKick: told?.awaitsKick ?? false };
@@ -130,7 +133,7 @@ export class RingSet {
     const vring = this.at(index);
     this.#mustReset(index);
     try {
-      if (vring.isLaidOut) await control?.stopQueue(index);
+      if (vring.isActive) await control?.stopQueue(index);
     } finally {
       vring.release();
       vring.reset();
@@ -149,7 +152,7 @@ export class RingSet {
   ): Promise<void> {
     const vring = this.at(index);
     const environment = this.#mustReset(index);
-    if (vring.isLaidOut) throw new VhostError("EBUSY", `queue ${index} runs: reset it first`);
+    vring.mustBeIdle();
     if (!control) throw new VhostError("EIO", `the worker of queue ${index} is dead`, { index });
     if (setup) vring.setUp(setup, environment.features);
     try {
@@ -172,7 +175,7 @@ export class RingSet {
     for (const vring of this.#vrings) vring.release();
     const environment = this.#environment;
     this.#environment = undefined;
-    environment?.shared.host.free(environment.regions);
+    environment?.shared.host.free(environment.regions.address);
   }
 
   /** Forgets what the driver has said. Only when they are released. */
@@ -187,9 +190,9 @@ export class RingSet {
   }
 }
 
-/** Writes a region table; its address, for `host.free`. Throws ENOMEM. */
-function writeRegions(shared: SharedMemory, memory: GuestMemory): number {
-  const regions = shared.allocHost(Math.max(memory.tableBytes, 8));
-  memory.writeTo(shared.view, regions);
-  return regions;
+/** A region table; to be given back with `host.free`. Throws ENOMEM. */
+function layOutRegions(shared: SharedMemory, memory: GuestMemory): RegionTable {
+  const address = shared.allocHost(Math.max(memory.tableBytes, 8));
+  memory.writeTo(shared.view, address);
+  return { address, count: memory.regions.length };
 }

@@ -70,8 +70,7 @@ export abstract class VringCalls extends WorkerCalls {
    * VHOST_GET_VRING_BASE.
    */
   getVringBase(index: number): number {
-    const vring = this.vrings.at(index);
-    return vring.position ?? vring.base(this.features);
+    return this.vrings.at(index).position(this.features);
   }
 
   /** Whether the queue, as of the last stop, still waits for its first kick. Throws ENOBUFS. */
@@ -81,6 +80,6 @@ export abstract class VringCalls extends WorkerCalls {
 
   /** Whether the queue runs. Throws ENOBUFS. virtio 1.3, 4.1.4.3: queue_enable. */
   isVringEnabled(index: number): boolean {
-    return this.vrings.at(index).isLaidOut;
+    return this.vrings.at(index).isActive;
   }
 }

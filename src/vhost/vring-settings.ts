@@ -2,6 +2,7 @@ import { checkQueueSize } from "../memory/vring.js";
 import { VhostError } from "../spec/errno.js";
 import { hasFeature } from "../spec/features.js";
 import { VIRTIO_F_RING_PACKED } from "../spec/virtio-config.js";
+import type { LiveRing } from "./live-ring.js";
 
 /** Where a packed ring begins: both positions 0x8000. */
 export const PACKED_BASE = 0x8000_8000;
@@ -17,16 +18,32 @@ export function mustBeOffered(features: bigint, offered: bigint): void {
 }
 
 /**
- * What a ring is set to, whoever does it: a program by ioctl, a front-end by message, the owner by
- * call. Each has conditions of its own for when it may; what a value may be is said here.
+ * What a ring is set to, and what its worker finds while it is active; whoever sets it: a program
+ * by ioctl, a front-end by message, the owner by call. Each has conditions of its own for when it
+ * may; what a value may be is said here. Owner's thread. Linux: vhost_virtqueue.
  */
-export class VringSettings {
+export class VringSettings<Live extends LiveRing = LiveRing> {
   #num: number;
   #base: number | undefined;
+  /** Laid out, while it is active. */
+  protected live: Live | undefined;
+  /** How long its worker looks at it before it sleeps; `undefined`: nothing was said. */
+  busyloopMicroseconds: number | undefined;
 
   /** `num`: its size until that is set. */
   constructor(num: number) {
     this.#num = num;
+  }
+
+  /** Whether it runs, or is laid out to. Linux: private_data. */
+  get isActive(): boolean {
+    return this.live !== undefined;
+  }
+
+  /** Throws EBUSY: it is active. */
+  mustBeIdle(): void {
+    if (!this.isActive) return;
+    throw new VhostError("EBUSY", "the queue runs: stop the device, or reset the queue, first");
   }
 
   /** The size. */
@@ -54,9 +71,15 @@ export class VringSettings {
     this.#base = base;
   }
 
+  /** The next entry to pop: as of now while it is active. Linux: VHOST_GET_VRING_BASE. */
+  position(features: bigint): number {
+    return this.live?.position ?? this.base(features);
+  }
+
   /** As at first, with this size. */
   protected forget(num: number): void {
     this.#num = num;
     this.#base = undefined;
+    this.busyloopMicroseconds = undefined;
   }
 }

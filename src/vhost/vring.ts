@@ -3,17 +3,12 @@ import type { SharedMemory } from "../memory/shared-memory.js";
 import { checkQueueSize, type VringArea, vringAreas } from "../memory/vring.js";
 import type { Recovery } from "../ring/inflight.js";
 import { type DirtyLog, recover } from "../ring/recording-state.js";
-import {
-  allocDeviceState,
-  type Policy,
-  type RingSetup,
-  type StateBlock,
-} from "../ring/state-block.js";
-import { RingTables, sumErrors } from "../ring/tables.js";
+import type { Policy, RingSetup } from "../ring/state-block.js";
+import { sumErrors } from "../ring/tables.js";
 import { VhostError } from "../spec/errno.js";
-import { VQ_DESC, VQ_DEVICE, VQ_DRIVER, VQ_REGION_COUNT, VQ_REGIONS } from "../spec/ring-state.js";
 import { VIRTQ_RING_IDX } from "../spec/virtio-ring.js";
 import type { VringNotify } from "./control.js";
+import { LiveRing, type RegionTable } from "./live-ring.js";
 import { isPacked, VringSettings } from "./vring-settings.js";
 
 /** Guest addresses of a queue's three areas. */
@@ -33,8 +28,7 @@ export type VringPlaces = Omit<RingSetup, "features">;
 export interface RingsEnvironment {
   shared: SharedMemory;
   memory: GuestMemory;
-  /** Address of the region table. */
-  regions: number;
+  regions: RegionTable;
   features: bigint;
   policy: Policy;
   log: DirtyLogRange | undefined;
@@ -47,15 +41,11 @@ const U16 = 0xffff;
 /** What the owner has said of one queue, and its state while it runs. */
 export class Vring extends VringSettings {
   readonly #sizeMax: number;
-  #state: StateBlock | undefined;
-  #tables: RingTables | undefined;
   #pastErrors: Record<string, number> = {};
   /** Unset: the queue is not used. */
   addresses: VringAddresses | undefined;
   /** How it notifies, where eventfds do that. */
   notify: VringNotify = {};
-  /** See `VhostDev.setVringBusyloopTimeout`. */
-  busyloopMicroseconds: number | undefined;
   /** Linear address of its region of an in-flight area, if there is one. */
   inflightRegion: number | undefined;
   /** Guest address at which writes to the device area are marked, while there is a dirty log. */
@@ -65,11 +55,6 @@ export class Vring extends VringSettings {
   constructor(sizeMax: number) {
     super(sizeMax);
     this.#sizeMax = sizeMax;
-  }
-
-  /** Whether it is laid out, to run or running. */
-  get isLaidOut(): boolean {
-    return this.#state !== undefined;
   }
 
   /** Sets the size. Throws EINVAL when no ring under `features` has it, or above the device's. */
@@ -178,33 +163,19 @@ export class Vring extends VringSettings {
     const recovery = this.#recover(shared, setup);
     const inflight = recovery && { region: this.inflightRegion as number, recovery };
     const recorded = { ...setup, log: this.#dirtyLog(log), inflight };
-    this.#state = allocDeviceState(shared, recorded, regions, memory.regions.length);
-    const { vq } = this.#state;
-    this.#tables = new RingTables(shared.memory, vq);
-    return { vq, position: recovery?.position ?? this.base(features) };
+    this.live = new LiveRing(shared, recorded, regions);
+    return { vq: this.live.vq, position: recovery?.position ?? this.base(features) };
   }
 
   /** It goes by another memory table, in which its areas are there. No worker is at it. */
-  remap({ regions, memory }: RingsEnvironment, { desc, driver, device }: VringPlaces): void {
-    const tables = this.#tables;
-    tables?.setWord(VQ_DESC, desc);
-    tables?.setWord(VQ_DRIVER, driver);
-    tables?.setWord(VQ_DEVICE, device);
-    tables?.setWord(VQ_REGIONS, regions);
-    tables?.setWord(VQ_REGION_COUNT, memory.regions.length);
-  }
-
-  /**
-   * Where it stands, by its state block: its worker may be past that already. `undefined`: it is
-   * not laid out.
-   */
-  get position(): number | undefined {
-    return this.#tables?.position;
+  remap({ regions }: RingsEnvironment, places: VringPlaces): void {
+    this.live?.setRegions(regions);
+    this.live?.setPlaces(places);
   }
 
   /** How often each error happened, by name, since the queue was made. */
   errorCounts(): Record<string, number> {
-    return sumErrors(this.#pastErrors, this.#tables?.errorCounts() ?? {});
+    return sumErrors(this.#pastErrors, this.live?.errorCounts() ?? {});
   }
 
   /** Forgets what the driver has said; errors stay counted. Only when it is released. */
@@ -212,7 +183,6 @@ export class Vring extends VringSettings {
     this.forget(this.#sizeMax);
     this.addresses = undefined;
     this.notify = {};
-    this.busyloopMicroseconds = undefined;
     this.inflightRegion = undefined;
     this.logAddress = undefined;
   }
@@ -220,8 +190,7 @@ export class Vring extends VringSettings {
   /** Gives the state block back; the queue must not run any more. */
   release(): void {
     this.#pastErrors = this.errorCounts();
-    this.#tables = undefined;
-    this.#state?.release();
-    this.#state = undefined;
+    this.live?.release();
+    this.live = undefined;
   }
 }

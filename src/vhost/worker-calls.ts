@@ -92,7 +92,7 @@ export abstract class WorkerCalls {
         throw new VhostError("EINVAL", "a busyloop timeout is a u32", { microseconds });
       }
       vring.busyloopMicroseconds = microseconds;
-      const control = vring.isLaidOut && (await this.parts.workers.controlOf(index));
+      const control = vring.isActive && (await this.parts.workers.controlOf(index));
       if (control) await control.setBusyloopTimeout(index, microseconds);
     });
   }

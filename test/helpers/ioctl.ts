@@ -116,7 +116,7 @@ export class IoctlLab {
   /** Everything that a device is, and what it counts on, as plain values. */
   snapshot(state: VhostState): object {
     return {
-      owned: state.isOwned,
+      owned: state.owner.isSet,
       features: state.features,
       backendFeatures: state.backendFeatures,
       regions: state.regions,
@@ -134,12 +134,11 @@ export class IoctlLab {
         num: vq.num,
         areas: vq.areas,
         log: vq.log,
-        base: vq.lastAvail,
-        busyloopTimeout: vq.busyloopTimeout,
+        base: vq.position(state.features),
+        busyloopMicroseconds: vq.busyloopMicroseconds,
         isActive: vq.isActive,
         backend: numberOf(vq.backend as object | null),
-        worker: numberOf(vq.worker),
-        attachments: vq.worker?.attachments,
+        worker: numberOf(state.workers.of(vq) ?? null),
         events: (["kick", "call", "err"] as const).map((which) => numberOf(vq.event(which))),
       })),
     };

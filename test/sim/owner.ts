@@ -138,7 +138,7 @@ export class Owner {
     const environment = {
       shared: this.#shared,
       memory,
-      regions: this.#regionTable,
+      regions: { address: this.#regionTable, count: memory.regions.length },
       features,
       policy: config.policy,
       log: this.#dirty?.log,

@@ -55,7 +55,7 @@ export const setBackendFeatures: Handler = (call) => {
 };
 
 function setForkFromOwner({ dev, memory, arg }: IoctlCall): void {
-  if (dev.isOwned) throw new VhostError("EBUSY", "the device has an owner");
+  if (dev.owner.isSet) throw new VhostError("EBUSY", "the device has an owner");
   const [mode] = memory.read(arg, 1);
   if (mode !== 0 && mode !== 1) throw new VhostError("EINVAL", "the mode is 0 or 1", { mode });
   dev.forkFromOwner = mode === 1;
@@ -108,7 +108,7 @@ const OWNERS = new Map<number, Handler>([
  */
 export function devIoctl(request: number, call: IoctlCall): boolean {
   const open = OPEN.get(request);
-  if (!open) call.dev.mustOwn(call.task);
+  if (!open) call.dev.owner.mustBe(call.task);
   const handler = open ?? OWNERS.get(request);
   handler?.(call);
   return handler !== undefined;

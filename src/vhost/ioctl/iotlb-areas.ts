@@ -12,7 +12,7 @@ import {
 import type { VqAreas } from "./access.js";
 import { firstRow } from "./iotlb-columns.js";
 import type { IotlbSpace, Piece, Stop } from "./iotlb-space.js";
-import type { LiveSetup } from "./live-ring.js";
+import type { LiveSetup } from "./user-live-ring.js";
 
 /** One of a ring's areas. */
 export type Area = keyof VqAreas;

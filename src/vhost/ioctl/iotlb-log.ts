@@ -2,7 +2,7 @@ import { hasFeature } from "../../spec/features.js";
 import { VHOST_F_LOG_ALL } from "../../spec/vhost.js";
 import type { UserMemory } from "../user-access.js";
 import { PAGE, PAGES_A_BYTE } from "./access.js";
-import type { LiveSetup } from "./live-ring.js";
+import type { LiveSetup } from "./user-live-ring.js";
 
 /** A run of the program's memory that was written. */
 export interface Written {

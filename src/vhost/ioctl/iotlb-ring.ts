@@ -38,7 +38,7 @@ import { IotlbAreas } from "./iotlb-areas.js";
 import { IotlbLog, type Written } from "./iotlb-log.js";
 import { IotlbSpace, type Stop } from "./iotlb-space.js";
 import { type WalkedChain, walkChain } from "./iotlb-walk.js";
-import type { LiveSetup } from "./live-ring.js";
+import type { LiveSetup } from "./user-live-ring.js";
 
 /** What a ring that translates goes by; structured-cloneable. It is made anew when this changes. */
 export interface IotlbSetup {

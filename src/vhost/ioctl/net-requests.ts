@@ -21,7 +21,7 @@ function backendOf({ files }: Task, fd: number): NetBackendFile | null {
 function setBackend(call: IoctlCall): void {
   const { index, fd } = structOf<"index" | "fd">(call, VHOST_VRING_FILE);
   const { dev, task } = call;
-  dev.mustOwn(task);
+  dev.owner.mustBe(task);
   const vq = dev.vqs[index];
   if (!vq) throw new VhostError("ENOBUFS", `there is no queue ${index}`, { index });
   if (!vq.isAccessible) throw new VhostError("EFAULT", "the ring, or memory, can't be there");
@@ -30,7 +30,7 @@ function setBackend(call: IoctlCall): void {
 
 /** Back to before the owner came. Linux: vhost_net_reset_owner(). */
 function resetOwner({ dev, task }: IoctlCall): void {
-  dev.mustOwn(task);
+  dev.owner.mustBe(task);
   dev.reset();
 }
 

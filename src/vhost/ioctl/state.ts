@@ -1,18 +1,18 @@
 import type { EventFd } from "../../kernel/eventfd.js";
 import type { Kernel } from "../../kernel/kernel.js";
-import { type Mm, mmget, mmput } from "../../kernel/mm.js";
 import type { Task } from "../../kernel/task.js";
 import { SharedMemory } from "../../memory/shared-memory.js";
 import { VhostError } from "../../spec/errno.js";
+import { DevOwner } from "../dev-owner.js";
 import { onMappingChange, UserMemory } from "../user-access.js";
 import { memoryAccessOk } from "./access.js";
 import type { MakeBacking, VhostBacking } from "./backing.js";
 import { DeviceIotlb } from "./device-iotlb.js";
-import type { LiveMemory } from "./live-ring.js";
 import type { UserRegion } from "./memory-table.js";
 import { NetBackendFile } from "./net-backend.js";
+import type { LiveMemory } from "./user-live-ring.js";
 import { Vq, type VqShared } from "./vq.js";
-import { type VhostRun, VhostWorkers } from "./workers.js";
+import { type Attachable, type VhostRun, type VhostWorkerState, VhostWorkers } from "./workers.js";
 
 /** Which device node. */
 export type VhostKind = "vsock" | "net" | "scsi";
@@ -32,6 +32,7 @@ export class VhostState implements VqShared {
   readonly kind: VhostKind;
   readonly vqs: readonly Vq[];
   readonly workers: VhostWorkers;
+  readonly owner = new DevOwner();
   readonly #backing: VhostBacking | undefined;
   /** Features that were accepted. Linux: acked_features of each ring. */
   features = 0n;
@@ -41,7 +42,6 @@ export class VhostState implements VqShared {
   /** Workers are made from the owner; else they are kernel threads. Linux: fork_owner. */
   forkFromOwner: boolean;
   #logFd: EventFd | null = null;
-  #mm: Mm | null = null;
   #live: LiveMemory | undefined;
   #forgetMapping = () => {};
   #cid: number | undefined;
@@ -58,30 +58,9 @@ export class VhostState implements VqShared {
     this.workers = new VhostWorkers(kernel, this.vqs, this.#backing, run);
   }
 
-  /** Linux: vhost_dev_has_owner(). */
-  get isOwned(): boolean {
-    return this.#mm !== null;
-  }
-
-  /** By memory alone: threads pass, a forked child does not. Linux: vhost_dev_check_owner(). */
-  isOwner(task: Task): boolean {
-    return this.#mm !== null && this.#mm === task.mm;
-  }
-
-  /** EPERM: the caller is not the owner. */
-  mustOwn(task: Task): void {
-    if (this.isOwner(task)) return;
-    throw new VhostError("EPERM", "the caller does not own the device", { pid: task.pid });
-  }
-
   /** EBUSY: owned. ENOMEM: no worker, for whatever reason. Linux: vhost_dev_set_owner(). */
   setOwner(task: Task): void {
-    const { mm } = task;
-    if (this.#mm !== null) throw new VhostError("EBUSY", "the device has an owner");
-    if (mm === null) throw new VhostError("EINVAL", "the caller has no memory", { pid: task.pid });
-    const id = this.workers.create(task, this.forkFromOwner);
-    mmget(mm);
-    this.#mm = mm;
+    const id = this.owner.set(task, () => this.workers.create(task, this.forkFromOwner));
     for (const vq of this.vqs) this.workers.attach(vq, id);
   }
 
@@ -92,11 +71,9 @@ export class VhostState implements VqShared {
 
   /** The owner's memory as a whole. Throws EFAULT for one in which no ring can be. */
   #makeLive(): LiveMemory {
-    const memory = this.#mm?.memory;
+    const { memory } = this.owner;
     const user = new UserMemory(memory);
-    if (memory === undefined || user.end === 0) {
-      throw new VhostError("EFAULT", "the owner has no memory that rings can be in");
-    }
+    if (user.end === 0) throw new VhostError("EFAULT", "rings can't be in the owner's memory");
     this.#forgetMapping = onMappingChange(memory, () => this.#update());
     return { shared: SharedMemory.of(memory), user };
   }
@@ -104,6 +81,10 @@ export class VhostState implements VqShared {
   /** Has the ring's worker look at it; nothing if it is dead. */
   queue(vq: Vq): void {
     this.workers.queue(vq);
+  }
+
+  workerOf(vq: Attachable): VhostWorkerState | undefined {
+    return this.workers.of(vq);
   }
 
   ask(asked: Promise<void>): void {
@@ -215,8 +196,7 @@ export class VhostState implements VqShared {
     Object.assign(this, { features: 0n, backendFeatures: 0n, regions: undefined });
     this.#forgetMapping();
     this.#live = undefined;
-    mmput(this.#mm);
-    this.#mm = null;
+    this.owner.clear();
     this.forkFromOwner = this.kernel.forkFromOwnerDefault;
   }
 

@@ -2,14 +2,15 @@ import type { EventFd } from "../../kernel/eventfd.js";
 import { VhostError } from "../../spec/errno.js";
 import { hasFeature } from "../../spec/features.js";
 import { VHOST_F_LOG_ALL } from "../../spec/vhost.js";
-import type { RingStart, WorkerControl } from "../control.js";
+import type { QueueLeft, RingStart, WorkerControl } from "../control.js";
+import { passQueue } from "../pass-queue.js";
 import { VringSettings } from "../vring-settings.js";
 import { type VqAreas, type VqLog, vqAccessOk, vqLogAccessOk } from "./access.js";
 import type { DeviceIotlb } from "./device-iotlb.js";
 import type { IotlbQuestion } from "./iotlb-questions.js";
 import { IotlbRing, type IotlbSetup } from "./iotlb-ring.js";
-import { type LiveMemory, LiveRing } from "./live-ring.js";
 import type { UserRegion } from "./memory-table.js";
+import { type LiveMemory, UserLiveRing } from "./user-live-ring.js";
 import type { Attachable, VhostWorkerState } from "./workers.js";
 
 /** What all rings of a device have in common. */
@@ -21,6 +22,8 @@ export interface VqShared {
   readonly regions: readonly UserRegion[] | undefined;
   /** The owner's memory, for rings; made when it is needed. Only while there is an owner. */
   readonly live: LiveMemory;
+  /** A ring's worker; `undefined`: it has none. */
+  workerOf(vq: Attachable): VhostWorkerState | undefined;
   /** What a worker is asked for: whoever waits for the workers waits for it, too. */
   ask(asked: Promise<void>): void;
 }
@@ -37,13 +40,10 @@ const NO_LOG: VqLog = { base: 0n, used: undefined };
  * A ring as its owner has set it up, and as its worker works on it. Where that is a thread, what is
  * done to a ring that runs is done when the worker has left it. Linux: vhost_virtqueue.
  */
-export class Vq extends VringSettings implements Attachable {
+export class Vq extends VringSettings<UserLiveRing> implements Attachable {
   readonly index: number;
   areas = NO_AREAS;
   log = NO_LOG;
-  /** Microseconds. */
-  busyloopTimeout = 0;
-  worker: VhostWorkerState | null = null;
   isKicked = false;
   /** What the device works for, of its own kind: it is active while there is any. */
   backend: unknown = null;
@@ -52,7 +52,6 @@ export class Vq extends VringSettings implements Attachable {
   /** Has the ring's worker look at it. */
   readonly kicked: () => void;
   #isNotifyDisabled = false;
-  #live: LiveRing | undefined;
   /** The last of what its worker is to do about it, one after the other. */
   #asked: Promise<void> = Promise.resolve();
   /** How often it was reset. */
@@ -66,19 +65,8 @@ export class Vq extends VringSettings implements Attachable {
     this.kicked = () => queue(this);
   }
 
-  /** Linux: private_data. */
-  get isActive(): boolean {
-    return this.#live !== undefined;
-  }
-
-  /** EBUSY: it is active. */
-  mustBeIdle(): void {
-    if (this.isActive) throw new VhostError("EBUSY", "the ring has a back-end: stop it first");
-  }
-
-  /** The next entry to pop. Linux: last_avail_idx. */
-  get lastAvail(): number {
-    return this.#live?.position ?? this.base(this.#shared.features);
+  get #worker(): VhostWorkerState | undefined {
+    return this.#shared.workerOf(this);
   }
 
   /** One of its eventfds. */
@@ -138,10 +126,10 @@ export class Vq extends VringSettings implements Attachable {
     if (!iotlb && !user.isWritable(this.areas.used, 4n)) {
       throw new VhostError("EFAULT", "no used ring there");
     }
-    const live = new LiveRing(this.#shared.live, this.#setup, this.#isNotifyDisabled);
-    live.position = this.lastAvail;
+    const live = new UserLiveRing(this.#shared.live, this.#setup, this.#isNotifyDisabled);
+    live.position = this.base(this.#shared.features);
     if (iotlb) this.#startTranslated(live, iotlb);
-    this.#live = live;
+    this.live = live;
     this.backend = backend;
     const goesOn = iotlb !== undefined; // it has begun here
     this.isKicked = false;
@@ -152,7 +140,7 @@ export class Vq extends VringSettings implements Attachable {
   }
 
   /** Begins a ring that no worker is at. EFAULT, told of, and the ring is given back. */
-  #startTranslated(live: LiveRing, iotlb: IotlbSetup): void {
+  #startTranslated(live: UserLiveRing, iotlb: IotlbSetup): void {
     const { index } = this;
     const { memory } = this.#shared.live.shared;
     const ring = new IotlbRing(memory, live.vq, iotlb, (iova, perm, seen) =>
@@ -172,9 +160,9 @@ export class Vq extends VringSettings implements Attachable {
   }
 
   /** No turn before its first kick. */
-  #start({ vq, position }: LiveRing): RingStart {
-    const busyloopMicroseconds = this.busyloopTimeout || undefined;
-    const { index, worker } = this;
+  #start({ vq, position }: UserLiveRing): RingStart {
+    const { index, busyloopMicroseconds } = this;
+    const worker = this.#worker;
     const iotlb = this.#iotlb;
     return {
       ...{ index, vq, position, awaitsKick: false, waits: true, busyloopMicroseconds },
@@ -187,7 +175,7 @@ export class Vq extends VringSettings implements Attachable {
    * thread, both are done when this returns.
    */
   #work(work: (control: WorkerControl) => Promise<unknown>, then = () => {}): void {
-    const handle = this.worker?.handle;
+    const handle = this.#worker?.handle;
     if (!handle || handle.inline) {
       if (handle && !handle.isDead) void work(handle.control);
       then();
@@ -205,11 +193,11 @@ export class Vq extends VringSettings implements Attachable {
 
   /** Goes by what is set now, if it is active. */
   update(): void {
-    const live = this.#live;
+    const live = this.live;
     if (!live) return;
     this.pause(() => {
       live.update(this.#setup);
-      if (this.isTranslated) this.worker?.handle.inline?.updateQueue(this.#start(live));
+      if (this.isTranslated) this.#worker?.handle.inline?.updateQueue(this.#start(live));
     });
   }
 
@@ -218,37 +206,41 @@ export class Vq extends VringSettings implements Attachable {
    * once, without a thread.
    */
   pause(then: () => void): void {
-    const live = this.#live;
-    if (live && this.worker && !this.worker.handle.inline) this.#leaveFor(live, then);
+    const live = this.live;
+    if (live && this.#worker && !this.#worker.handle.inline) this.#leaveFor(live, then);
     else this.#work(async () => {}, then);
   }
 
   /** A kick that came meanwhile may have found nobody at the ring; without a thread, it has not. */
   #kickAgain(): void {
-    if (this.isKicked && !this.worker?.handle.inline) this.kicked();
+    if (this.isKicked && !this.#worker?.handle.inline) this.kicked();
   }
 
-  #leaveFor(live: LiveRing, then: () => void): void {
+  #leaveFor(live: UserLiveRing, then: () => void): void {
+    const goesOn = (left: QueueLeft | undefined) => {
+      then();
+      if (!left || this.live !== live) return undefined; // stopped: it has left it for good
+      // To the guest, something may have come meanwhile.
+      const waits = !left.isDue && this.index > 0;
+      return { ...this.#start(live), waits };
+    };
     this.#work(async (control) => {
       this.isKicked = false;
-      const { isDue } = await control.takeQueue(this.index).finally(then);
-      if (this.#live !== live) return; // stopped: it has left it for good
-      const waits = !isDue && this.index > 0; // to the guest, something may have come meanwhile
-      await control.startQueue({ ...this.#start(live), goesOn: true, waits });
+      await passQueue(control, this.index, goesOn);
       this.#kickAgain();
     });
   }
 
   /** What was said of polling since it began. */
-  setBusyloopTimeout(microseconds: number): void {
-    this.busyloopTimeout = microseconds;
+  setBusyloopTimeout(microseconds: number | undefined): void {
+    this.busyloopMicroseconds = microseconds;
     if (!this.isActive) return;
-    this.#work((control) => control.setBusyloopTimeout(this.index, microseconds || undefined));
+    this.#work((control) => control.setBusyloopTimeout(this.index, microseconds));
   }
 
   /** Is not active any more, and remembers where it goes on. */
   stop(): void {
-    const live = this.#live;
+    const live = this.live;
     this.backend = null;
     if (!live) return;
     const { features } = this.#shared;
@@ -261,7 +253,7 @@ export class Vq extends VringSettings implements Attachable {
       }
       live.release();
     });
-    this.#live = undefined;
+    this.live = undefined;
   }
 
   /** As it was at first. Linux: vhost_vq_reset(). */
@@ -270,7 +262,7 @@ export class Vq extends VringSettings implements Attachable {
     this.#resets++;
     for (const which of ["kick", "call", "err"] as const) this.setEvent(which, null);
     this.forget(NUM_AT_FIRST);
-    Object.assign(this, { areas: NO_AREAS, log: NO_LOG, busyloopTimeout: 0 });
+    Object.assign(this, { areas: NO_AREAS, log: NO_LOG });
     this.#isNotifyDisabled = false;
   }
 
@@ -280,11 +272,11 @@ export class Vq extends VringSettings implements Attachable {
   }
 
   notify(isCalled: boolean): void {
-    if (this.#live) this.#tellErrors(this.#live);
+    if (this.live) this.#tellErrors(this.live);
     if (isCalled) this.#events.call?.signal();
   }
 
-  #tellErrors(live: LiveRing): void {
+  #tellErrors(live: UserLiveRing): void {
     for (let left = live.takeErrors(); left > 0; left--) this.vqErr();
   }
 

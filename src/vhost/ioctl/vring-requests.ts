@@ -83,17 +83,18 @@ const setEvent =
 
 /** Answers in the struct that asked: its index stays. */
 const answer =
-  (ask: (vq: Vq) => number): VringHandler =>
-  ({ memory, arg }, vq) => {
+  (ask: (vq: Vq, call: IoctlCall) => number): VringHandler =>
+  (call, vq) => {
+    const { memory, arg } = call;
     const index = memory.readU32(arg);
-    memory.writeStruct(arg, VHOST_VRING_STATE, { index, num: ask(vq) });
+    memory.writeStruct(arg, VHOST_VRING_STATE, { index, num: ask(vq, call) });
     return undefined;
   };
 
 const HANDLERS = new Map<number, VringHandler>([
   [VHOST_SET_VRING_NUM, setNum],
   [VHOST_SET_VRING_BASE, setBase],
-  [VHOST_GET_VRING_BASE, answer((vq) => vq.lastAvail)],
+  [VHOST_GET_VRING_BASE, answer((vq, { dev }) => vq.position(dev.features))],
   [VHOST_SET_VRING_ADDR, setAddr],
   [VHOST_SET_VRING_KICK, setEvent("kick")],
   [VHOST_SET_VRING_CALL, setEvent("call")],
@@ -101,11 +102,11 @@ const HANDLERS = new Map<number, VringHandler>([
   [
     VHOST_SET_VRING_BUSYLOOP_TIMEOUT,
     (call, vq) => {
-      vq.setBusyloopTimeout(structOf<"num">(call, VHOST_VRING_STATE).num);
+      vq.setBusyloopTimeout(structOf<"num">(call, VHOST_VRING_STATE).num || undefined);
       return undefined;
     },
   ],
-  [VHOST_GET_VRING_BUSYLOOP_TIMEOUT, answer((vq) => vq.busyloopTimeout)],
+  [VHOST_GET_VRING_BUSYLOOP_TIMEOUT, answer((vq) => vq.busyloopMicroseconds ?? 0)],
 ]);
 
 /** The ring that the first four bytes behind the argument name. EFAULT, ENOBUFS. */

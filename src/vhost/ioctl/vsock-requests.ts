@@ -14,7 +14,7 @@ const setGuestCid: Handler = (call) => {
 
 const setRunning: Handler = (call) => {
   const isStart = s32Of(call) !== 0;
-  call.dev.mustOwn(call.task);
+  call.dev.owner.mustBe(call.task);
   if (isStart) call.dev.start();
   else call.dev.stop();
 };

@@ -7,6 +7,7 @@ import {
   VHOST_VRING_WORKER,
   VHOST_WORKER_STATE,
 } from "../../spec/vhost.js";
+import { mustForkFromOwner } from "../worker-table.js";
 import { type Handler, type IoctlCall, structOf } from "./call.js";
 import { vqOf } from "./vring-requests.js";
 
@@ -15,9 +16,7 @@ const workerId = (call: IoctlCall) => structOf<"worker_id">(call, VHOST_WORKER_S
 
 /** A worker whose number can't be told stays. Linux: vhost_new_worker(). */
 function newWorker({ dev, task, memory, arg }: IoctlCall): void {
-  if (!dev.forkFromOwner) {
-    throw new VhostError("EFAULT", "a device with kernel threads has no further workers");
-  }
+  mustForkFromOwner(dev.forkFromOwner);
   const id = dev.workers.create(task, true);
   memory.writeStruct(arg, VHOST_WORKER_STATE, { worker_id: id });
 }
@@ -37,8 +36,8 @@ function get(call: IoctlCall): void {
 const owned =
   (handler: Handler): Handler =>
   (call) => {
-    if (!call.dev.isOwned) throw new VhostError("EINVAL", "the device has no owner");
-    call.dev.mustOwn(call.task);
+    if (!call.dev.owner.isSet) throw new VhostError("EINVAL", "the device has no owner");
+    call.dev.owner.mustBe(call.task);
     handler(call);
   };
 

@@ -17,8 +17,6 @@ export interface VhostWorkerState {
   readonly end: BackingEnd | undefined;
   /** What its rings ask: where addresses of the device's are. */
   readonly questions: IotlbQuestions;
-  /** Rings that it works on. Linux: attachment_cnt. */
-  attachments: number;
   /** Its task has ended before the device's end. */
   isKilled: boolean;
 }
@@ -26,7 +24,6 @@ export interface VhostWorkerState {
 /** A ring, as far as workers need it. */
 export interface Attachable {
   readonly index: number;
-  worker: VhostWorkerState | null;
   /** Set with each kick. */
   isKicked: boolean;
   /** Tells its owner of errors, and calls the driver if the ring was used. */
@@ -62,7 +59,7 @@ export class VhostWorkers {
   readonly #vqs: readonly Attachable[];
   readonly #backing: VhostBacking | undefined;
   readonly #run: VhostRun;
-  readonly #table = new WorkerTable<VhostWorkerState>();
+  readonly #table = new WorkerTable<VhostWorkerState>(({ isKilled }) => isKilled);
   /** What was asked of workers and is not done. */
   readonly #asked = new Set<Promise<void>>();
   /** How often all of them were ended. */
@@ -114,11 +111,9 @@ export class VhostWorkers {
       const facts = { pid: owner.pid };
       throw new VhostError("ENOMEM", "no worker can be made from the caller", facts, error);
     }
-    const id = this.#table.nextId;
     const end = this.#equip(handle);
-    const questions = new IotlbQuestions();
-    const worker = { handle, end, questions, attachments: 0, isKilled: false };
-    this.#table.set(id, worker);
+    const worker = { handle, end, questions: new IotlbQuestions(), isKilled: false };
+    const id = this.#table.add(worker);
     handle.onDeath(() => handle.doorbell.ringDriver()); // ends the listening
     if (!handle.inline) void this.#listen(worker);
     return id;
@@ -148,9 +143,7 @@ export class VhostWorkers {
   /** Passes on what a worker tells. Whether its rings have asked something. */
   #hear(worker: VhostWorkerState): boolean {
     const calls = worker.handle.doorbell.takeCalls();
-    for (const vq of this.#vqs) {
-      if (vq.worker === worker) vq.notify((calls & (1 << vq.index)) !== 0);
-    }
+    for (const vq of this.#ringsOf(worker)) vq.notify((calls & (1 << vq.index)) !== 0);
     return this.#passOn(worker);
   }
 
@@ -163,10 +156,10 @@ export class VhostWorkers {
       if (!question) break;
       hasAsked = true;
       const vq = this.#vqs[question.index];
-      if (vq?.worker === worker) vq.missed(question);
+      if (vq && this.of(vq) === worker) vq.missed(question);
     }
     if (!questions.takeFull()) return hasAsked;
-    for (const vq of this.#vqs) if (vq.worker === worker) this.queue(vq);
+    for (const vq of this.#ringsOf(worker)) this.queue(vq);
     return true;
   }
 
@@ -185,10 +178,19 @@ export class VhostWorkers {
     return this.#asked.size === 0;
   }
 
+  /** A ring's worker; `undefined`: it has none. */
+  of({ index }: Attachable): VhostWorkerState | undefined {
+    return this.#table.of(index);
+  }
+
+  #ringsOf(worker: VhostWorkerState): Attachable[] {
+    return this.#vqs.filter((vq) => this.of(vq) === worker);
+  }
+
   /** ENODEV: none such. EBUSY: it has rings, or was killed. Linux: vhost_free_worker(). */
   free(id: number): void {
-    const worker = this.#worker(id);
-    this.#table.mustBeIdle(id, worker.attachments, worker.isKilled);
+    this.#bury();
+    const worker = this.#table.idle(id);
     this.#table.delete(id);
     this.#end(worker);
   }
@@ -205,25 +207,22 @@ export class VhostWorkers {
 
   /** ENODEV: none such. One that was killed gets no ring. Linux: vhost_vq_attach_worker(). */
   attach(vq: Attachable, id: number): void {
-    const worker = this.#worker(id);
-    if (worker.isKilled) return;
-    if (vq.worker !== null) vq.worker.attachments--;
-    worker.attachments++;
-    vq.worker = worker;
+    this.#bury();
+    const worker = this.#table.at(id);
+    if (!worker.isKilled) this.#table.give(vq.index, worker);
   }
 
   /** Number of the worker that a ring has. EINVAL: none, it was killed. */
   idOf(vq: Attachable): number {
     this.#bury();
-    for (const [id, worker] of this.#table.all) if (worker === vq.worker) return id;
-    throw new VhostError("EINVAL", "the ring has no worker any more");
+    return this.#table.idOf(vq.index);
   }
 
   /** Has the ring's worker look at it, if it has one. Linux: vhost_vq_work_queue(). */
   queue(vq: Attachable): void {
     this.#bury();
-    const { worker } = vq;
-    if (worker === null) return;
+    const worker = this.of(vq);
+    if (!worker) return;
     vq.isKicked = true;
     if (worker.end) worker.handle.kick(vq.index);
   }
@@ -235,10 +234,8 @@ export class VhostWorkers {
   flush(): () => boolean {
     this.#bury();
     const stops = this.#stops;
-    const working = this.#table.list.filter(({ attachments, isKilled }) => {
-      return attachments > 0 && !isKilled;
-    });
-    const flushes = working.map(({ handle }) => handle.flush());
+    const working = new Set(this.#vqs.flatMap((vq) => this.of(vq) ?? []));
+    const flushes = [...working].map(({ handle }) => handle.flush());
     return () => stops !== this.#stops || flushes.every((isDone) => isDone());
   }
 
@@ -270,14 +267,7 @@ export class VhostWorkers {
   /** Ends them all; who waits for them waits no more. Linux: vhost_workers_free(). */
   stop(): void {
     this.#stops++;
-    for (const vq of this.#vqs) vq.worker = null;
-    const workers = this.#table.clear();
-    for (const worker of workers) this.#end(worker);
-  }
-
-  #worker(id: number): VhostWorkerState {
-    this.#bury();
-    return this.#table.at(id);
+    for (const worker of this.#table.clear()) this.#end(worker);
   }
 
   /** Rings of those whose task has ended have no worker any more. Linux: vhost_worker_killed(). */
@@ -285,12 +275,8 @@ export class VhostWorkers {
     for (const worker of this.#table.all.values()) {
       if (worker.isKilled || !isGone(worker)) continue;
       worker.isKilled = true;
-      for (const vq of this.#vqs) {
-        if (vq.worker !== worker) continue;
-        vq.notify(false); // what it has met until then
-        vq.worker = null;
-      }
-      worker.attachments = 0;
+      for (const vq of this.#ringsOf(worker)) vq.notify(false); // what it has met until then
+      this.#table.orphan(worker);
     }
   }
 }

@@ -149,7 +149,7 @@ describe("in a program", () => {
     kernel.kill(task.pid, 18);
     await waiting;
     kernel.exitGroup(task, 0);
-    expect([file.count, file.state.isOwned]).toEqual([0, false]);
+    expect([file.count, file.state.owner.isSet]).toEqual([0, false]);
   });
 
   test("and when the device has lost its owner, its descriptor been closed meanwhile", async () => {

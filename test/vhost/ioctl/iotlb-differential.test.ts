@@ -124,9 +124,10 @@ class Side {
   /** All that a program sees of it. */
   seen() {
     const taken = (file?: EventFd) => (file && file.value > 0n ? Number(file.read()) : 0);
+    const { state } = this.device.file;
     return {
       events: this.#events.map(([, call, err]) => [taken(call), taken(err)]),
-      positions: this.device.file.state.vqs.map(({ lastAvail }) => lastAvail),
+      positions: state.vqs.map((vq) => vq.position(state.features)),
       packets: this.device.packets(),
       sent: this.sent,
       memory: Buffer.from(this.lab.shared.bytes.slice(this.place, this.place + PLACE_BYTES)),

@@ -132,15 +132,16 @@ describe.each(SHAPES)("under load, %s", (_, options) => {
     const rig = await boot(random, options);
     const guest = new Guest(rig);
     const answering = answerUntil(guest.run(), rig);
-    for (let moves = 0; moves < 200 || guest.got < 100 || guest.back < 100; moves++) {
+    for (let moves = 0; moves < 100; moves++) {
       await rig.iommu.move(random.pick(rig.iommu.pages));
       if (random.once(2)) await nextTurn();
     }
+    await until(() => guest.got >= 30 && guest.back >= 30);
     guest.isOver = true;
     await answering;
     expect([rig.count(0, "err"), rig.count(1, "err")]).toEqual([0, 0]);
     expect([rig.count(0, "call") > 0, rig.count(1, "call") > 0]).toEqual([true, true]);
-    expect(rig.iommu.askedCount).toBeGreaterThan(100);
+    expect(rig.iommu.askedCount).toBeGreaterThan(50);
   });
 
   test(`rings are updated, stopped and started, seed ${SEED}`, async () => {

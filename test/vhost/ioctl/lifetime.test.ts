@@ -101,7 +101,7 @@ describe.each(MODES)("$epoch, forkFromOwner $forkFromOwner", (mode) => {
     const { mm } = task;
     beginNewExec(kernel, task, { comm: "other", memoryBytes: 1 << 20 });
     expect(mm?.users).toBeGreaterThan(0); // the device has it
-    expect([opened.file.count, opened.file.state.isOwner(task)]).toEqual([1, false]);
+    expect([opened.file.count, opened.file.state.owner.is(task)]).toEqual([1, false]);
     const call = program.ioctl("VHOST_VSOCK_SET_RUNNING", { value: 0 });
     await expect(call).rejects.toMatchObject({ code: "EPERM" });
     kernel.exitGroup(task, 0);

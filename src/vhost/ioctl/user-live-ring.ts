@@ -1,25 +1,17 @@
+import { writeRegions } from "../../memory/guest-memory.js";
 import type { SharedMemory } from "../../memory/shared-memory.js";
-import { allocDeviceState, ringFlags, type StateBlock } from "../../ring/state-block.js";
-import { RingTables } from "../../ring/tables.js";
+import { ringFlags } from "../../ring/state-block.js";
 import { hasFeature } from "../../spec/features.js";
 import {
   REGION_BYTES,
-  REGION_GUEST,
-  REGION_LINEAR,
-  REGION_SIZE,
-  VQ_DESC,
-  VQ_DEVICE,
-  VQ_DRIVER,
   VQ_F_LINUX,
   VQ_F_LOG,
   VQ_F_LOG_USED,
   VQ_FLAGS,
-  VQ_LAST_AVAIL,
   VQ_LOG,
   VQ_LOG_BYTES,
   VQ_LOG_USED,
   VQ_NOTIFY_DISABLED,
-  VQ_REGION_COUNT,
   VQ_USER,
   VQ_USER_NOTIFY_ON_EMPTY,
   VQ_USER_UNREADABLE,
@@ -27,6 +19,7 @@ import {
 } from "../../spec/ring-state.js";
 import { VHOST_F_LOG_ALL, VHOST_MEMORY_MAX_NREGIONS } from "../../spec/vhost.js";
 import { VIRTIO_F_NOTIFY_ON_EMPTY } from "../../spec/virtio-config.js";
+import { LiveRing } from "../live-ring.js";
 import type { UserMemory } from "../user-access.js";
 import { areaBytes, type VqAreas, type VqLog } from "./access.js";
 import { mappedRegions, type UserRegion } from "./memory-table.js";
@@ -50,15 +43,13 @@ export interface LiveMemory {
 const REGIONS_MAX = 4 * VHOST_MEMORY_MAX_NREGIONS;
 
 /**
- * A ring that runs, in the owner's memory, by the policy "linux", as its worker finds it: a state
- * block and a region table of its own. The owner may have said that it lies where nothing is
- * mapped: the block says so, see `UserRing`. An `IotlbRing` has the block alone. Kernel's thread.
+ * A ring by the policy "linux", with a region table of its own. The owner may have said that it
+ * lies where nothing is mapped: the block says so, see `UserRing`. An `IotlbRing` has the block
+ * alone.
  */
-export class LiveRing {
-  readonly #memory: LiveMemory;
+export class UserLiveRing extends LiveRing {
+  readonly #user: UserMemory;
   readonly #num: number;
-  readonly #state: StateBlock;
-  readonly #tables: RingTables;
   /** Address of its region table. */
   readonly #regions: number;
   #seenErrors = 0;
@@ -67,53 +58,49 @@ export class LiveRing {
    * Laid out, and not begun. The device area must be mapped. Throws ENOMEM: the owner's memory has
    * no room for the ring's state.
    */
-  constructor(memory: LiveMemory, setup: LiveSetup, isNotifyDisabled: boolean) {
-    const { shared } = memory;
-    this.#memory = memory;
-    this.#num = setup.num;
-    const nowhere = { num: setup.num, desc: 0, driver: 0, device: 0, features: 0n };
-    this.#regions = shared.allocHost(REGIONS_MAX * REGION_BYTES);
+  constructor({ shared, user }: LiveMemory, setup: LiveSetup, isNotifyDisabled: boolean) {
+    const regions = shared.allocHost(REGIONS_MAX * REGION_BYTES);
     try {
-      this.#state = allocDeviceState(shared, { ...nowhere, policy: "linux" }, this.#regions, 0);
+      const { num } = setup;
+      const nowhere = {
+        num,
+        desc: 0,
+        driver: 0,
+        device: 0,
+        features: 0n,
+        policy: "linux",
+      } as const;
+      super(shared, nowhere, { address: regions, count: 0 });
     } catch (error) {
-      shared.host.free(this.#regions);
+      shared.host.free(regions);
       throw error;
     }
-    this.#tables = new RingTables(shared.memory, this.#state.vq);
+    this.#user = user;
+    this.#num = setup.num;
+    this.#regions = regions;
     this.update(setup);
     this.#set(VQ_NOTIFY_DISABLED, isNotifyDisabled ? 1 : 0);
   }
 
   #set(offset: number, value: number): void {
-    this.#tables.setWord(offset, value);
-  }
-
-  /** Address of its state block. */
-  get vq(): number {
-    return this.#state.vq;
+    this.tables.setWord(offset, value);
   }
 
   /** What it goes by, or what is mapped, has changed; its size has not. No worker is at it. */
-  update(setup: LiveSetup): void {
-    this.#setRegions(setup.regions);
-    this.#setAreas(setup.areas, setup.features);
-    this.#setLog(setup);
+  update({ regions, areas, features, log }: LiveSetup): void {
+    this.#goBy(regions);
+    this.#setAreas(areas, features);
+    this.#setLog(features, log);
   }
 
-  #setRegions(regions: readonly UserRegion[]): void {
-    const { shared, user } = this.#memory;
-    const mapped = mappedRegions(regions, user).slice(0, REGIONS_MAX);
-    for (const [i, { guestAddress, sizeBytes, linearAddress }] of mapped.entries()) {
-      const at = this.#regions + i * REGION_BYTES;
-      shared.view.setBigUint64(at + REGION_GUEST, guestAddress, true);
-      shared.view.setBigUint64(at + REGION_SIZE, sizeBytes, true);
-      shared.view.setUint32(at + REGION_LINEAR, linearAddress, true);
-    }
-    this.#set(VQ_REGION_COUNT, mapped.length);
+  #goBy(regions: readonly UserRegion[]): void {
+    const mapped = mappedRegions(regions, this.#user).slice(0, REGIONS_MAX);
+    writeRegions(this.shared.view, this.#regions, mapped);
+    this.setRegions({ address: this.#regions, count: mapped.length });
   }
 
   #setAreas({ desc, avail, used }: VqAreas, features: bigint): void {
-    const { user } = this.#memory;
+    const user = this.#user;
     const bytes = areaBytes(this.#num);
     const isReadable = user.isMapped(desc, bytes.desc) && user.isMapped(avail, bytes.avail);
     const isWritable = user.isWritable(used, bytes.used);
@@ -124,14 +111,12 @@ export class LiveRing {
         (hasFeature(features, VIRTIO_F_NOTIFY_ON_EMPTY) ? VQ_USER_NOTIFY_ON_EMPTY : 0),
     );
     const linear = (address: bigint) => (address < BigInt(user.end) ? Number(address) : 0);
-    this.#set(VQ_DESC, linear(desc));
-    this.#set(VQ_DRIVER, linear(avail));
-    this.#set(VQ_DEVICE, linear(used));
+    this.setPlaces({ desc: linear(desc), driver: linear(avail), device: linear(used) });
   }
 
   /** A log that lies where nothing is mapped has no room for any page. */
-  #setLog({ features, log }: LiveSetup): void {
-    const { shared, user } = this.#memory;
+  #setLog(features: bigint, log: VqLog): void {
+    const user = this.#user;
     const isLogged = hasFeature(features, VHOST_F_LOG_ALL);
     const isMapped = user.isMapped(log.base, 1n);
     const flags =
@@ -139,35 +124,24 @@ export class LiveRing {
     this.#set(VQ_FLAGS, ringFlags(features) | VQ_F_LINUX | flags);
     this.#set(VQ_LOG, isMapped ? Number(log.base) : 0);
     this.#set(VQ_LOG_BYTES, isMapped ? user.end - Number(log.base) : 0);
-    shared.view.setBigUint64(this.#state.vq + VQ_LOG_USED, log.used ?? 0n, true);
-  }
-
-  /** The next entry to pop, once it has begun. Linux: last_avail_idx. */
-  get position(): number {
-    return this.#tables.word(VQ_LAST_AVAIL);
-  }
-
-  /** Says where it begins: known before a worker is at it. */
-  set position(position: number) {
-    this.#set(VQ_LAST_AVAIL, position);
+    this.shared.view.setBigUint64(this.vq + VQ_LOG_USED, log.used ?? 0n, true);
   }
 
   /** Whether the driver was told not to kick. */
   get isNotifyDisabled(): boolean {
-    return this.#tables.word(VQ_NOTIFY_DISABLED) !== 0;
+    return this.tables.word(VQ_NOTIFY_DISABLED) !== 0;
   }
 
   /** How many errors came since it was asked last. */
   takeErrors(): number {
-    const { errorTotal } = this.#tables;
+    const { errorTotal } = this.tables;
     const count = (errorTotal - this.#seenErrors) >>> 0;
     this.#seenErrors = errorTotal;
     return count;
   }
 
-  /** Gives its memory back. */
-  release(): void {
-    this.#state.release();
-    this.#memory.shared.host.free(this.#regions);
+  override release(): void {
+    super.release();
+    this.shared.host.free(this.#regions);
   }
 }
