@@ -107,14 +107,12 @@ export class NetTable {
     words[entry + CHECK] = check;
   }
 
-  /** The entry to write over: a free one; this port's oldest; of who has most, the oldest. */
+  /** The entry to write over: a free one; of who has most, this port before others, the oldest. */
   #victim(low: number, high: number, value: number, oldest: number): number {
     const bucket = this.#bucket(low, high);
-    if (this.#shareOf(bucket, value, oldest) >= WAYS_A_PORT) {
-      return this.#oldestOf(bucket, value);
-    }
-    let most = 0;
-    let greedy = 0;
+    let most = this.#shareOf(bucket, value, oldest);
+    let greedy = value;
+    if (most >= WAYS_A_PORT) return this.#oldestOf(bucket, value);
     for (let way = 0; way < WAYS; way++) {
       const entry = bucket + way * ENTRY_WORDS;
       const owner = this.#at(entry, PORT);

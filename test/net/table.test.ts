@@ -56,10 +56,10 @@ describe("an address", () => {
 
 test("a port that claims a million addresses pushes out its own, and nobody else's", () => {
   const table = newTable();
-  const ours = Array.from({ length: 200 }, (_, i) => i);
+  const ours = Array.from({ length: 60 }, (_, i) => i); // more than 4 in a bucket: once in 10,000
   for (const i of ours) table.learn(i, 0xaa, 1 + (i % 3), NOW, NOW - AGE);
   const known = ours.filter((i) => table.lookup(i, 0xaa, NOW - AGE) >= 0);
-  expect(known.length).toBeGreaterThan(190);
+  expect(known.length).toBeGreaterThan(57);
   for (let i = 0; i < 1_000_000; i++) table.learn(i, 0xbb, 0, NOW + 1, NOW + 1 - AGE);
   const left = known.filter((i) => table.lookup(i, 0xaa, NOW - AGE) === 1 + (i % 3));
   expect(left).toEqual(known);
