@@ -1,6 +1,6 @@
 import { type MessagePort, type ResourceLimits, Worker } from "node:worker_threads";
 import { VhostError } from "../spec/errno.js";
-import { UNCUT_BUSY, UNCUT_ENDING, WORD_UNCUT } from "./wait.js";
+import { UNCUT_BUSY, UNCUT_ENDING, UNCUT_LAST_TURN, UNCUT_TURN, WORD_UNCUT } from "./wait.js";
 
 /** A function that runs in another thread, by name: functions themselves do not cross threads. */
 export interface ThreadFn {
@@ -70,6 +70,8 @@ export interface ThreadData {
 
 /** So long, at most, the end of a thread waits for what must not be cut short. */
 const UNCUT_MS_MAX = 5000;
+/** So long it waits for the turn that the thread is in, in milliseconds. */
+const TURN_MS_MAX = 100;
 
 /** The half that both kinds share: an end that comes once. */
 abstract class EndsOnce {
@@ -176,9 +178,26 @@ function makeWorker(options: WorkerThreadOptions): Worker {
 
 /** Resolves when the thread is in nothing that must not be cut short, and begins nothing more. */
 async function untilUncut(words: Int32Array<SharedArrayBuffer>): Promise<void> {
-  if ((Atomics.or(words, WORD_UNCUT, UNCUT_ENDING) & UNCUT_BUSY) === 0) return;
-  const wait = Atomics.waitAsync(words, WORD_UNCUT, UNCUT_BUSY | UNCUT_ENDING, UNCUT_MS_MAX);
-  if (wait.async) await wait.value;
+  Atomics.or(words, WORD_UNCUT, UNCUT_LAST_TURN);
+  await untilWithout(words, UNCUT_TURN, TURN_MS_MAX);
+  Atomics.or(words, WORD_UNCUT, UNCUT_ENDING);
+  await untilWithout(words, UNCUT_BUSY, UNCUT_MS_MAX);
+}
+
+/** Resolves when `bit` is not in WORD_UNCUT, or after `ms`. */
+async function untilWithout(
+  words: Int32Array<SharedArrayBuffer>,
+  bit: number,
+  ms: number,
+): Promise<void> {
+  const end = performance.now() + ms;
+  for (;;) {
+    const seen = Atomics.load(words, WORD_UNCUT);
+    const left = end - performance.now();
+    if ((seen & bit) === 0 || left <= 0) return;
+    const wait = Atomics.waitAsync(words, WORD_UNCUT, seen, left);
+    if (wait.async) await wait.value;
+  }
 }
 
 /** Longest time of a Node timer, 24 days; a longer one would fire at once. */

@@ -20,8 +20,12 @@ export const TASK_WORDS_BYTES = 32;
 
 /** In WORD_UNCUT: the thread must not be ended now. The thread's. */
 export const UNCUT_BUSY = 1 << 0;
-/** In WORD_UNCUT: it is to be ended as soon as it may. The kernel's thread's. */
-export const UNCUT_ENDING = 1 << 1;
+/** In WORD_UNCUT: it is in a turn of its work, which it should end. The thread's. */
+export const UNCUT_TURN = 1 << 1;
+/** In WORD_UNCUT: it is to be ended after its turn: none begins any more. The kernel's thread's. */
+export const UNCUT_LAST_TURN = 1 << 2;
+/** In WORD_UNCUT: it is being ended: nothing begins that must not be cut. The kernel's thread's. */
+export const UNCUT_ENDING = 1 << 3;
 
 /** In WORD_FLAGS: stopped by a signal, or by its tracer. Linux: JOBCTL_STOP_PENDING. */
 export const TASK_FLAG_STOPPED = 1 << 1;

@@ -110,7 +110,7 @@ export async function vhostWorker(setup: ThreadSetup, task: CurrentTask): Promis
     if (!task.mayRun()) task.hold(isAsked);
     await seats.serve();
     seats.begin();
-    while (task.mayRun() && !seats.isAsked() && seats.poll()) {}
+    task.takeTurns(() => !seats.isAsked() && seats.poll());
     // Also before it is held or stops a ring: a driver that is not asked for kicks gives none.
     const sleepMs = seats.prepareToSleep();
     if (sleepMs > 0 && !task.signalPending()) seats.sleep(sleepMs);

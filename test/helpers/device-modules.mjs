@@ -56,18 +56,23 @@ function waits({ words, queues = 1, shared }) {
   };
 }
 
-/** Holds each request until told, then fills it; `words` (Int32, shared): requests held, told. */
+/**
+ * Holds each request until told, then fills it; `words` (Int32, shared): requests held, told, turns
+ * that came to their end.
+ */
 function holds({ words }) {
   const shared = new Int32Array(words);
   return {
     ...plain(),
-    handleKick: (vq) =>
+    handleKick(vq) {
       vq.drain(({ writable }) => {
         Atomics.add(shared, 0, 1);
         Atomics.wait(shared, 1, 0);
         writable.fill(0, writable.bytes, 0xee);
         return writable.bytes;
-      }),
+      });
+      Atomics.add(shared, 2, 1);
+    },
   };
 }
 

@@ -28,7 +28,7 @@ function boot({ epoch }: Mode) {
 
 /** A device that holds a request until `release`, and one request that it holds. */
 async function inTheMidst(vmm: Process, { forkFromOwner }: Mode) {
-  const words = new Int32Array(new SharedArrayBuffer(8));
+  const words = new Int32Array(new SharedArrayBuffer(12));
   const device = await vmm.open(custom("holds", { words: words.buffer }), { forkFromOwner });
   const { host, guest } = device.dev.sharedMemory;
   const free = () => [host.freeBytes, guest.freeBytes];
@@ -41,7 +41,7 @@ async function inTheMidst(vmm: Process, { forkFromOwner }: Mode) {
     Atomics.store(words, 1, 1);
     Atomics.notify(words, 1);
   };
-  return { device, driver, request, release, free, before };
+  return { device, driver, request, release, words, free, before };
 }
 
 const ended = (device: OpenDevice<"custom">) => {
@@ -74,6 +74,20 @@ describe.each(MODES)("$epoch, forkFromOwner $forkFromOwner", (mode) => {
     await vmm.exit();
     expect([model.tasks().length, model.cgroup("/a").pidsCurrent]).toEqual([2, 0]);
     await until(() => threadCount() === threads);
+  });
+
+  test("SIGKILL to the owner in the middle of a request that ends soon: it ends", async () => {
+    const { model, vmm } = boot(mode);
+    const threads = threadCount();
+    const { device, request, release, words } = await inTheMidst(vmm, mode);
+    const turns = Atomics.load(words, 2);
+    model.kill(vmm.pid, SIGKILL);
+    setTimeout(release, 10);
+    await ended(device);
+    await until(() => threadCount() === threads);
+    expect(Atomics.load(words, 2)).toBe(turns + 1);
+    await request.catch((error) => expect(error).toMatchObject({ code: "ENODEV" }));
+    await device.close();
   });
 
   test("SIGKILL to the owner with requests in flight: all end, nobody has to close", async () => {
