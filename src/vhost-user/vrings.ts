@@ -77,7 +77,7 @@ export class VringState {
 
   /** Hands the ring to the device, to run with the next start; or takes it away. */
   apply(dev: VhostDev, memory: MemoryTable, records: Records): void {
-    const { index, awaitsKick, addresses } = this;
+    const { index, addresses } = this;
     this.isApplied = false;
     if (!this.isReady || !addresses || memory.isEmpty) {
       dev.setVringAddr(index, undefined);
@@ -89,14 +89,15 @@ export class VringState {
     dev.setVringAddr(index, { desc, driver, device });
     dev.setVringLog(index, addresses.log);
     records.applyInflight(index);
-    dev.checkVring(index, this.isBaseNew);
+    // In use before, by a back-end that has gone: the driver, whose ring may be full, kicks no more.
+    if (dev.checkVring(index, this.isBaseNew)) this.awaitsKick = false;
     this.isBaseNew = false;
     const [kickFd, callFd, errFd] = [
       this.#fds.get("kick"),
       this.#fds.get("call"),
       this.#fds.get("err"),
     ];
-    dev.setVringNotify(index, { kickFd, callFd, errFd, awaitsKick });
+    dev.setVringNotify(index, { kickFd, callFd, errFd, awaitsKick: this.awaitsKick });
     this.isApplied = true;
   }
 

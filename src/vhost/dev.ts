@@ -205,11 +205,11 @@ export class VhostDev extends VringCalls {
 
   /**
    * Throws what `start` would for the queue's areas, which are set: EFAULT, EINVAL. `isNewBase`: it
-   * may say another base than what the ring shows, and that counts.
+   * may say a base of 0 where the ring is further on, and that counts: whether it is so.
    */
-  checkVring(index: number, isNewBase = false): void {
+  checkVring(index: number, isNewBase = false): boolean {
     const memory = this.#mustHaveMemory;
-    this.#rings.at(index).check(this.sharedMemory, memory, this.#features, isNewBase);
+    return this.#rings.at(index).check(this.sharedMemory, memory, this.#features, isNewBase);
   }
 
   /**

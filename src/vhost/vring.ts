@@ -126,25 +126,28 @@ export class Vring extends VringSettings {
 
   /**
    * Throws what `layOut` throws, but for ENOMEM. Side effect: as `recover`. `isNew`: the base was
-   * said since, and a 0 that the ring can't be at is mended.
+   * said since, and a 0 that the ring can't be at is mended: whether it was.
    */
-  check(shared: SharedMemory, memory: GuestMemory, features: bigint, isNew = false): void {
+  check(shared: SharedMemory, memory: GuestMemory, features: bigint, isNew = false): boolean {
     const setup: RingSetup = { ...this.translate(memory, features), features };
-    const { inflightRegion } = this;
-    if (isNew && inflightRegion === undefined && !isPacked(features)) this.#mend(shared, setup);
+    const mayMend = isNew && this.inflightRegion === undefined && !isPacked(features);
+    const isMended = mayMend && this.#mend(shared, setup);
     this.#recover(shared, setup);
+    return isMended;
   }
 
   /**
    * DPDK's virtio_user says 0 for a split ring whenever a back-end connects, and leaves it to that
    * to find out: it goes on at the used index, and what was in flight is popped again.
    */
-  #mend({ view }: SharedMemory, { num, driver, device, features }: RingSetup): void {
-    if (this.base(features) !== 0) return;
+  #mend({ view }: SharedMemory, { num, driver, device, features }: RingSetup): boolean {
+    if (this.base(features) !== 0) return false;
     const used = view.getUint16(device + VIRTQ_RING_IDX, true);
     const pending = (view.getUint16(driver + VIRTQ_RING_IDX, true) - used) & U16;
     const isPast = (-used & U16) > pending;
-    if (pending <= num && isPast) this.setBase(used, features);
+    if (pending > num || !isPast) return false;
+    this.setBase(used, features);
+    return true;
   }
 
   #dirtyLog(log: RingsEnvironment["log"]): DirtyLog | undefined {
