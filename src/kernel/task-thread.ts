@@ -146,14 +146,14 @@ export class CurrentTask {
   }
 
   /**
-   * Waits until it may run, or is told to end: stopped, frozen, or for its group's next period. The
-   * latter ends early for what `isUrgent` finds, and every wake-up makes it look again. Linux:
+   * Waits until it may run, or is told to end: stopped, frozen, or for its group's next period. It
+   * ends early for what `isUrgent` finds, and every wake-up makes it look again. Linux:
    * do_signal_stop(), cgroup_enter_frozen(), throttle_cfs_rq().
    */
   hold(isUrgent: () => boolean = () => false): void {
     const cpu = this.#cpu;
     do {
-      this.#stayHalted();
+      this.#stayHalted(isUrgent);
       this.setState(TASK_THROTTLED); // S1: before the look at orders and budget
       Atomics.and(this.#words, WORD_FLAGS, ~TASK_FLAG_RESCHED);
       if (this.shouldStop() || isUrgent()) break;
@@ -162,10 +162,10 @@ export class CurrentTask {
     this.setState(TASK_RUNNING);
   }
 
-  #stayHalted(): void {
+  #stayHalted(isUrgent: () => boolean): void {
     for (;;) {
       this.setState(this.#halted & TASK_FLAG_STOPPED ? __TASK_STOPPED : TASK_INTERRUPTIBLE);
-      if (this.#halted === 0) return;
+      if (this.#halted === 0 || isUrgent()) return;
       this.schedule();
     }
   }

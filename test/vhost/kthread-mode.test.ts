@@ -180,7 +180,7 @@ describe("further workers", () => {
     await using disk = await vmm.open(blk(DISK));
     const id = await disk.newWorker();
     await disk.workerTasks.get(id)?.thread?.terminate(new Error("broke"));
-    await until(() => group.pidsCurrent === 2 && vmm.task.mm?.users === 3);
+    await until(() => group.pidsCurrent === 2 && vmm.task.mm?.users === 4);
     expect(kernel.model.ucounts.nproc(1000)).toBe(2);
     expect(await (await disk.driver()).read(0, 512)).toEqual(new Uint8Array(512));
     await vmm.exit();

@@ -95,6 +95,23 @@ describe.each(MODES)("$epoch, forkFromOwner $forkFromOwner", (mode) => {
     await gone();
   });
 
+  test("the owner is stopped, another sets its rings: no call waits for it to go on", async () => {
+    const { program, sendOne, gone } = await running(mode);
+    const { kernel, task, tx, rx } = program;
+    kernel.kill(task.pid, SIGNALS.SIGSTOP);
+    for (const ring of [rx, tx]) await program.ioctl("VHOST_SET_VRING_ADDR", program.place(ring));
+    expect(await program.ioctl("VHOST_GET_VRING_BASE", { index: 1 })).toMatchObject({ num: 1 });
+    sendOne();
+    await (stopsWithOwner ? sleep(NO_KICK_MS) : until(() => tx.usedIdx === 2));
+    expect(tx.usedIdx).toBe(stopsWithOwner ? 1 : 2);
+    for (const value of [0, 1]) await program.ioctl("VHOST_VSOCK_SET_RUNNING", { value });
+    kernel.kill(task.pid, SIGNALS.SIGCONT);
+    sendOne();
+    await until(() => tx.usedIdx === 3);
+    kernel.exitGroup(task, 0);
+    await gone();
+  });
+
   test("the owner execs: it is not the owner any more, the device stays as it was", async () => {
     const { program, gone } = await running(mode);
     const { kernel, task, opened } = program;
