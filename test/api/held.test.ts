@@ -9,7 +9,9 @@ import { sendSignal } from "#dist/kernel/send-signal.js";
 import type { OpenDevice, Process } from "#dist/loopback.js";
 import { TASK_DEAD, TASK_THROTTLED } from "#dist/spec/sched.js";
 import { SIGNALS } from "#dist/spec/signal.js";
-import { custom, pump, rejected, until } from "../helpers/devices.js";
+import { custom, rejected, until } from "../helpers/devices.js";
+import { pump } from "../helpers/pump.js";
+import { testWith } from "../helpers/skip.js";
 
 const { SIGSTOP, SIGCONT, SIGKILL, SIGTERM, SIGUSR1, SIGSEGV } = SIGNALS;
 const spec = blk({ nullBytes: 1 << 20 });
@@ -156,7 +158,8 @@ describe.each(EPOCHS)("%s", (epoch) => {
   });
 });
 
-test.runIf(process.platform === "linux")("the host's threads have their tasks' names", async () => {
+const otherSystem = process.platform === "linux" ? undefined : "Linux";
+testWith(otherSystem, "the host's threads have their tasks' names", async () => {
   const { vmm, disk } = await boot("v6.12");
   const names = readdirSync("/proc/self/task").map((tid) =>
     readFileSync(`/proc/self/task/${tid}/comm`, "utf8").trimEnd(),

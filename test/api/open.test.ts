@@ -4,7 +4,8 @@ import { beforeEach, describe, expect, test } from "vitest";
 import { blk, Kernel } from "#dist/index.js";
 import type { OpenDevice, Process } from "#dist/loopback.js";
 import { PF_USER_WORKER, SIGKILL } from "#dist/spec/sched.js";
-import { custom, pump, rejected, threadCount, until } from "../helpers/devices.js";
+import { custom, rejected, threadCount, until } from "../helpers/devices.js";
+import { pump } from "../helpers/pump.js";
 import { tempFiles } from "../helpers/temp-file.js";
 
 const makeFile = tempFiles();

@@ -9,6 +9,7 @@ import { afterAll, expect, test } from "vitest";
 import { FrontEnd } from "#dist/bench/front-end.js";
 import { VIRTQ_DESC_F_WRITE } from "#dist/spec/virtio-ring.js";
 import { VERSION_1 } from "../helpers/raw-guest.js";
+import { missingFile, testWith } from "../helpers/skip.js";
 import { ROOT } from "../helpers/source.js";
 import { describeVhostUser, eventually } from "../helpers/vhost-user.js";
 import { Program } from "../helpers/vhost-user-child.js";
@@ -58,7 +59,7 @@ describeVhostUser("vhost-wasm serve console", () => {
     expect(stderr).toMatch(/serves a console at this terminal\n(.*\n)*.*connected/);
   });
 
-  test.skipIf(!existsSync(SCRIPT))("on a terminal: as it is typed, until Ctrl-]", async () => {
+  testWith(missingFile(SCRIPT), "on a terminal: as it is typed, until Ctrl-]", async () => {
     const socket = join(folder, "tty.sock");
     const command = `${process.execPath} dist/cli/main.js serve console --socket ${socket}`;
     await using program = new Program(SCRIPT, ["-qefc", command, "/dev/null"], { cwd: ROOT });

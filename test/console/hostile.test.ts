@@ -10,6 +10,7 @@ import { console as makeConsole } from "#dist/index.js";
 import { Random } from "../fuzz/random.js";
 import { take } from "../helpers/console-pair.js";
 import { bit, MODES, type Mode, RawGuest, VERSION_1 } from "../helpers/raw-guest.js";
+import { seedOf } from "../helpers/seed.js";
 
 const EVENTS = {
   ...{ DEVICE_READY: 0, PORT_ADD: 1, PORT_REMOVE: 2, PORT_READY: 3 },
@@ -161,7 +162,7 @@ describe("each message in each state", () => {
   });
 
   test("any number of any messages: no more is due than a port has to tell", () => {
-    const seed = Number(process.env.FC_SEED ?? Date.now() % 2 ** 32);
+    const seed = seedOf("console messages");
     const random = new Random(seed);
     const { link, control } = controlIn("none");
     for (let i = 0; i < 20_000; i++) {
@@ -171,7 +172,7 @@ describe("each message in each state", () => {
       if (port && random.below(10) === 0) port.isHostOpen = !port.isHostOpen;
       if (port && random.below(50) === 0) port.isPlugged = !port.isPlugged;
       if (random.below(5) === 0) {
-        expect(told(control).length, `seed ${seed}`).toBeLessThanOrEqual(8);
+        expect(told(control).length, `FC_SEED=${seed}`).toBeLessThanOrEqual(8);
       }
     }
   });
@@ -297,7 +298,7 @@ describe.each(MODES)("the rings, $run, $ring ring", (mode) => {
 
 describe("a hostile device, at the driver", () => {
   test("any messages: ports are never more than there may be, and the bad are counted", () => {
-    const seed = Number(process.env.FC_SEED ?? Date.now() % 2 ** 32);
+    const seed = seedOf("hostile console device");
     const random = new Random(seed);
     const ready: number[] = [];
     const ports = new ConsolePorts(3, (id) => ready.push(id));
@@ -310,7 +311,7 @@ describe("a hostile device, at the driver", () => {
       const before = ports.badMessages;
       ports.receive(isCut ? bytes.subarray(0, random.below(8)) : bytes);
       if (isCut || id >= 3) bad++;
-      if (isCut || id >= 3) expect(ports.badMessages, `seed ${seed}`).toBe(before + 1);
+      if (isCut || id >= 3) expect(ports.badMessages, `FC_SEED=${seed}`).toBe(before + 1);
       expect(ports.list.length).toBeLessThanOrEqual(3);
     }
     expect(ports.badMessages).toBeGreaterThanOrEqual(bad);

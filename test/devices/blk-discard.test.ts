@@ -1,27 +1,17 @@
 // What a discard does to a file.
 
 import { statSync } from "node:fs";
-import { expect, test } from "vitest";
+import { expect } from "vitest";
 import { blk, Kernel } from "#dist/index.js";
-import { libc } from "#dist/linux/libc.js";
+import { missingLibc, testWith } from "../helpers/skip.js";
 import { tempFiles } from "../helpers/temp-file.js";
 
 const MIB = 1 << 20;
 const makeFile = tempFiles();
 
-function whatIsMissing(): string | undefined {
-  try {
-    libc();
-    return undefined;
-  } catch (error) {
-    return (error as Error).message;
-  }
-}
-
-const missing = whatIsMissing();
-
-test.skipIf(missing)(
-  `a discard gives the file's space back, and no more than asked ${missing ?? ""}`,
+testWith(
+  missingLibc(),
+  "a discard gives the file's space back, and no more than asked",
   async () => {
     const file = makeFile(new Uint8Array(2 * MIB).fill(0xaa));
     const before = statSync(file).blocks;

@@ -8,10 +8,10 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { pattern } from "../helpers/blk-raw.js";
 import { type OpenBlk, openBlk } from "../helpers/devices.js";
 import { IO_MODES } from "../helpers/raw-guest.js";
+import { seedOf } from "../helpers/seed.js";
 import { tempFiles } from "../helpers/temp-file.js";
 
-const SEED = Number(process.env.FC_SEED ?? Date.now() % 0x8000_0000);
-console.log(`blk-model: FC_SEED=${SEED}`);
+const SEED = seedOf("blk-model");
 
 const LANES_MAX = 16;
 const LANE_BYTES = 128 * 512;

@@ -12,7 +12,8 @@ import { PF_IO_WORKER, PF_USER_WORKER } from "#dist/spec/sched.js";
 import { SIGNALS } from "#dist/spec/signal.js";
 import { VIRTIO_BLK_T_FLUSH } from "#dist/spec/virtio-blk.js";
 import { blkHeader, pattern } from "../helpers/blk-raw.js";
-import { pump, rejected, threadCount, until } from "../helpers/devices.js";
+import { rejected, threadCount, until } from "../helpers/devices.js";
+import { pump } from "../helpers/pump.js";
 import { MODES, RawGuest } from "../helpers/raw-guest.js";
 import { tempFiles } from "../helpers/temp-file.js";
 

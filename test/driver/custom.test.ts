@@ -10,7 +10,8 @@ import {
   VIRTIO_F_INDIRECT_DESC,
 } from "#dist/spec/virtio-config.js";
 import { pattern } from "../helpers/blk-raw.js";
-import { custom, pump, rejected } from "../helpers/devices.js";
+import { custom, rejected } from "../helpers/devices.js";
+import { pump } from "../helpers/pump.js";
 import { MODES } from "../helpers/raw-guest.js";
 
 async function open(

@@ -3,7 +3,8 @@
 import { setImmediate as nextTurn } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
 import { Kernel } from "#dist/index.js";
-import { custom, pump, rejected } from "../helpers/devices.js";
+import { custom, rejected } from "../helpers/devices.js";
+import { pump } from "../helpers/pump.js";
 import { MODES } from "../helpers/raw-guest.js";
 
 const QUEUES = 3;

@@ -9,7 +9,8 @@ import { Kernel } from "#dist/index.js";
 import type { OpenDevice } from "#dist/loopback.js";
 import { VIRTIO_F_RING_RESET } from "#dist/spec/virtio-config.js";
 import type { DeviceSpec } from "#dist/vhost/device.js";
-import { custom, pump, rejected } from "../helpers/devices.js";
+import { custom, rejected } from "../helpers/devices.js";
+import { pump } from "../helpers/pump.js";
 import { MODES, type Mode } from "../helpers/raw-guest.js";
 
 const QUEUES = 2;

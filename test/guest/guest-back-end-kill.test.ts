@@ -8,7 +8,7 @@ import { expect, test } from "vitest";
 import { describeGuests, difference, MIB, pattern, sha256 } from "./lab.js";
 
 const KILLS = 4;
-const STEPS = 60;
+const STEPS = 32;
 const BLOCK = 4096;
 /** Blocks of a step, one request each, several in flight. */
 const BLOCKS = 64;

@@ -6,7 +6,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { expect, test } from "vitest";
 import { describeGuests, difference, MIB, pattern, sha256 } from "./lab.js";
 
-const KILLS = 4;
+const KILLS = 3;
 const BLOCK = 4096;
 /** Written to the first disk in each step, one request a block. */
 const BLOCKS = 16;

@@ -6,7 +6,7 @@ import { expect, test } from "vitest";
 import { describeGuests, MIB, sha256 } from "./lab.js";
 import { Qmp } from "./qmp.js";
 
-const ROUNDS = 20;
+const ROUNDS = 14;
 
 /**
  * Fills the page cache from the disk, over and over, and takes the sum of what is there some time
@@ -31,7 +31,7 @@ describeGuests("a real guest that is migrated", (lab) => {
     },
     async (format) => {
       const image = lab.path("disk.img");
-      const bytes = randomBytes(8 * MIB);
+      const bytes = randomBytes(4 * MIB);
       writeFileSync(image, bytes);
       const properties = format === "packed" ? { properties: "packed=on" } : {};
       const start = async (name: string, more: string[]) => {
@@ -46,7 +46,7 @@ describeGuests("a real guest that is migrated", (lab) => {
       };
       const uri = `unix:${lab.path("migration")}`;
       const from = await start("from", []);
-      await from.guest.until("sum", 4);
+      await from.guest.until("sum", 2);
       const to = await start("to", ["-incoming", uri]);
       using target = await Qmp.connect(to.monitor);
       using source = await Qmp.connect(from.monitor);

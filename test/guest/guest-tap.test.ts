@@ -6,11 +6,10 @@ import { existsSync, readFileSync } from "node:fs";
 import { connect, createServer } from "node:net";
 import { buffer } from "node:stream/consumers";
 import { expect, test } from "vitest";
-import { bringUp, ip, NETWORK, removeAll, tapName, whatTapsMiss } from "../helpers/taps.js";
+import { bringUp, describeTaps, ip, NETWORK, removeAll, tapName } from "../helpers/taps.js";
 import { describeGuests, type Lab, sha256 } from "./lab.js";
 import { lastCounts, startSwitch } from "./net-switch.js";
 
-const missing = whatTapsMiss();
 const HOST = `${NETWORK}.1`;
 const GUEST = `${NETWORK}.2`;
 const FILE_BYTES = 2 << 20;
@@ -70,15 +69,12 @@ function startGuest(lab: Lab, socket: string, port: number, properties: string) 
   });
 }
 
-describeGuests("a real guest and its host", (lab) => {
-  const title = "ping, and a file over TCP each way, through a TAP";
-  test.skipIf(missing).each([
-    ["split, large packets left whole", "", true],
-    ["packed, checksums made, packets cut", ",packed=on,csum=off,guest_csum=off", false],
-  ])(
-    `${missing ? `(missing: ${missing}) ` : ""}${title}: %s`,
-    { timeout: 120_000 },
-    async (...way) => {
+describeTaps("through a TAP", () =>
+  describeGuests("a real guest and its host", (lab) => {
+    test.each([
+      ["split, large packets left whole", "", true],
+      ["packed, checksums made, packets cut", ",packed=on,csum=off,guest_csum=off", false],
+    ])("ping, and a file over TCP each way: %s", { timeout: 120_000 }, async (...way) => {
       const name = tapName();
       const pcap = lab.path("capture.pcap");
       const { program, sockets } = await startSwitch(lab, ["--tap", name, "--pcap", pcap]);
@@ -111,6 +107,6 @@ describeGuests("a real guest and its host", (lab) => {
       if (way[2]) expect(average()).toBeGreaterThan(2000);
       else expect(average()).toBeLessThan(1515);
       expect(readFileSync(pcap).length).toBeGreaterThan(2 * FILE_BYTES);
-    },
-  );
-});
+    });
+  }),
+);

@@ -5,7 +5,7 @@ import type { Duplex } from "node:stream";
 import type { ProbeOptions } from "#dist/driver/probe.js";
 import { type ConsoleOptions, Kernel, console as makeConsole } from "#dist/index.js";
 import type { OpenOptions } from "#dist/loopback.js";
-import { pump } from "./pump.js";
+import { keepPumping } from "./pump.js";
 
 export async function openConsole(
   mode: OpenOptions,
@@ -16,7 +16,7 @@ export async function openConsole(
   const host = makeConsole(options);
   const device = await owner.open(host, mode);
   const guest = await device.driver(probeOptions);
-  const stopPump = pump(device, mode);
+  const stopPump = keepPumping(device, mode);
   return {
     owner,
     host,

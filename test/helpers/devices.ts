@@ -10,6 +10,7 @@ import type { OpenDevice, OpenOptions, Process } from "#dist/loopback.js";
 import type { Errno } from "#dist/spec/errno.js";
 import { VhostError } from "#dist/spec/errno.js";
 import type { DeviceSpec } from "#dist/vhost/device.js";
+import { pump } from "./pump.js";
 
 /** A device of `device-modules.mjs`. */
 export function custom(how: string, options: Record<string, unknown> = {}): DeviceSpec<"custom"> {
@@ -51,20 +52,6 @@ export interface OpenBlk extends AsyncDisposable {
   disk: OpenDevice<"blk">;
   drive: BlkDriver;
   run<T>(work: Promise<T>): Promise<T>;
-}
-
-/** Inline devices work when asked: asks until `work` has ended. */
-export async function pump<T>(disk: OpenDevice<"blk" | "custom">, work: Promise<T>): Promise<T> {
-  let isDone = false;
-  const end = () => {
-    isDone = true;
-  };
-  work.then(end, end);
-  while (!isDone) {
-    disk.runPending();
-    await nextTurn();
-  }
-  return work;
 }
 
 export async function openBlk(

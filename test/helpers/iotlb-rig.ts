@@ -7,10 +7,9 @@ import { NetBackendFile } from "#dist/vhost/ioctl/net-backend.js";
 import type { Random } from "../fuzz/random.js";
 import { until } from "./devices.js";
 import { IoctlLab } from "./ioctl.js";
+import { ACCESS_PLATFORM, VERSION_1 } from "./raw-guest.js";
 import { IovaRing, PAGE, Viommu } from "./viommu.js";
 
-export const ACCESS_PLATFORM = 1n << 33n;
-export const VERSION_1 = 1n << 32n;
 export const CID = 42n;
 
 /** How the worker is run. */

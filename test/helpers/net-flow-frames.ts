@@ -60,6 +60,13 @@ function ip({ version, protocol, optionWords = 0, fragment = 0 }: FlowKind, ends
   return header;
 }
 
+/** TCP over IPv4, from `port` of one station to port 80 of another, there and back. */
+export function flow(port: number): { out: Buffer; back: Buffer } {
+  const ends = { from: { mac: 2, address: 1, port }, to: { mac: 4, address: 2, port: 80 } };
+  const kind = { version: 4, protocol: 6 } as const;
+  return { out: flowFrame(kind, ends), back: flowFrame(kind, swapEnds(ends)) };
+}
+
 /** A frame of the flow, with 40 bytes behind its ports. */
 export function flowFrame(kind: FlowKind, ends: FlowEnds): Buffer {
   const ports = Buffer.alloc(4);

@@ -1,6 +1,7 @@
 // Large packets, as a guest sends them to be cut; and what must hold of the frames that are made.
 
 import { expect } from "vitest";
+import { sumOf } from "./net-ip.js";
 
 /** A large packet to be. */
 export interface LargeKind {
@@ -83,19 +84,10 @@ export function largePacket(kind: LargeKind) {
   return { packet: Buffer.concat([header, frame]), frame, start, headBytes, ip: link.length };
 }
 
-/** One's complement sum of big-endian words, folded. */
-function sum(bytes: Uint8Array, start = 0): number {
-  let total = start;
-  for (let i = 0; i < bytes.length; i += 2) {
-    total += ((bytes[i] as number) << 8) | (bytes[i + 1] ?? 0);
-  }
-  while (total > 0xffff) total = (total & 0xffff) + (total >>> 16);
-  return total;
-}
-
-function pseudo(version: 4 | 6, ip: Buffer, protocol: number, bytes: number): number {
+/** The pseudo-header that transports sum. RFC 768, RFC 8200. */
+function pseudo(version: 4 | 6, ip: Buffer, protocol: number, bytes: number): Buffer {
   const addresses = version === 4 ? ip.subarray(12, 20) : ip.subarray(8, 40);
-  return sum(addresses, protocol + bytes);
+  return Buffer.concat([addresses, Buffer.from([0, protocol, bytes >>> 8, bytes & 0xff])]);
 }
 
 /**
@@ -126,11 +118,11 @@ export function checkSegments(
     if (version === 4) {
       expect(ip.readUInt16BE(2)).toBe(frame.length - ipAt);
       expect(ip.readUInt16BE(4)).toBe((id + index) & 0xffff);
-      expect(sum(ip.subarray(0, ipBytes))).toBe(0xffff);
+      expect(sumOf(ip.subarray(0, ipBytes))).toBe(0xffff);
     } else expect(ip.readUInt16BE(4)).toBe(frame.length - ipAt - 40);
     const proto = pseudo(version, ip, PROTOCOL[protocol], transport.length);
-    if (isPartial) expect(transport.readUInt16BE(protocol === "tcp" ? 16 : 6)).toBe(proto);
-    else expect(sum(transport, proto)).toBe(0xffff);
+    if (isPartial) expect(transport.readUInt16BE(protocol === "tcp" ? 16 : 6)).toBe(sumOf(proto));
+    else expect(sumOf(proto, transport)).toBe(0xffff);
     if (protocol === "tcp") {
       expect(transport.readUInt32BE(4)).toBe((sequence + index * sizeBytes) % 2 ** 32);
       const kept = (isLast ? 0xff : 0xff & ~0x09) & (index === 0 ? 0xff : 0x7f);

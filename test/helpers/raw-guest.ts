@@ -7,7 +7,12 @@ import type { Process } from "#dist/loopback.js";
 import type { MemoryRegion } from "#dist/memory/guest-memory.js";
 import { GUEST_BASE, type SharedMemory } from "#dist/memory/shared-memory.js";
 import { descBytes, deviceAreaBytes, driverAreaBytes } from "#dist/memory/vring.js";
-import { VIRTIO_F_VERSION_1 } from "#dist/spec/virtio-config.js";
+import { VHOST_F_LOG_ALL } from "#dist/spec/vhost.js";
+import {
+  VIRTIO_F_ACCESS_PLATFORM,
+  VIRTIO_F_EVENT_IDX,
+  VIRTIO_F_VERSION_1,
+} from "#dist/spec/virtio-config.js";
 import { VIRTQ_DESC_BYTES, VIRTQ_DESC_F_NEXT, VIRTQ_DESC_F_WRITE } from "#dist/spec/virtio-ring.js";
 import { type DevOptions, VhostDev } from "#dist/vhost/dev.js";
 import type { DeviceSpec } from "#dist/vhost/device.js";
@@ -32,11 +37,17 @@ export const IO_MODES = MODES.flatMap((mode) => [
   { ...mode, io: "uring" as const },
 ]);
 
+/** Of each kind of worker and of ring one. */
+export const WAYS = MODES.filter(({ run, ring }) => (run === "thread") === (ring === "wasm"));
+
 /** The modes with a real worker. */
 export const THREADS = MODES.filter(({ run }) => run === "thread");
 
 export const bit = (number: number): bigint => 1n << BigInt(number);
 export const VERSION_1 = bit(VIRTIO_F_VERSION_1);
+export const ACCESS_PLATFORM = bit(VIRTIO_F_ACCESS_PLATFORM);
+export const EVENT_IDX = bit(VIRTIO_F_EVENT_IDX);
+export const LOG_ALL = bit(VHOST_F_LOG_ALL);
 
 /** One piece of a chain: bytes to read, or room to write. */
 export type RawPiece = Uint8Array | number;

@@ -1,9 +1,11 @@
 // Network interfaces for tests that run as root: made by name, and gone at the end.
 
 import { spawnSync } from "node:child_process";
-import { accessSync, constants, existsSync, readdirSync, writeFileSync } from "node:fs";
-import { afterAll, describe } from "vitest";
+import { existsSync, readdirSync, writeFileSync } from "node:fs";
+import { afterAll, test } from "vitest";
 import { check, closeFd, libc, libcIfAny } from "#dist/linux/libc.js";
+import { GUEST_REQUIRED } from "../guest/requirements.js";
+import { describeWith, type Missing, missingFile, titled } from "./skip.js";
 
 const AF_PACKET = 17;
 const SOCK_RAW = 3;
@@ -15,17 +17,17 @@ const WAITING = Int32Array.of(64 << 20);
 /** For experiments on one's own network: the host says nothing of it. IEEE 802. */
 export const ETHERTYPE = 0x88b5;
 
-/** What this machine lacks for tests with interfaces, if anything. */
-export function whatTapsMiss(): string | undefined {
+/** What of this machine can't be installed is missing, if anything. */
+function whatIsNotHere(): Missing {
   if (process.platform !== "linux") return "Linux";
   if (process.getuid?.() !== 0) return "root";
+  return missingFile("/dev/net/tun");
+}
+
+/** What else is missing, if anything. */
+function whatIsNotReady(): Missing {
   if (libcIfAny() === null) return "the package koffi";
   if (spawnSync("ip", ["-V"]).error) return "ip (package iproute2)";
-  try {
-    accessSync("/dev/net/tun", constants.R_OK | constants.W_OK);
-  } catch {
-    return "/dev/net/tun";
-  }
   const name = nameOf("probe");
   const { status, stderr } = spawnSync("ip", ["tuntap", "add", "dev", name, "mode", "tap"]);
   if (status !== 0) return `an interface: ${String(stderr).trim()}`;
@@ -33,13 +35,31 @@ export function whatTapsMiss(): string | undefined {
   return undefined;
 }
 
-let missing: string | false | undefined;
+let seen: { notHere: Missing; notReady: Missing } | undefined;
 
-/** A suite with interfaces; else it is skipped, and its name says why. */
+/** Looks once. */
+function whatIsMissing() {
+  const notHere = whatIsNotHere();
+  return { notHere, notReady: notHere === undefined ? whatIsNotReady() : undefined };
+}
+
+/**
+ * A suite with interfaces; else it is skipped, and its name says why. Root, where /dev/net/tun is,
+ * is to have all else: with `VHOST_WASM_REQUIRE_GUEST=1` the suite fails then. Where that device
+ * is not, as in many a container, nobody can put it there, and the suite is skipped in any case.
+ */
 export function describeTaps(name: string, body: () => void): void {
-  missing ??= whatTapsMiss() ?? false;
-  if (missing) console.warn(`skipped: ${name} (missing: ${missing})`);
-  describe.skipIf(missing)(missing ? `${name} (missing: ${missing})` : name, () => {
+  seen ??= whatIsMissing();
+  const { notHere, notReady } = seen;
+  const missing = notHere ?? notReady;
+  if (notReady !== undefined && GUEST_REQUIRED) {
+    test(titled(name, missing), () => {
+      throw new Error("VHOST_WASM_REQUIRE_GUEST=1, /dev/net/tun and root, but not that");
+    });
+    return;
+  }
+  if (missing !== undefined) console.warn(`skipped: ${titled(name, missing)}`);
+  describeWith(missing, name, () => {
     afterAll(removeAll);
     body();
   });

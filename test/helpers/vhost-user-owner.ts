@@ -5,8 +5,9 @@ import { chmodSync, chownSync, mkdtempSync, rmSync, writeFileSync } from "node:f
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { afterAll, describe } from "vitest";
+import { afterAll } from "vitest";
 import type { ServeOptions } from "#dist/vhost-user/server.js";
+import { describeWith } from "./skip.js";
 import { describeVhostUser, Served } from "./vhost-user.js";
 import { Program } from "./vhost-user-child.js";
 
@@ -29,9 +30,7 @@ const missing = whatOthersMiss();
 
 /** A suite that needs root too; else it is skipped, and its name says why. */
 export function describeOwners(name: string, body: () => void): void {
-  describe.skipIf(missing)(missing ? `${name} (skipped: needs ${missing})` : name, () => {
-    describeVhostUser("as root", body);
-  });
+  describeWith(missing, name, () => describeVhostUser("as root", body));
 }
 
 /** A folder of the test file, where others may look. */

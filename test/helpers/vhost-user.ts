@@ -5,37 +5,25 @@ import { stat } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { describe, expect } from "vitest";
+import { expect } from "vitest";
 import { FrontEnd } from "#dist/bench/front-end.js";
 import { blk } from "#dist/devices/blk.js";
 import { Kernel } from "#dist/kernel/kernel.js";
-import { libc } from "#dist/linux/libc.js";
 import type { VhostUserEvent } from "#dist/vhost-user/events.js";
 import {
   type ServeOptions,
   serveVhostUser,
   type VhostUserServer,
 } from "#dist/vhost-user/server.js";
+import { describeWith, missingLibc } from "./skip.js";
 import { FrontDisk } from "./vhost-user-disk.js";
-
-function whatIsMissing(): string | undefined {
-  try {
-    libc();
-    return undefined;
-  } catch (error) {
-    return (error as Error).message;
-  }
-}
 
 /** Bytes one after another. */
 export const joined = (...parts: Uint8Array[]): Uint8Array => new Uint8Array(Buffer.concat(parts));
 
-/** What stands against a vhost-user back-end here. */
-export const missing = whatIsMissing();
-
 /** A suite that needs Linux and koffi; elsewhere it is skipped, and its name says why. */
 export function describeVhostUser(name: string, body: () => void): void {
-  describe.skipIf(missing)(missing ? `${name} (skipped: ${missing})` : name, body);
+  describeWith(missingLibc(), name, body);
 }
 
 /** Waits until `test` holds, with a look every few milliseconds; fails after a long time. */

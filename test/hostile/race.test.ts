@@ -9,8 +9,9 @@ import { describe, expect, test } from "vitest";
 import { blk } from "#dist/index.js";
 import { custom } from "../helpers/devices.js";
 import { errorsOf, holdings, type OpenHostile, openHostile, RINGS } from "../helpers/hostile.js";
+import { seedOf } from "../helpers/seed.js";
 
-const SEED = Number(process.env.FC_SEED ?? Date.now() % 0x8000_0000);
+const SEED = seedOf("hostile race");
 /** A queue that is refused for good, its indexes being what they are, goes on after a reset. */
 const RESET_EVERY_MS = 20;
 const KICK_EVERY_MS = 2;

@@ -22,10 +22,10 @@ import {
   IOU_TABLE_CAPACITY,
 } from "#dist/spec/io-uring.js";
 import { IouFixture } from "../helpers/iou-fixture.js";
+import { seedOf } from "../helpers/seed.js";
 
-const SEED = Number(process.env.FC_SEED ?? Date.now() % 0x8000_0000);
+const SEED = seedOf("io_uring differential");
 const TIMES = Number(process.env.FC_TIMES ?? 1);
-console.log(`io_uring differential: FC_SEED=${SEED}`);
 
 /** A step answers with a number. */
 type Step = { name: string; run: (fixture: IouFixture) => number };

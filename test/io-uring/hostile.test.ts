@@ -12,6 +12,7 @@ import {
 } from "#dist/spec/io-uring.js";
 import { SIGKILL } from "#dist/spec/sched.js";
 import { IouOwner } from "../helpers/iou-owner.js";
+import { seedOf } from "../helpers/seed.js";
 import { tempFiles } from "../helpers/temp-file.js";
 
 const files = tempFiles();
@@ -51,8 +52,7 @@ describe("a hostile application", () => {
     }`;
 
   test("that scribbles on rings and SQEs meanwhile harms itself alone", async () => {
-    const seed = Number(process.env.FC_SEED ?? Date.now() % 0x8000_0000);
-    console.log(`scribbler: FC_SEED=${seed}`);
+    const seed = seedOf("scribbler");
     await using owner = new IouOwner({ entries: 8 });
     owner.open(tempFile("scribble.txt", text("abc")), "r");
     const { view, memory } = owner.shared;

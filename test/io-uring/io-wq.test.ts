@@ -7,9 +7,9 @@ import { doPrlimit } from "#dist/kernel/rlimit.js";
 import { errno } from "#dist/spec/errno.js";
 import { SIGKILL } from "#dist/spec/sched.js";
 import { IoWqFixture, settle } from "../helpers/io-wq-fixture.js";
+import { seedOf } from "../helpers/seed.js";
 
-const SEED = Number(process.env.FC_SEED ?? Date.now() % 0x8000_0000);
-console.log(`io-wq: FC_SEED=${SEED}`);
+const SEED = seedOf("io-wq");
 
 const SIGUSR1 = 10;
 const names = (prefix: string, count: number) =>

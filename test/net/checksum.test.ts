@@ -5,13 +5,12 @@ import { Kernel, net, Switch, type SwitchPortOptions } from "#dist/index.js";
 import { VIRTIO_NET_F_CSUM, VIRTIO_NET_F_GUEST_CSUM } from "#dist/spec/virtio-net.js";
 import { Random } from "../fuzz/random.js";
 import { frameOf, station } from "../helpers/net-frames.js";
-import { bit, MODES, RawGuest, VERSION_1 } from "../helpers/raw-guest.js";
+import { bit, RawGuest, VERSION_1, WAYS } from "../helpers/raw-guest.js";
+import { seedOf } from "../helpers/seed.js";
 
 const ALL = "ff:ff:ff:ff:ff:ff";
 const CSUM = VERSION_1 | bit(VIRTIO_NET_F_CSUM);
 const GUEST_CSUM = VERSION_1 | bit(VIRTIO_NET_F_GUEST_CSUM);
-/** Of each kind one. */
-const WAYS = MODES.filter(({ run, ring }) => (run === "thread") === (ring === "wasm"));
 
 /** A header that asks for a checksum. */
 function headerOf(start: number, offset: number, flags = 1, gsoType = 0): Buffer {
@@ -50,8 +49,7 @@ function cut(bytes: Buffer, random: Random): Buffer[] {
 
 describe.each(WAYS)("$run, $ring ring", (mode) => {
   test("for a function: made, whatever pieces the packet is in", async () => {
-    const seed = Number(process.env.SEED ?? Date.now() % 2 ** 32);
-    console.log(`left checksums: SEED=${seed}`);
+    const seed = seedOf("left checksums");
     const random = new Random(seed);
     const got: Buffer[] = [];
     const nic = net({ onPacket: (frame) => got.push(Buffer.from(frame)) });
@@ -69,7 +67,7 @@ describe.each(WAYS)("$run, $ring ring", (mode) => {
       await tx.request(cut(packet, random));
       await expect.poll(() => got.length).toBe(i + 1);
       const back = got[i] as Buffer;
-      expect(isSound(back, start), `SEED=${seed}, packet ${i}`).toBe(true);
+      expect(isSound(back, start), `FC_SEED=${seed}, packet ${i}`).toBe(true);
       back.writeUInt16BE(0, start + offset);
       expect(back).toEqual(frame);
     }

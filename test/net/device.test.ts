@@ -8,7 +8,7 @@ import { Kernel, type NetOptions, net } from "#dist/index.js";
 import type { OpenOptions } from "#dist/loopback.js";
 import { VIRTIO_NET_F_MRG_RXBUF } from "#dist/spec/virtio-net.js";
 import { rejected } from "../helpers/devices.js";
-import { pump } from "../helpers/pump.js";
+import { keepPumping } from "../helpers/pump.js";
 import { MODES, THREADS } from "../helpers/raw-guest.js";
 
 async function open(
@@ -21,7 +21,7 @@ async function open(
   const nic = net({ onPacket: (frame) => frames.push(frame.slice()), ...options });
   const device = await process.open(nic, mode);
   const guest = await device.driver(probeOptions);
-  const stopPump = pump(device, mode);
+  const stopPump = keepPumping(device, mode);
   return {
     process,
     nic,

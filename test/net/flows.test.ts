@@ -4,6 +4,7 @@ import { expect, test } from "vitest";
 import { FLOW_HEAD_BYTES, flowHash, NetFlows } from "#dist/devices/net-flows.js";
 import { Random } from "../fuzz/random.js";
 import { type Endpoint, type FlowKind, flowFrame, swapEnds } from "../helpers/net-flow-frames.js";
+import { seedOf } from "../helpers/seed.js";
 
 const KINDS: FlowKind[] = [
   { version: 4, protocol: 6 },
@@ -20,8 +21,7 @@ const anEnd = (random: Random): Endpoint => ({
 });
 
 test("both ways of a flow have one number; another port, address or protocol another", () => {
-  const seed = Number(process.env.SEED ?? Date.now() % 2 ** 32);
-  console.log(`flows: SEED=${seed}`);
+  const seed = seedOf("flows");
   const random = new Random(seed);
   let same = 0;
   const tries = 200;
@@ -31,7 +31,7 @@ test("both ways of a flow have one number; another port, address or protocol ano
       const frame = flowFrame(kind, ends);
       const hash = flowHash(frame, 0, frame.length);
       const back = flowFrame(kind, swapEnds(ends));
-      expect(flowHash(back, 0, back.length), `SEED=${seed}, ${i}`).toBe(hash);
+      expect(flowHash(back, 0, back.length), `FC_SEED=${seed}, ${i}`).toBe(hash);
       expect(flowHash(frame, 0, Math.min(FLOW_HEAD_BYTES, frame.length))).toBe(hash);
       const other = { ...ends, to: { ...ends.to, port: (ends.to.port + 1) & 0xffff } };
       const next = flowFrame(kind, other);
@@ -62,8 +62,7 @@ test("fragments of a packet are of one flow, with ports and without", () => {
 });
 
 test("any bytes, cut anywhere: a number", () => {
-  const seed = Number(process.env.SEED ?? Date.now() % 2 ** 32);
-  console.log(`flows of any bytes: SEED=${seed}`);
+  const seed = seedOf("flows of any bytes");
   const random = new Random(seed);
   for (let i = 0; i < 5000; i++) {
     const ends = { from: anEnd(random), to: anEnd(random) };
@@ -72,7 +71,7 @@ test("any bytes, cut anywhere: a number", () => {
     const length = 14 + random.below(frame.length - 13);
     const hash = flowHash(frame, 0, length);
     // What lies behind the frame does not matter.
-    expect(flowHash(frame.subarray(0, length), 0, length), `SEED=${seed}, ${i}`).toBe(hash);
+    expect(flowHash(frame.subarray(0, length), 0, length), `FC_SEED=${seed}, ${i}`).toBe(hash);
     expect(Number.isInteger(hash) && hash >= 0 && hash < 2 ** 32).toBe(true);
   }
 });

@@ -15,6 +15,7 @@ import {
 import { Random } from "../fuzz/random.js";
 import { rejected } from "../helpers/devices.js";
 import { openPlayed } from "../helpers/played-device.js";
+import { seedOf } from "../helpers/seed.js";
 
 const NUM = 8;
 /** What the driver gives for a packet, with mergeable buffers. */
@@ -119,8 +120,7 @@ describe.each(["wasm", "ts"] as const)("%s ring", (ring) => {
   });
 
   test("anything: what is received and what is bad adds up, buffers come back", async () => {
-    const seed = Number(process.env.SEED ?? Date.now() % 2 ** 32);
-    console.log(`hostile net device: SEED=${seed}`);
+    const seed = seedOf("hostile net device");
     const random = new Random(seed);
     await using hostile = await open(ring);
     const { driver, frames } = hostile;
@@ -137,9 +137,9 @@ describe.each(["wasm", "ts"] as const)("%s ring", (ring) => {
       const isEnd = left === 0;
       await hostile.give(written, buffers);
       const { received, bad } = driver.counts;
-      expect(frames.length, `SEED=${seed}, ${i}`).toBe(received);
-      expect(bad, `SEED=${seed}, ${i}`).toBe(whole);
-      if (isEnd) expect(hostile.inRing(), `SEED=${seed}, ${i}`).toBe(NUM);
+      expect(frames.length, `FC_SEED=${seed}, ${i}`).toBe(received);
+      expect(bad, `FC_SEED=${seed}, ${i}`).toBe(whole);
+      if (isEnd) expect(hostile.inRing(), `FC_SEED=${seed}, ${i}`).toBe(NUM);
     }
     expect(frames.every(({ length }) => length <= NUM * BUFFER_BYTES)).toBe(true);
     expect(driver.errorCounts()).toEqual([{ VRING_E_USED_LENGTH: lies }, {}, {}]);

@@ -7,7 +7,8 @@ import { Kernel, net, Switch } from "#dist/index.js";
 import { VIRTIO_NET_F_MRG_RXBUF } from "#dist/spec/virtio-net.js";
 import { Random } from "../fuzz/random.js";
 import { frameOf, station } from "../helpers/net-frames.js";
-import { bit, MODES, RawGuest, type RawPiece, VERSION_1 } from "../helpers/raw-guest.js";
+import { bit, RawGuest, type RawPiece, VERSION_1, WAYS } from "../helpers/raw-guest.js";
+import { seedOf } from "../helpers/seed.js";
 
 const HEADER = Buffer.alloc(12);
 const ALL = "ff:ff:ff:ff:ff:ff";
@@ -47,9 +48,6 @@ const TX: [string, RawPiece[]][] = [
   ["a writable piece behind it", [PACKET, 64]],
   ["longer than any packet", [Buffer.alloc(60_000), Buffer.alloc(NET_PACKET_BYTES_MAX - 59_999)]],
 ];
-
-/** Of each kind one. */
-const WAYS = MODES.filter(({ run, ring }) => (run === "thread") === (ring === "wasm"));
 
 describe.each(WAYS)("$run, $ring ring", (mode) => {
   test.each(TX)("to the device: %s: used, counted, and goes nowhere", async (_, pieces) => {
@@ -135,8 +133,7 @@ describe.each(WAYS)("$run, $ring ring", (mode) => {
 });
 
 test("any bytes in the rings: the neighbour's packets arrive all the same", async () => {
-  const seed = Number(process.env.SEED ?? Date.now() % 2 ** 32);
-  console.log(`hostile net: SEED=${seed}`);
+  const seed = seedOf("hostile net");
   const random = new Random(seed);
   await using lan = await open({ memoryBytes: 8 << 20 }, MERGEABLE);
   const third = new Kernel().spawn({ memoryBytes: 8 << 20 });
@@ -157,6 +154,6 @@ test("any bytes in the rings: the neighbour's packets arrive all the same", asyn
     ring.send(ring.link(pieces));
     await lan.neighbour.send(frameOf(ALL, station(0xee), i));
   }
-  await expect.poll(() => received, { message: `SEED=${seed}` }).toBe(300);
+  await expect.poll(() => received, { message: `FC_SEED=${seed}` }).toBe(300);
   await third.exit();
 });

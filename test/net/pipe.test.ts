@@ -8,12 +8,12 @@ import {
   netPipeBytes,
 } from "#dist/devices/net-pipe.js";
 import { Random } from "../fuzz/random.js";
+import { seedOf } from "../helpers/seed.js";
 
 const SIZE = NET_PIPE_BYTES_MIN;
 
 test("any packets, written and read in any turns, by a model", () => {
-  const seed = Number(process.env.SEED ?? Date.now() % 2 ** 32);
-  console.log(`pipe: SEED=${seed}`);
+  const seed = seedOf("pipe");
   const random = new Random(seed);
   const start = 64;
   const buffer = new SharedArrayBuffer(start + netPipeBytes(SIZE) + 64);
@@ -22,7 +22,7 @@ test("any packets, written and read in any turns, by a model", () => {
   const [writer, reader] = [new NetPipe(buffer, SIZE, start), new NetPipe(buffer, SIZE, start)];
   const model: { length: number; fill: number }[] = [];
   for (let step = 0; step < 20_000; step++) {
-    expect(reader.count(5), `SEED=${seed}, step ${step}`).toBe(Math.min(5, model.length));
+    expect(reader.count(5), `FC_SEED=${seed}, step ${step}`).toBe(Math.min(5, model.length));
     if (random.below(2) === 0) {
       const length = random.once(8) ? NET_PACKET_BYTES_MAX : 26 + random.below(3000);
       const room = writer.room;

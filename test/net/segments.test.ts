@@ -7,10 +7,9 @@ import { VIRTIO_NET_F_CSUM, VIRTIO_NET_F_HOST_TSO6 } from "#dist/spec/virtio-net
 import { Random } from "../fuzz/random.js";
 import { checkSegments, type LargeKind, largePacket } from "../helpers/net-large-frames.js";
 import { bytesOf, HOST, KIND, MEMORY, mask, tx } from "../helpers/net-large-guests.js";
-import { MODES, RawGuest } from "../helpers/raw-guest.js";
+import { RawGuest, WAYS } from "../helpers/raw-guest.js";
+import { seedOf } from "../helpers/seed.js";
 
-/** Of each kind one. */
-const WAYS = MODES.filter(({ run, ring }) => (run === "thread") === (ring === "wasm"));
 function anyKind(random: Random): LargeKind {
   const version = random.once(2) ? 4 : 6;
   const protocol = random.once(3) ? "udp" : "tcp";
@@ -49,8 +48,7 @@ describe.each(WAYS)("to a function, $run, $ring ring", (mode) => {
   };
 
   test("any packet in any pieces: its segments are sound, and make the whole again", async () => {
-    const seed = Number(process.env.SEED ?? Date.now() % 2 ** 32);
-    console.log(`segments: SEED=${seed}`);
+    const seed = seedOf("segments");
     const random = new Random(seed);
     await using raw = await openGuest();
     for (let i = 0; i < 60; i++) {
@@ -62,7 +60,7 @@ describe.each(WAYS)("to a function, $run, $ring ring", (mode) => {
       const count = Math.ceil(kind.payload.length / kind.sizeBytes);
       await expect.poll(() => raw.got.length).toBe(count);
       const whole = checkSegments(kind, raw.got.splice(0));
-      expect(whole.equals(kind.payload), `SEED=${seed}, packet ${i}`).toBe(true);
+      expect(whole.equals(kind.payload), `FC_SEED=${seed}, packet ${i}`).toBe(true);
     }
     expect(raw.guest.dev.errorCounts()).toEqual({});
   });
@@ -136,8 +134,7 @@ describe.each(WAYS)("refused, $run, $ring ring", (mode) => {
   });
 
   test("any bytes in the headers: refused or cut, and the next one is served", async () => {
-    const seed = Number(process.env.SEED ?? Date.now() % 2 ** 32);
-    console.log(`hostile segments: SEED=${seed}`);
+    const seed = seedOf("hostile segments");
     const random = new Random(seed);
     let got = 0;
     let longest = 0;
@@ -166,7 +163,7 @@ describe.each(WAYS)("refused, $run, $ring ring", (mode) => {
     const refused = guest.errors(1).VRING_E_REQUEST ?? 0;
     expect(refused).toBeGreaterThan(50);
     expect(refused).toBeLessThan(400);
-    await expect.poll(() => got, { message: `SEED=${seed}` }).toBeGreaterThan(10);
+    await expect.poll(() => got, { message: `FC_SEED=${seed}` }).toBeGreaterThan(10);
     expect(longest).toBeLessThanOrEqual(65553);
   });
 

@@ -6,6 +6,7 @@ import { Kernel, type NetDriver, net, Switch, type SwitchPortOptions } from "#di
 import type { OpenOptions } from "#dist/loopback.js";
 import { rejected } from "../helpers/devices.js";
 import { frameOf, random, station } from "../helpers/net-frames.js";
+import { seedOf } from "../helpers/seed.js";
 
 const ALL = "ff:ff:ff:ff:ff:ff";
 
@@ -178,8 +179,7 @@ test("a worker that is killed leaves the others, and its port, as they were", as
 });
 
 test("any traffic: who is known gets it alone, floods reach all, counts add up", async () => {
-  const seed = Number(process.env.SEED ?? Math.floor(Math.random() * 2 ** 32));
-  console.log(`switch traffic: SEED=${seed}`);
+  const seed = seedOf("switch traffic");
   const next = random(seed);
   const count = 5;
   await using lan = await openLan(Array.from({ length: count }, () => ({})));
@@ -208,7 +208,7 @@ test("any traffic: who is known gets it alone, floods reach all, counts add up",
   await expect.poll(() => guests.reduce((sum, { got }) => sum + got.length, 0)).toBe(total);
   const sorted = (list: number[]) => [...list].sort((x, y) => x - y);
   for (const [port, { got }] of guests.entries()) {
-    expect(sorted(bodies(got)), `SEED=${seed}, port ${port}`).toEqual(expected[port]);
+    expect(sorted(bodies(got)), `FC_SEED=${seed}, port ${port}`).toEqual(expected[port]);
   }
   const counts = guests.map(({ port }) => port.counts());
   const sum = (name: keyof (typeof counts)[0]) => counts.reduce((all, one) => all + one[name], 0);

@@ -3,6 +3,7 @@
 import { describe, expect, test } from "vitest";
 import { NET_TABLE_BYTES, NetTable } from "#dist/devices/net-switch-table.js";
 import { Random } from "../fuzz/random.js";
+import { seedOf } from "../helpers/seed.js";
 
 const newTable = () => new NetTable(new SharedArrayBuffer(NET_TABLE_BYTES));
 const AGE = 300;
@@ -68,8 +69,7 @@ test("a port that claims a million addresses pushes out its own, and nobody else
 });
 
 test("words that others tear say nothing false: another's address is at no port of mine", () => {
-  const seed = Number(process.env.SEED ?? Date.now() % 2 ** 32);
-  console.log(`table: SEED=${seed}`);
+  const seed = seedOf("table");
   const random = new Random(seed);
   const buffer = new SharedArrayBuffer(NET_TABLE_BYTES);
   const table = new NetTable(buffer);
@@ -86,6 +86,6 @@ test("words that others tear say nothing false: another's address is at no port 
     if ((from - to) % 5 === 0) words[to] = words[from] as number;
   }
   for (const [i, port] of at) {
-    expect([-1, port], `SEED=${seed}, ${i}`).toContain(table.lookup(i, 0xcc, NOW - AGE));
+    expect([-1, port], `FC_SEED=${seed}, ${i}`).toContain(table.lookup(i, 0xcc, NOW - AGE));
   }
 });

@@ -17,6 +17,7 @@ import {
   udpFrame,
 } from "../helpers/net-ip.js";
 import { bit, RawGuest, VERSION_1 } from "../helpers/raw-guest.js";
+import { testWith } from "../helpers/skip.js";
 import { collect, experiment, openTapLan, receiveAll, sendAll } from "../helpers/tap-lan.js";
 import {
   bringUp,
@@ -137,7 +138,8 @@ describeTaps("a TAP at a switch", () => {
     expect(performance.now() - from).toBeLessThan(6000);
   });
 
-  test.skipIf(!hasBridges())(
+  testWith(
+    hasBridges() ? undefined : "bridges",
     "through a bridge of the host's, from one switch to another",
     async () => {
       const bridge = tapName();

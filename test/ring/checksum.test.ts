@@ -3,6 +3,7 @@
 import { expect, test } from "vitest";
 import { loadChecksum } from "#dist/ring/checksum.js";
 import { Random } from "../fuzz/random.js";
+import { seedOf } from "../helpers/seed.js";
 
 const MEMORY_BYTES = 1 << 20;
 const memories = {
@@ -21,8 +22,7 @@ function byTheBook(bytes: Uint8Array): number {
 }
 
 test.each(["shared", "unshared"] as const)("any bytes at any place, %s memory", (kind) => {
-  const seed = Number(process.env.SEED ?? Date.now() % 2 ** 32);
-  console.log(`checksum: SEED=${seed}`);
+  const seed = seedOf("checksum");
   const random = new Random(seed);
   const memory = memories[kind];
   const bytes = new Uint8Array(memory.buffer);
@@ -35,7 +35,7 @@ test.each(["shared", "unshared"] as const)("any bytes at any place, %s memory", 
       bytes[at] = fill === 0 ? 0xff : fill === 1 ? random.below(256) : random.once(50) ? 1 : 0;
     }
     const expected = byTheBook(bytes.subarray(address, address + length));
-    const what = `SEED=${seed}, run ${i}: ${length} bytes at ${address}`;
+    const what = `FC_SEED=${seed}, run ${i}: ${length} bytes at ${address}`;
     expect([wasm.sum(address, length), ts.sum(address, length)], what).toEqual([
       expected,
       expected,

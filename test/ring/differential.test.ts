@@ -26,10 +26,10 @@ import { makeMemory, RingFixture, type RingShape } from "../helpers/ring-fixture
 import { type Step, shapeArb, stepArb } from "../helpers/ring-program.js";
 import { applyStep, type Subject } from "../helpers/ring-steps.js";
 import { sameMemory } from "../helpers/same-memory.js";
+import { seedOf } from "../helpers/seed.js";
 
-const SEED = Number(process.env.FC_SEED ?? Date.now() % 0x8000_0000);
+const SEED = seedOf("differential");
 const TIMES = Number(process.env.FC_TIMES ?? 1);
-console.log(`differential: FC_SEED=${SEED}`);
 
 const STEPS_MAX = 60;
 /** Rounds of further programs, for what was missed by chance. */

@@ -17,10 +17,10 @@ import { applyPackedStep, indexAt, type PackedSubject, usedAt } from "../helpers
 import { forget, recordedBy } from "../helpers/record-area.js";
 import { makeMemory, type RingShape } from "../helpers/ring-fixture.js";
 import { sameMemory } from "../helpers/same-memory.js";
+import { seedOf } from "../helpers/seed.js";
 
-const SEED = Number(process.env.FC_SEED ?? Date.now() % 0x8000_0000);
+const SEED = seedOf("packed differential");
 const TIMES = Number(process.env.FC_TIMES ?? 1);
-console.log(`packed differential: FC_SEED=${SEED}`);
 
 const STEPS_MAX = 60;
 /** Rounds of further programs, for what was missed by chance. */

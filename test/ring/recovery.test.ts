@@ -15,10 +15,10 @@ import {
   tryToGoOn,
 } from "../helpers/hostile-region.js";
 import { regionOf } from "../helpers/record-area.js";
+import { seedOf } from "../helpers/seed.js";
 
-const SEED = Number(process.env.FC_SEED ?? Date.now() % 0x8000_0000);
+const SEED = seedOf("recovery");
 const TIMES = Number(process.env.FC_TIMES ?? 1);
-console.log(`recovery: FC_SEED=${SEED}`);
 
 const FORMATS = [
   { name: "split", packed: false },

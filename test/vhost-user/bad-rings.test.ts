@@ -1,5 +1,6 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { u32s, u64s } from "#dist/bench/front-end.js";
+import { Random } from "#dist/fuzz/random.js";
 import { VIRTIO_F_INDIRECT_DESC } from "#dist/spec/virtio-config.js";
 import {
   VIRTQ_DESC_F_INDIRECT as INDIRECT,
@@ -7,6 +8,7 @@ import {
   VIRTQ_DESC_F_WRITE as WRITE,
 } from "#dist/spec/virtio-ring.js";
 import { bit } from "../helpers/raw-guest.js";
+import { seedOf } from "../helpers/seed.js";
 import { describeVhostUser, eventually, joined } from "../helpers/vhost-user.js";
 import { Tried } from "../helpers/vhost-user-bad.js";
 import { RawQueue, takeCount } from "../helpers/vhost-user-ring.js";
@@ -216,6 +218,7 @@ describeVhostUser("vhost-user: bad rings", () => {
     using opened = await ready();
     const { front } = opened;
     const ring = new RawQueue(front, 0, 64);
+    const random = new Random(seedOf("rings of random bytes"));
     for (let round = 0; round < 100; round++) {
       const { bytes } = front.shared;
       for (const [start, length] of [
@@ -224,18 +227,18 @@ describeVhostUser("vhost-user: bad rings", () => {
         [ring.used, 518],
         [ring.data, 32768],
       ] as const) {
-        for (let i = 0; i < length; i++) bytes[start + i] = Math.random() * 256;
+        for (let i = 0; i < length; i++) bytes[start + i] = random.below(256);
       }
       // half of them nearly right: addresses of ours, flags that exist, an index within reach
       if (round % 2) {
         for (let i = 0; i < 64; i++) {
-          const addr = ring.guest(ring.data + Math.floor(Math.random() * 40_000));
-          const flags = Math.floor(Math.random() * 8);
-          const next = Math.floor(Math.random() * 66);
-          ring.writeDesc(i, { addr, len: Math.floor(Math.random() * 2000), flags, next });
-          ring.setAvailHead(i, Math.floor(Math.random() * 64));
+          const addr = ring.guest(ring.data + random.below(40_000));
+          const flags = random.below(8);
+          const next = random.below(66);
+          ring.writeDesc(i, { addr, len: random.below(2000), flags, next });
+          ring.setAvailHead(i, random.below(64));
         }
-        ring.availIdx = Math.floor(Math.random() * 64);
+        ring.availIdx = random.below(64);
       }
       await front.attach(ring.queue);
       ring.kick();

@@ -3,16 +3,15 @@ import { describe, expect, test } from "vitest";
 import { type FrontEnd, u32s } from "#dist/bench/front-end.js";
 import { type BlkOptions, blk } from "#dist/devices/blk.js";
 import * as spec from "#dist/spec/virtio-blk.js";
-import { VIRTIO_F_EVENT_IDX, VIRTIO_F_INDIRECT_DESC } from "#dist/spec/virtio-config.js";
+import { VIRTIO_F_INDIRECT_DESC } from "#dist/spec/virtio-config.js";
 import { blkSegments, pattern } from "../helpers/blk-raw.js";
-import { bit } from "../helpers/raw-guest.js";
+import { bit, EVENT_IDX } from "../helpers/raw-guest.js";
 import { tempFiles } from "../helpers/temp-file.js";
 import { describeVhostUser, QUEUES, Served } from "../helpers/vhost-user.js";
 import { FrontDisk, makeIndirectQueue } from "../helpers/vhost-user-disk.js";
 
 const BYTES = 4 << 20;
 const CHUNK = 64 << 10;
-const EVENT_IDX = bit(VIRTIO_F_EVENT_IDX);
 const INDIRECT = bit(VIRTIO_F_INDIRECT_DESC);
 const FLUSH = { type: spec.VIRTIO_BLK_T_FLUSH };
 const makeFile = tempFiles();
@@ -182,7 +181,8 @@ describeVhostUser("vhost-user data", () => {
       expect(served.all("ring-error")).toEqual([]);
     });
 
-    test.skipIf(ring === "ts" && accepted !== EVENT_IDX)("the indices wrap at 65536", async () => {
+    if (ring === "ts" && accepted !== EVENT_IDX) return; // takes long, and shows it once
+    test("the indices wrap at 65536", async () => {
       await using served = await Served.start({ ring, pollMicroseconds: 50 });
       using front = await served.ready(features);
       const drive = await openAny(front, 32, 16);

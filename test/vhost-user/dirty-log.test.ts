@@ -6,10 +6,11 @@ import { blk } from "#dist/index.js";
 import { signalEventfd } from "#dist/linux/eventfd.js";
 import { mapFile } from "#dist/linux/mapping.js";
 import { featureMask } from "#dist/spec/features.js";
-import { VHOST_F_LOG_ALL, VHOST_USER_F_PROTOCOL_FEATURES } from "#dist/spec/vhost-user.js";
+import { VHOST_USER_F_PROTOCOL_FEATURES } from "#dist/spec/vhost-user.js";
 import { VIRTIO_BLK_T_IN, VIRTIO_BLK_T_OUT } from "#dist/spec/virtio-blk.js";
 import { VIRTIO_F_RING_PACKED } from "#dist/spec/virtio-config.js";
 import { blkHeader } from "../helpers/blk-raw.js";
+import { LOG_ALL } from "../helpers/raw-guest.js";
 import { tempFiles } from "../helpers/temp-file.js";
 import { describeVhostUser, eventually, Served } from "../helpers/vhost-user.js";
 import { FrontDisk } from "../helpers/vhost-user-disk.js";
@@ -18,7 +19,6 @@ const makeFile = tempFiles();
 
 const PAGE = 4096;
 const BIT30 = featureMask(VHOST_USER_F_PROTOCOL_FEATURES);
-const LOG_ALL = featureMask(VHOST_F_LOG_ALL);
 const PACKED = featureMask(VIRTIO_F_RING_PACKED);
 
 /** A log of the front-end's, as both sides see it. */

@@ -2,9 +2,11 @@ import fs, { fstatSync, ftruncateSync, openSync } from "node:fs";
 import { syncBuiltinESMExports } from "node:module";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { type FrontEnd, makeMemfd, u32s, u64s } from "#dist/bench/front-end.js";
+import { Random } from "#dist/fuzz/random.js";
 import { closeFd, libc } from "#dist/linux/libc.js";
 import { mapFile } from "#dist/linux/mapping.js";
 import { pattern } from "../helpers/blk-raw.js";
+import { seedOf } from "../helpers/seed.js";
 import { tempFiles } from "../helpers/temp-file.js";
 import { describeVhostUser, joined, Served } from "../helpers/vhost-user.js";
 import { closing, Tried } from "../helpers/vhost-user-bad.js";
@@ -152,10 +154,11 @@ describeVhostUser("vhost-user: hostile memory", () => {
       const raw = new RawQueue(front, 1, 64);
       await front.attach(raw.queue);
       const { bytes } = front.shared;
+      const random = new Random(seedOf("a driver's own memory"));
       for (const end = performance.now() + 1500; performance.now() < end; ) {
         for (let i = 0; i < 5000; i++) {
           const area = [raw.desc, raw.avail, raw.used, raw.data][i & 3] as number;
-          bytes[area + Math.floor(Math.random() * 200)] = Math.random() * 256;
+          bytes[area + random.below(200)] = random.below(256);
         }
         raw.kick();
         await new Promise(setImmediate);

@@ -7,7 +7,7 @@ import { type FrontEnd, u32s } from "#dist/bench/front-end.js";
 import { net } from "#dist/index.js";
 import { VIRTIO_NET_F_MQ } from "#dist/spec/virtio-net.js";
 import { VIRTQ_DESC_F_WRITE as WRITE } from "#dist/spec/virtio-ring.js";
-import { flowFrame, swapEnds } from "../helpers/net-flow-frames.js";
+import { flow } from "../helpers/net-flow-frames.js";
 import { bit, VERSION_1 } from "../helpers/raw-guest.js";
 import { describeVhostUser, eventually, Served } from "../helpers/vhost-user.js";
 import { RawQueue } from "../helpers/vhost-user-ring.js";
@@ -32,12 +32,6 @@ class PacketQueue extends RawQueue {
   }
 }
 
-const ends = { from: { mac: 2, address: 1, port: 9 }, to: { mac: 4, address: 2, port: 80 } };
-const flow = (port: number) => {
-  const its = { ...ends, from: { ...ends.from, port } };
-  const kind = { version: 4, protocol: 6 } as const;
-  return { out: flowFrame(kind, its), back: flowFrame(kind, swapEnds(its)) };
-};
 const packetOf = (frame: Buffer) => Buffer.concat([Buffer.alloc(12), frame]);
 
 async function open(queuePairs: number) {

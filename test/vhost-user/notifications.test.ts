@@ -5,13 +5,11 @@ import { drainEventfd, signalEventfd } from "#dist/linux/eventfd.js";
 import { libc } from "#dist/linux/libc.js";
 import { VHOST_USER_VRING_NOFD_MASK as NOFD } from "#dist/spec/vhost-user.js";
 import * as spec from "#dist/spec/virtio-blk.js";
-import { VIRTIO_F_EVENT_IDX } from "#dist/spec/virtio-config.js";
-import { bit } from "../helpers/raw-guest.js";
+import { EVENT_IDX } from "../helpers/raw-guest.js";
 import { describeVhostUser, Served } from "../helpers/vhost-user.js";
 import { FrontDisk } from "../helpers/vhost-user-disk.js";
 import { takeCount } from "../helpers/vhost-user-ring.js";
 
-const EVENT_IDX = bit(VIRTIO_F_EVENT_IDX);
 const FLUSH = { type: spec.VIRTIO_BLK_T_FLUSH };
 
 const flushes = (count: number) => Array.from({ length: count }, () => FLUSH);

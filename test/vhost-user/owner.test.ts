@@ -1,12 +1,12 @@
-import { mkdirSync, readdirSync, readFileSync, rmdirSync, statSync, writeFileSync } from "node:fs";
+import { mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { FrontEnd } from "#dist/bench/front-end.js";
 import { pattern } from "../helpers/blk-raw.js";
+import { missingFile, testWith } from "../helpers/skip.js";
 import { eventually, type Served } from "../helpers/vhost-user.js";
 import { Serving } from "../helpers/vhost-user-child.js";
 import { FrontDisk } from "../helpers/vhost-user-disk.js";
-
 import { describeOwners, GID, serveOthers, startFront, UID } from "../helpers/vhost-user-owner.js";
 
 const PIDS = "/sys/fs/cgroup/pids";
@@ -48,7 +48,7 @@ describeOwners("vhost-user: a front-end is a process of the model", () => {
     await eventually(() => !commsOf().includes(worker), "the thread gone");
   });
 
-  test.skipIf(!statSync(PIDS, { throwIfNoEntry: false }))("in its control group", async () => {
+  testWith(missingFile(PIDS), "in its control group", async () => {
     const group = `vhost-wasm-test-${process.pid}`;
     mkdirSync(join(PIDS, group));
     try {

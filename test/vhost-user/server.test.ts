@@ -21,7 +21,7 @@ const serve = (socketPath: string, options: Partial<ServeOptions> = {}) =>
   serveVhostUser({ socketPath, device, ...options });
 
 /** Front-ends, one after another: CYCLES=1000 npx vitest run test/vhost-user/server.test.ts */
-const CYCLES = Number(process.env.CYCLES ?? 60);
+const CYCLES = Number(process.env.CYCLES ?? 32);
 
 describeVhostUser("vhost-user server", () => {
   describe("close()", () => {
@@ -151,13 +151,13 @@ describeVhostUser("vhost-user server", () => {
         if (i % 4 === 2) drive.offer([{ type: VIRTIO_BLK_T_FLUSH }]);
         else await drive.flush();
       };
-      for (let i = 0; i < 16; i++) await cycle(i);
+      for (let i = 0; i < 8; i++) await cycle(i);
       await served.idle();
       const rss = process.memoryUsage().rss;
       for (let i = 0; i < CYCLES; i++) await cycle(i);
       await served.idle();
       await expectGivenBack(served.kernel, before);
-      expect(process.memoryUsage().rss - rss).toBeLessThan(150 << 20);
+      expect(process.memoryUsage().rss - rss).toBeLessThan(100 << 20);
       expect(served.all("refused")).toEqual([]);
       expect(served.all("rejected")).toEqual([]);
     });

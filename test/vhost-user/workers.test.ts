@@ -12,6 +12,7 @@ import type { NotifierSpec } from "#dist/vhost/notifier.js";
 import { blkHeader, pattern } from "../helpers/blk-raw.js";
 import { custom } from "../helpers/devices.js";
 import { RawGuest } from "../helpers/raw-guest.js";
+import { seedOf } from "../helpers/seed.js";
 import { tempFiles } from "../helpers/temp-file.js";
 import {
   describeVhostUser,
@@ -23,7 +24,7 @@ import {
 import { FrontDisk } from "../helpers/vhost-user-disk.js";
 import { describeOwners, makeImage, openFolder, serveOthers } from "../helpers/vhost-user-owner.js";
 
-const SEED = Number(process.env.FC_SEED ?? Date.now() % 0x8000_0000);
+const SEED = seedOf("vhost-user workers");
 const BYTES = 2 << 20;
 const CHUNK = 16 << 10;
 const makeFile = tempFiles();
@@ -157,7 +158,7 @@ describeVhostUser("rings that are moved, by eventfds", () => {
     return { guest, send, [Symbol.asyncDispose]: close };
   }
 
-  test(`no kick is lost, at any moment of a move, seed ${SEED}`, async () => {
+  test(`no kick is lost, at any moment of a move, FC_SEED=${SEED}`, async () => {
     await using opened = await open(false);
     const { guest, send } = opened;
     const random = new Random(SEED);

@@ -6,7 +6,8 @@ import { promisify } from "node:util";
 import { beforeEach, describe, expect, test } from "vitest";
 import { blk, Kernel, VhostError } from "#dist/index.js";
 import type { Process } from "#dist/loopback.js";
-import { custom, pump, rejected, threadCount, until } from "../helpers/devices.js";
+import { custom, rejected, threadCount, until } from "../helpers/devices.js";
+import { pump } from "../helpers/pump.js";
 
 let kernel: Kernel;
 let process: Process;

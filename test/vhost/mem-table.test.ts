@@ -6,7 +6,8 @@ import { blk, Kernel } from "#dist/index.js";
 import type { MemoryRegion } from "#dist/memory/guest-memory.js";
 import { GUEST_BASE } from "#dist/memory/shared-memory.js";
 import { pattern } from "../helpers/blk-raw.js";
-import { custom, pump, rejected } from "../helpers/devices.js";
+import { custom, rejected } from "../helpers/devices.js";
+import { pump } from "../helpers/pump.js";
 import { IO_MODES, MODES, RawGuest } from "../helpers/raw-guest.js";
 import { tempFiles } from "../helpers/temp-file.js";
 

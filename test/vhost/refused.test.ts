@@ -10,11 +10,12 @@ import { VIRTIO_BLK_T_IN, VIRTIO_BLK_T_OUT } from "#dist/spec/virtio-blk.js";
 import { VIRTQ_DESC_F_WRITE } from "#dist/spec/virtio-ring.js";
 import { blkHeader, blkRequest, pattern } from "../helpers/blk-raw.js";
 import { type GuestRing, MODES, RawGuest, THREADS } from "../helpers/raw-guest.js";
+import { seedOf } from "../helpers/seed.js";
 
 const NUM = 16;
 /** A mask, too. */
 const LIE_BYTES_MAX = 127;
-const SEED = Number(process.env.FC_SEED ?? Date.now() % 0x8000_0000);
+const SEED = seedOf("refused rings");
 
 /** A request whose answer is checked, so that the worker has surely made a pass. */
 async function serves(ring: GuestRing): Promise<void> {

@@ -8,12 +8,13 @@ import { Random } from "#dist/fuzz/random.js";
 import { blk, Kernel } from "#dist/index.js";
 import type { OpenDevice } from "#dist/loopback.js";
 import { pattern } from "../helpers/blk-raw.js";
-import { custom, pump, threadCount } from "../helpers/devices.js";
+import { custom, threadCount } from "../helpers/devices.js";
+import { pump } from "../helpers/pump.js";
 import { IO_MODES, MODES, type Mode } from "../helpers/raw-guest.js";
+import { seedOf } from "../helpers/seed.js";
 import { tempFiles } from "../helpers/temp-file.js";
 
-const SEED = Number(process.env.FC_SEED ?? Date.now() % 0x8000_0000);
-console.log(`worker-moves: FC_SEED=${SEED}`);
+const SEED = seedOf("worker-moves");
 
 const QUEUES = 4;
 const WORKERS = 3;

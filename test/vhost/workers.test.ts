@@ -7,8 +7,9 @@ import { describe, expect, test } from "vitest";
 import { blk, Kernel } from "#dist/index.js";
 import type { OpenDevice } from "#dist/loopback.js";
 import { VIRTIO_BLK_CONFIG_WRITEBACK } from "#dist/spec/virtio-blk.js";
-import { custom, pump, rejected, threadCount, until } from "../helpers/devices.js";
+import { custom, rejected, threadCount, until } from "../helpers/devices.js";
 import { refused } from "../helpers/kernel-counts.js";
+import { pump } from "../helpers/pump.js";
 import { IO_MODES, MODES, THREADS } from "../helpers/raw-guest.js";
 import { tempFiles } from "../helpers/temp-file.js";
 

@@ -8,7 +8,7 @@ import type { ProbeOptions } from "#dist/driver/probe.js";
 import { Kernel, type VsockOptions, vsock } from "#dist/index.js";
 import type { OpenOptions } from "#dist/loopback.js";
 import { rejected } from "../helpers/devices.js";
-import { pump } from "../helpers/pump.js";
+import { keepPumping } from "../helpers/pump.js";
 import { MODES, THREADS } from "../helpers/raw-guest.js";
 
 let lastCid = 100;
@@ -22,7 +22,7 @@ async function open(
   const host = vsock({ cid: lastCid++, ...options });
   const device = await process.open(host, mode);
   const guest = await device.driver(probeOptions);
-  const stopPump = pump(device, mode);
+  const stopPump = keepPumping(device, mode);
   return {
     process,
     host,

@@ -18,6 +18,7 @@ import {
 import { type VsockHeader, writeHeader } from "#dist/vsock/header.js";
 import { Random } from "../fuzz/random.js";
 import { openPlayed, PlayedRing } from "../helpers/played-device.js";
+import { seedOf } from "../helpers/seed.js";
 
 const NUM = 8;
 const CID = 77;
@@ -121,8 +122,7 @@ describe.each(["wasm", "ts"] as const)("%s ring", (ring) => {
   });
 
   test("any packets: streams and memory stay in bounds, and end with the driver", async () => {
-    const seed = Number(process.env.SEED ?? Date.now() % 2 ** 32);
-    console.log(`hostile vsock device: SEED=${seed}`);
+    const seed = seedOf("hostile vsock device");
     const random = new Random(seed);
     await using hostile = await open(ring);
     const u32 = () => (random.once(2) ? random.below(4) : random.below(2 ** 32));
@@ -142,14 +142,14 @@ describe.each(["wasm", "ts"] as const)("%s ring", (ring) => {
     }
     const { driver, streams, guest } = hostile;
     const read = streams.reduce((sum, { readableLength }) => sum + readableLength, 0);
-    expect(read, `SEED=${seed}`).toBeLessThanOrEqual(200 * 1000);
+    expect(read, `FC_SEED=${seed}`).toBeLessThanOrEqual(200 * 1000);
     const { freeBytes } = guest;
     await driver.close();
     await nextTurn();
-    expect(guest.freeBytes, `SEED=${seed}`).toBeGreaterThan(freeBytes);
+    expect(guest.freeBytes, `FC_SEED=${seed}`).toBeGreaterThan(freeBytes);
     expect(
       streams.filter(({ destroyed }) => !destroyed),
-      `SEED=${seed}`,
+      `FC_SEED=${seed}`,
     ).toEqual([]);
   });
 });

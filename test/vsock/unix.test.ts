@@ -12,6 +12,7 @@ import { afterAll, expect, test } from "vitest";
 import { Kernel, vsock } from "#dist/index.js";
 import { libcIfAny } from "#dist/linux/libc.js";
 import { rejected } from "../helpers/devices.js";
+import { testWith } from "../helpers/skip.js";
 
 const folder = mkdtempSync(join(tmpdir(), "vhost-wasm-test-"));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
@@ -111,9 +112,9 @@ test("who leaves, on either side, takes the other along", async () => {
   await once(two, "end");
 });
 
-const missing = libcIfAny() === null ? " (missing: the package koffi)" : "";
+const missing = libcIfAny() === null ? "the package koffi" : undefined;
 
-test.skipIf(missing)(`a socket that a killed program has left is taken${missing}`, async () => {
+testWith(missing, "a socket that a killed program has left is taken", async () => {
   const path = join(folder, "stale");
   const listen = `require("node:net").createServer().listen(${JSON.stringify(path)}, die)`;
   const code = `const die = () => process.kill(process.pid, 9); ${listen}`;

@@ -11,6 +11,7 @@ import { Kernel } from "#dist/kernel/kernel.js";
 import { VhostFile } from "#dist/vhost/ioctl/file.js";
 import { ioctl, vhostIoctl } from "#dist/vhost/ioctl/front.js";
 import type { VsockStream } from "#dist/vsock/stream.js";
+import { LOG_ALL } from "../../helpers/raw-guest.js";
 
 function boot(options?: ConstructorParameters<typeof VsockRig>[1]) {
   const machine = new Machine();
@@ -68,7 +69,6 @@ test("NOTIFY_ON_EMPTY calls a driver that asked for no calls, when all is taken"
 });
 
 describe("the dirty log", () => {
-  const LOG_ALL = 1n << 26n;
   const bit = (rig: VsockRig, log: number, address: number) => {
     const page = address >>> 12;
     return (rig.at(log).getUint8(page >>> 3) >>> (page & 7)) & 1;

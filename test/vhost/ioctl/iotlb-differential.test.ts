@@ -8,10 +8,11 @@ import { iotlbUpdate } from "#dist/vhost/ioctl/iotlb-front.js";
 import { NetBackendFile } from "#dist/vhost/ioctl/net-backend.js";
 import { Random } from "../../fuzz/random.js";
 import { IoctlLab } from "../../helpers/ioctl.js";
+import { ACCESS_PLATFORM } from "../../helpers/raw-guest.js";
+import { seedOf } from "../../helpers/seed.js";
 
-const SEED = Number(process.env.FC_SEED ?? Date.now() % 0x8000_0000);
+const SEED = seedOf("iotlb differential");
 const STEPS = Number(process.env.FC_TIMES ?? 250);
-console.log(`iotlb differential: FC_SEED=${SEED}`);
 
 const NUM = 8;
 const PLACE_BYTES = 1 << 15;
@@ -19,7 +20,6 @@ const PLACE_BYTES = 1 << 15;
 const AREAS = [0, 0x1000, 0x2000, 0x3000, 0x4000, 0x5000];
 const TABLES = 0x6000;
 const BUFFERS = 0x7000;
-const ACCESS_PLATFORM = 1n << 33n;
 const NET_PACKET = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7];
 /** A REQUEST from CID 42, which nobody listens for. */
 const VSOCK_PACKET = [
@@ -202,7 +202,7 @@ const repair =
 
 const FEATURES = [0n, 1n << 29n, 1n << 28n, 1n << 24n, (1n << 24n) | (1n << 29n)];
 
-test.each(["net", "vsock"] as const)(`vhost-%s, seed ${SEED}`, (kind) => {
+test.each(["net", "vsock"] as const)(`vhost-%s, FC_SEED=${SEED}`, (kind) => {
   const random = new Random(SEED + kind.length);
   const errors = new Set<number>();
   let packets = 0;

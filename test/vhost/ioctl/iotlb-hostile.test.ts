@@ -9,11 +9,11 @@ import { Random } from "../../fuzz/random.js";
 import { until } from "../../helpers/devices.js";
 import { refusalOf } from "../../helpers/ioctl.js";
 import { IotlbRig, RUNS } from "../../helpers/iotlb-rig.js";
+import { seedOf } from "../../helpers/seed.js";
 import { PAGE } from "../../helpers/viommu.js";
 
-const SEED = Number(process.env.FC_SEED ?? Date.now() % 0x8000_0000);
+const SEED = seedOf("iotlb hostile");
 const STEPS = Number(process.env.FC_TIMES ?? 4000);
-console.log(`iotlb hostile: FC_SEED=${SEED}`);
 
 const PAGES = 6;
 const READABLE = 1;
@@ -177,7 +177,7 @@ class Hostile {
 const KINDS = ["net", "vsock"] as const;
 
 describe.each(RUNS)("a worker: %s", (run) => {
-  test.each(KINDS)(`vhost-%s, seed ${SEED}`, async (kind) => {
+  test.each(KINDS)(`vhost-%s, FC_SEED=${SEED}`, async (kind) => {
     const random = new Random(SEED);
     const hostile = new Hostile(kind, run, random);
     const { rig } = hostile;

@@ -4,10 +4,9 @@
 import { expect, test } from "vitest";
 import { Random } from "../../fuzz/random.js";
 import { IotlbRig } from "../../helpers/iotlb-rig.js";
+import { EVENT_IDX, LOG_ALL } from "../../helpers/raw-guest.js";
 import { PAGE } from "../../helpers/viommu.js";
 
-const LOG_ALL = 1n << 26n;
-const EVENT_IDX = 1n << 29n;
 const HEADER_BYTES = 12;
 
 /** A device that logs; guest addresses begin at `guest`, and a second time at 4 GiB. */

@@ -2,15 +2,16 @@
 // some never; some lie elsewhere later. FC_SEED=<number> replays a run.
 
 import { describe, expect, onTestFinished, test } from "vitest";
+import { iotlbInvalidate, iotlbUpdate } from "#dist/vhost/ioctl/iotlb-front.js";
 import { Random } from "../../fuzz/random.js";
 import { IotlbRig, type IotlbRigOptions, RUNS } from "../../helpers/iotlb-rig.js";
+import { EVENT_IDX } from "../../helpers/raw-guest.js";
+import { seedOf } from "../../helpers/seed.js";
 import { PAGE } from "../../helpers/viommu.js";
 
-const SEED = Number(process.env.FC_SEED ?? Date.now() % 0x8000_0000);
-console.log(`iotlb net: FC_SEED=${SEED}`);
+const SEED = seedOf("iotlb net");
 
 const HEADER_BYTES = 12;
-const EVENT_IDX = 1n << 29n;
 
 function frameOf(random: Random, bytes: number): Uint8Array {
   return Uint8Array.from({ length: bytes }, () => random.below(256));
@@ -36,7 +37,7 @@ describe.each(RUNS)("a worker: %s", (run) => {
   }
 
   describe.each(SHAPES)("%s", (_name, options) => {
-    test(`frames of the guest's, in order, whole, seed ${SEED}`, async () => {
+    test(`frames of the guest's, in order, whole, FC_SEED=${SEED}`, async () => {
       const random = new Random(SEED);
       const rig = await make(random, options);
       const [, tx] = rig.rings;
@@ -58,7 +59,7 @@ describe.each(RUNS)("a worker: %s", (run) => {
       expect(rig.count(1, "call")).toBeGreaterThan(0);
     });
 
-    test(`frames for the guest, seed ${SEED}`, async () => {
+    test(`frames for the guest, FC_SEED=${SEED}`, async () => {
       const random = new Random(SEED + 1);
       const rig = await make(random, options);
       const [rx] = rig.rings;
@@ -98,7 +99,7 @@ describe.each(RUNS)("a worker: %s", (run) => {
     expect([tx.usedIdx, rig.wire.length, rig.count(1, "err")]).toEqual([2, 2, 0]);
   });
 
-  test(`pages that move under load: the data is that of where they are, seed ${SEED}`, async () => {
+  test(`pages that move under load: data is where they are, FC_SEED=${SEED}`, async () => {
     const random = new Random(SEED + 2);
     const rig = await make(random, { num: 16 });
     const [rx, tx] = rig.rings;
@@ -148,6 +149,13 @@ describe.each(RUNS)("a worker: %s", (run) => {
     rig.kick(1);
     await rig.settle();
     expect([tx.usedIdx, rig.count(1, "err")]).toEqual([0, 1]);
+    const page = { iova: addr, size: BigInt(PAGE) };
+    await iotlbInvalidate(rig.lab.owner, rig.device.fd, page);
+    const uaddr = BigInt(rig.iommu.at(addr));
+    iotlbUpdate(rig.lab.owner, rig.device.fd, { ...page, uaddr, perm: 3 });
+    rig.kick(1);
+    await rig.settle();
+    expect([tx.usedIdx, rig.count(1, "err")]).toEqual([1, 0]);
   });
 
   test("an area that may not be used as needed: the ring waits, and nobody is told", async () => {

@@ -5,10 +5,10 @@ import { describe, expect, test } from "vitest";
 import { Iotlb, IotlbView } from "#dist/vhost/ioctl/iotlb.js";
 import type { IotlbMap } from "#dist/vhost/ioctl/iotlb-columns.js";
 import { Random } from "../../fuzz/random.js";
+import { seedOf } from "../../helpers/seed.js";
 
-const SEED = Number(process.env.FC_SEED ?? Date.now() % 0x8000_0000);
+const SEED = seedOf("iotlb table");
 const STEPS = Number(process.env.FC_TIMES ?? 5000);
-console.log(`iotlb table: FC_SEED=${SEED}`);
 
 const LAST = 2n ** 64n - 1n;
 const map = (start: bigint, last: bigint, uaddr = 0n, perm = 3): IotlbMap => ({
@@ -100,7 +100,7 @@ class Naive {
   }
 }
 
-test.each([1, 2, 3, 17])(`as a list, at most %i long, seed ${SEED}`, (limit) => {
+test.each([1, 2, 3, 17])(`as a list, at most %i long, FC_SEED=${SEED}`, (limit) => {
   const random = new Random(SEED + limit);
   const table = new Iotlb(limit);
   const view = new IotlbView(table.buffer);

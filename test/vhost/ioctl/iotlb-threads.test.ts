@@ -13,13 +13,13 @@ import { munmap } from "#dist/vhost/user-access.js";
 import { Random } from "../../fuzz/random.js";
 import { threadCount, until } from "../../helpers/devices.js";
 import { IotlbRig, type IotlbRigOptions } from "../../helpers/iotlb-rig.js";
+import { EVENT_IDX } from "../../helpers/raw-guest.js";
+import { seedOf } from "../../helpers/seed.js";
 import { PAGE } from "../../helpers/viommu.js";
 
-const SEED = Number(process.env.FC_SEED ?? Date.now() % 0x8000_0000);
-console.log(`iotlb threads: FC_SEED=${SEED}`);
+const SEED = seedOf("iotlb threads");
 
 const HEADER_BYTES = 12;
-const EVENT_IDX = 1n << 29n;
 const pageOf = (iova: bigint) => iova & ~BigInt(PAGE - 1);
 
 async function boot(random: Random, options: IotlbRigOptions = {}): Promise<IotlbRig> {
@@ -127,7 +127,7 @@ const SHAPES: [string, IotlbRigOptions][] = [
 ];
 
 describe.each(SHAPES)("under load, %s", (_, options) => {
-  test(`pages are told of one by one, and move, seed ${SEED}`, async () => {
+  test(`pages are told of one by one, and move, FC_SEED=${SEED}`, async () => {
     const random = new Random(SEED);
     const rig = await boot(random, options);
     const guest = new Guest(rig);
@@ -144,7 +144,7 @@ describe.each(SHAPES)("under load, %s", (_, options) => {
     expect(rig.iommu.askedCount).toBeGreaterThan(50);
   });
 
-  test(`rings are updated, stopped and started, seed ${SEED}`, async () => {
+  test(`rings are updated, stopped and started, FC_SEED=${SEED}`, async () => {
     const random = new Random(SEED + 1);
     const rig = await boot(random, options);
     const guest = new Guest(rig);

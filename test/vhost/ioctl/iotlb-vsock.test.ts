@@ -7,10 +7,10 @@ import { writeHeader } from "#dist/vsock/header.js";
 import type { VsockStream } from "#dist/vsock/stream.js";
 import { Random } from "../../fuzz/random.js";
 import { CID, IotlbRig, type IotlbRigOptions, RUNS } from "../../helpers/iotlb-rig.js";
+import { seedOf } from "../../helpers/seed.js";
 import { PAGE } from "../../helpers/viommu.js";
 
-const SEED = Number(process.env.FC_SEED ?? Date.now() % 0x8000_0000);
-console.log(`iotlb vsock: FC_SEED=${SEED}`);
+const SEED = seedOf("iotlb vsock");
 
 const HEADER_BYTES = 44;
 const PORT = 1234;
@@ -67,7 +67,7 @@ describe.each(RUNS)("a worker: %s", (run) => {
     return rig.idle();
   }
 
-  test.each([8, 256])(`a stream, rings of %i entries, seed ${SEED}`, async (num) => {
+  test.each([8, 256])(`a stream, rings of %i entries, FC_SEED=${SEED}`, async (num) => {
     const rig = await make({ num });
     const { sockets } = rig.device;
     const streams: VsockStream[] = [];

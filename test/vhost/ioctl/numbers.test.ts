@@ -1,8 +1,9 @@
 // The numbers of the ioctls: by the rule that encodes them, and as the system's header has them.
 
 import { existsSync, readFileSync } from "node:fs";
-import { describe, expect, test } from "vitest";
+import { expect, test } from "vitest";
 import { VHOST_REQUESTS, type VhostStruct } from "#dist/spec/vhost.js";
+import { describeWith, missingFile } from "../../helpers/skip.js";
 
 // ioctl(2): direction in bits 30 and 31, size from bit 16, type from bit 8, number.
 const io = (direction: number, nr: number, size: number) =>
@@ -87,7 +88,7 @@ test("a struct is as long as its last field, and its number says so", () => {
   }
 });
 
-describe.skipIf(!HEADERS.every(existsSync))("the system's header", () => {
+describeWith(missingFile(...HEADERS), "the system's header", () => {
   const text = HEADERS.filter(existsSync)
     .map((file) => readFileSync(file, "utf8").replaceAll("\\\n", " "))
     .join("\n");

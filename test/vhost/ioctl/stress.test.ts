@@ -14,12 +14,12 @@ import { NetBackendFile } from "#dist/vhost/ioctl/net-backend.js";
 import type { VhostKind } from "#dist/vhost/ioctl/state.js";
 import { Ring, ringBytes } from "../../conformance/machine/ring.js";
 import { IoctlLab, KERNEL_ADDRESS, KINDS, QUEUES, refusalOf } from "../../helpers/ioctl.js";
+import { seedOf } from "../../helpers/seed.js";
 
 /** More than chains that two indices can promise. */
 const TURNS_MAX = 2 * 0x1_0000 + 2000;
-const SEED = Number(process.env.FC_SEED ?? Date.now() % 0x8000_0000);
+const SEED = seedOf("ioctl stress");
 const STEPS = Number(process.env.FC_TIMES ?? 1500);
-console.log(`ioctl stress: FC_SEED=${SEED}`);
 const [NUM, CID] = [8, 42];
 const REQUEST_BYTES = 44;
 const BUFFER_BYTES = 512;
@@ -299,7 +299,7 @@ class Stress {
 describe.each(KINDS)("vhost-%s", (kind) => {
   const seed = SEED + KINDS.indexOf(kind);
 
-  test(`under load, seed ${seed}`, () => {
+  test(`under load, FC_SEED=${SEED}`, () => {
     const stress = new Stress(kind, seed);
     const { lab, device } = stress;
     const host = lab.shared.host.freeBytes;
@@ -332,7 +332,7 @@ describe.each(KINDS)("vhost-%s", (kind) => {
   });
 });
 
-test(`afterwards vhost-vsock works as if new: nothing is lost, seed ${SEED}`, () => {
+test(`afterwards vhost-vsock works as if new: nothing is lost, FC_SEED=${SEED}`, () => {
   const stress = new Stress("vsock", SEED);
   const { lab, device } = stress;
   expect(lab.call(lab.owner, device.fd, "VHOST_SET_OWNER")).toBe("OK"); // or another might

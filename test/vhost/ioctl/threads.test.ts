@@ -3,13 +3,8 @@
 
 import { setImmediate as nextTurn } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
-import {
-  VIRTIO_F_ACCESS_PLATFORM,
-  VIRTIO_F_EVENT_IDX,
-  VIRTIO_F_VERSION_1,
-} from "#dist/spec/virtio-config.js";
 import { munmap } from "#dist/vhost/user-access.js";
-import type { Ring } from "../../conformance/machine/ring.js";
+import { ProgramEventFd, type Ring } from "../../conformance/machine/ring.js";
 import { threadCount, until } from "../../helpers/devices.js";
 import {
   CID,
@@ -17,9 +12,9 @@ import {
   IoctlProgram,
   type ProgramOptions,
 } from "../../helpers/ioctl-program.js";
+import { ACCESS_PLATFORM, EVENT_IDX, LOG_ALL, VERSION_1 } from "../../helpers/raw-guest.js";
 
 const KINDS = ["wasm", "ts"] as const;
-const VERSION_1 = 1n << BigInt(VIRTIO_F_VERSION_1);
 
 /** Sends packets that nobody is to have, as fast as they come back: in order, that is checked. */
 class Load {
@@ -149,19 +144,31 @@ describe.each(KINDS)("a ring under load, %s", (ring) => {
 
   test("it is told to log, to call another eventfd, to poll, to have another CID", async () => {
     const { program, load, end } = await loaded();
-    const log = BigInt(program.shared.allocGuest(4096, 4096));
-    await program.ioctl("VHOST_SET_LOG_BASE", { value: log });
     const { tx } = program;
+    const log = program.shared.allocGuest(4096, 4096);
+    await program.ioctl("VHOST_SET_LOG_BASE", { value: BigInt(log) });
+    const logged = { flags: 1, log_guest_addr: BigInt(tx.used) };
+    await program.ioctl("VHOST_SET_VRING_ADDR", { ...program.place(tx), ...logged });
+    const pages = new Uint8Array(program.shared.memory.buffer, log, 4096);
+    const isMarked = () => ((pages[tx.used >>> 15] ?? 0) >>> ((tx.used >>> 12) & 7)) & 1;
+    const calls = [tx.call, new ProgramEventFd()] as const;
     for (let round = 0; round < 20; round++) {
       const isOdd = round % 2 === 1;
-      const features = VERSION_1 | (isOdd ? 1n << 26n : 0n);
+      const [called, other] = isOdd ? [calls[1], calls[0]] : calls;
+      const features = VERSION_1 | (isOdd ? LOG_ALL : 0n);
       await program.ioctl("VHOST_SET_FEATURES", { value: features });
-      const fd = program.install((isOdd ? tx.err : tx.call).file);
-      if (!isOdd) await program.ioctl("VHOST_SET_VRING_CALL", { index: 1, fd });
+      const fd = program.install(called.file);
+      await program.ioctl("VHOST_SET_VRING_CALL", { index: 1, fd });
+      other.read();
+      called.read();
+      pages.fill(0);
       const num = isOdd ? 500 : 0;
       await program.ioctl("VHOST_SET_VRING_BUSYLOOP_TIMEOUT", { index: 1, num });
       await program.ioctl("VHOST_VSOCK_SET_GUEST_CID", { value: BigInt(CID + (round % 2)) });
       await load.more(20);
+      await until(() => called.read() > 0);
+      if (isOdd) await until(() => isMarked() === 1);
+      expect([other.read(), pages.some((byte) => byte !== 0)]).toEqual([0, isOdd]);
     }
     await load.end();
     await end();
@@ -221,12 +228,12 @@ describe.each(KINDS)("a ring under load, %s", (ring) => {
   test("EVENT_IDX, and the features that stand it still", async () => {
     const { program, load, end } = await loaded();
     await load.end();
-    const value = VERSION_1 | (1n << BigInt(VIRTIO_F_EVENT_IDX));
+    const value = VERSION_1 | EVENT_IDX;
     await program.ioctl("VHOST_SET_FEATURES", { value });
     const other = new Load(program, program.tx.availIdx);
     await other.more(500);
     await other.end();
-    const still = value | (1n << BigInt(VIRTIO_F_ACCESS_PLATFORM));
+    const still = value | ACCESS_PLATFORM;
     await program.ioctl("VHOST_SET_FEATURES", { value: still });
     const { usedIdx } = program.tx;
     program.tx.publish(0);
