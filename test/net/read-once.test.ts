@@ -94,6 +94,17 @@ describe("a trunk's frame, whose tag says another VLAN after a look", () => {
     const got = taken(lan.receiver);
     expect(got.map((packet) => packet.readUInt16BE(26))).toEqual(Array(count).fill(5));
   });
+
+  test.each(WAYS)("large, of another VLAN at first, %s: it goes nowhere", (_, features) => {
+    using lan = open({ trunk: [5] }, { trunk: [5, 7] });
+    lan.receiver.setTakes(takesOf(features));
+    const toFive = () => {
+      bytes[12 + 15] = 5;
+    };
+    send(lan.sender, new Changing(largePacket({ ...KIND, vlan: 7 }).packet, toFive));
+    expect(taken(lan.receiver)).toEqual([]);
+    expect(lan.lan.countsOf(0)).toMatchObject({ received: 1, filtered: 1 });
+  });
 });
 
 test("a large packet whose headers change: it is sent with those that were checked", () => {
