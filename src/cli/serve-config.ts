@@ -1,4 +1,13 @@
-import { array, minLength, optional, picklist, pipe, strictObject, variant } from "valibot";
+import {
+  array,
+  minLength,
+  optional,
+  picklist,
+  pipe,
+  rawCheck,
+  strictObject,
+  variant,
+} from "valibot";
 import { VhostError } from "../spec/errno.js";
 import { readConfig } from "./config-file.js";
 import { CONFIG_KINDS, Machine, type Made, tapSchema } from "./config-kinds.js";
@@ -7,7 +16,7 @@ import { type Serving, serveDevices } from "./serve-device.js";
 
 const { blk, console, net, rng, vsock } = CONFIG_KINDS;
 
-const schema = strictObject({
+const machineSchema = strictObject({
   log: optional(picklist(["text", "json"]), "text"),
   devices: pipe(
     array(variant("kind", [blk.schema, console.schema, net.schema, rng.schema, vsock.schema])),
@@ -15,6 +24,29 @@ const schema = strictObject({
   ),
   taps: optional(array(tapSchema), []),
 });
+
+/** A switch that only a TAP names leads nowhere: it is a slip of the pen. */
+const schema = pipe(
+  machineSchema,
+  rawCheck(({ dataset, addIssue }) => {
+    if (!dataset.typed) return;
+    const { value: input } = dataset;
+    const { devices, taps } = input;
+    const names = devices.flatMap((one) => (one.kind === "net" ? [one.switch] : []));
+    const known = [...new Set(names)].map((name) => JSON.stringify(name)).join(", ");
+    const message = `no device is at a switch of that name${known && `; they are at ${known}`}`;
+    const common = { type: "object", origin: "value" } as const;
+    for (const [index, tap] of taps.entries()) {
+      if (names.includes(tap.switch)) continue;
+      const path = [
+        { ...common, input, key: "taps", value: taps },
+        { type: "array" as const, origin: "value" as const, input: taps, key: index, value: tap },
+        { ...common, input: { ...tap }, key: "switch", value: tap.switch },
+      ] as const;
+      addIssue({ message, path: [...path] });
+    }
+  }),
+);
 
 /**
  * Serves all devices that the JSON file at `path` names, until a signal comes. Rejects with EINVAL
@@ -35,7 +67,7 @@ export async function serveConfig(path: string): Promise<void> {
         policy,
         trustMemory,
       } = config;
-      const made = within(`${path}: devices[${index}]`, () => make(config, machine));
+      const made = within(`${path}: devices[${index}]`, () => makeSound(config, machine));
       leave.push(...(made.leave ?? []));
       const { asOwner = false, workers = 1 } = config.kind === "blk" ? config : {};
       const common = { socket: machine.at(socket), connect, pollUs, policy, trustMemory };
@@ -62,6 +94,13 @@ function make(config: Config, machine: Machine): Made {
     config,
     machine,
   );
+}
+
+/** What can't be opened is said now, not to the first VM. */
+function makeSound(config: Config, machine: Machine): Made {
+  const made = make(config, machine);
+  made.device.claims?.();
+  return made;
 }
 
 /** An error says where it comes from. */

@@ -1,4 +1,4 @@
-import { Command } from "commander";
+import { Command, InvalidArgumentError, Option } from "commander";
 import { blkCommand } from "./serve-blk.js";
 import { serveConfig } from "./serve-config.js";
 import { consoleCommand } from "./serve-console.js";
@@ -28,10 +28,21 @@ export function serveCommand(): Command {
       if (config === undefined) command.help({ error: true });
       else await serveConfig(config);
     });
-  command.addCommand(blkCommand().copyInheritedSettings(command));
-  command.addCommand(consoleCommand().copyInheritedSettings(command));
-  command.addCommand(netCommand().copyInheritedSettings(command));
-  command.addCommand(rngCommand().copyInheritedSettings(command));
-  command.addCommand(vsockCommand().copyInheritedSettings(command));
+  command.hook("preSubcommand", (_, device) => {
+    const { config } = command.opts();
+    if (config !== undefined) command.error(`error: ${withoutConfig(device.name())}`);
+  });
+  const commands = [blkCommand(), consoleCommand(), netCommand(), rngCommand(), vsockCommand()];
+  for (const one of commands) {
+    one.addOption(
+      new Option("--config <file>").hideHelp().argParser(() => {
+        throw new InvalidArgumentError(withoutConfig(one.name()));
+      }),
+    );
+    command.addCommand(one.copyInheritedSettings(command));
+  }
   return command;
 }
+
+const withoutConfig = (name: string) =>
+  `a file of --config names all devices: leave ${name} and its options away, or --config`;

@@ -26,9 +26,10 @@ import {
   VIRTIO_NET_QUEUES,
   VIRTIO_NET_S_LINK_UP,
 } from "../spec/virtio-net.js";
-import type { Chain } from "../vhost/chain.js";
+import type { Chain, ChainSide } from "../vhost/chain.js";
 import type { VirtioDevice } from "../vhost/device.js";
 import type { Virtqueue } from "../vhost/virtqueue.js";
+import { rarpPacket } from "./net-announce.js";
 import { NetArrivals } from "./net-arrivals.js";
 import { NetControl } from "./net-control.js";
 import { NetFilter } from "./net-filter.js";
@@ -147,6 +148,17 @@ export class NetDevice implements VirtioDevice {
     this.reset();
   }
 
+  /** As if the guest had sent it; where packets can't go now, it is left out. */
+  announce(mac: Uint8Array): void {
+    const packet = rarpPacket(mac);
+    this.#port.poll(); // it may have slept long: what is learnt is of now
+    if (this.#port.room === 0 || !this.#offload.read(packet, packet.bytes)) return;
+    if (this.#tap) this.#show(packet);
+    this.#tap?.flush();
+    this.#port.send(packet, packet.bytes, this.#offload);
+    this.#port.flush();
+  }
+
   /** A queue that stops is not looked at again. */
   async settle(how: "finish" | "drop", index?: number): Promise<void> {
     for (let pair = 0; pair < this.#options.queuePairs; pair++) {
@@ -206,7 +218,7 @@ export class NetDevice implements VirtioDevice {
     if (!isPacket || writable.count > 0) return vq.badRequest();
     const offload = this.#offload;
     if (!offload.read(readable, bytes)) return vq.badRequest();
-    if (this.#tap) this.#show(chain);
+    if (this.#tap) this.#show(readable);
     if (this.#arrivals.pairs > 1) this.#learn(chain, pair);
     this.#port.send(readable, bytes, offload);
     return 0;
@@ -220,8 +232,8 @@ export class NetDevice implements VirtioDevice {
   }
 
   /** What the tap sees is read by itself: a guest that changes it meanwhile fools the tap alone. */
-  #show({ readable }: Chain): void {
-    const length = readable.read(0, this.#shown, 0, readable.bytes);
+  #show(packet: ChainSide): void {
+    const length = packet.read(0, this.#shown, 0, packet.bytes);
     this.#tap?.packet(this.#shown, 0, length);
   }
 }

@@ -14,7 +14,6 @@ import {
   TCP_CHECKSUM,
   TCP_DATA_OFFSET,
   TCP_HDR_BYTES_MIN,
-  TCP_MIN_SND_MSS,
   UDP_CHECKSUM,
   UDP_HDR_BYTES,
 } from "../spec/inet.js";
@@ -32,6 +31,12 @@ import type { ChainSide } from "../vhost/chain.js";
 
 /** Headers, from the frame's on, take so much at most. */
 export const NET_HEAD_BYTES_MAX = 256;
+
+/**
+ * One packet is cut in so many at most. The least that TCP sends, less all its options, and
+ * datagrams of any size by the dozen stay well below; a packet of single bytes does not.
+ */
+export const NET_SEGMENTS_MAX = 2048;
 
 /** What a packet's header says of the segments that it is to be cut in. */
 export interface NetGso {
@@ -64,7 +69,7 @@ export class NetLarge {
   payloadBytes = 0;
   sizeBytes = 0;
 
-  /** How many segments there are. */
+  /** How many segments there are; Infinity for those of nothing. */
   get count(): number {
     return Math.ceil(this.payloadBytes / this.sizeBytes);
   }
@@ -81,7 +86,7 @@ export class NetLarge {
     this.sizeBytes = gso.sizeBytes;
     if (this.payloadBytes <= 0 || gso.sizeBytes > frameBytes) return false;
     const segmentBytes = Math.min(gso.sizeBytes, this.payloadBytes) + this.headBytes - this.ip;
-    return gso.sizeBytes >= TCP_MIN_SND_MSS && segmentBytes <= ETH_MAX_MTU;
+    return this.count <= NET_SEGMENTS_MAX && segmentBytes <= ETH_MAX_MTU;
   }
 
   /** The frame's type, behind a tag or none. */

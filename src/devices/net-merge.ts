@@ -73,14 +73,16 @@ export class NetMerge {
 
   /**
    * After a burst: gives back what was answered. True: the packet waits for buffers that never
-   * come, since the ring is at a chain that has to wait for these. See `DeviceRing.getDescs`.
+   * come: it has as many as the ring, or that is at a chain which has to wait for these. See
+   * `DeviceRing.getDescs`.
    */
   endBurst(vq: Virtqueue): boolean {
     if (this.#isOwed) vq.flush();
     this.#isOwed = false;
+    const hasAll = this.#parts.length >= vq.size;
     const isStuck = this.#parts.length > 0 && !this.#hasGrown && vq.hasChains;
     this.#hasGrown = false;
-    return isStuck;
+    return hasAll || isStuck;
   }
 
   /** Ends the packet. "finish": its buffers go back empty; "drop": they are not given back. */

@@ -5,8 +5,10 @@ const WRITTEN = 0;
 const READ = 16;
 /** Where the packets begin; the two sides' words lie on cache lines of their own. */
 const START = 128;
-/** In front of each packet: its bytes, or SKIP. Packets are aligned to it. */
+/** In front of each packet: its bytes, or SKIP. */
 const PREFIX_BYTES = 8;
+/** Packets are aligned to so many bytes. */
+export const RECORD_ALIGN = 8;
 /** In the place of a packet's bytes: go on at the start. */
 const SKIP = 0xffff_ffff;
 
@@ -19,7 +21,7 @@ export const NET_PIPE_BYTES_MIN = 1 << 18;
 
 /** Bytes of a pipe that a packet takes. */
 export function recordBytes(packetBytes: number): number {
-  return (PREFIX_BYTES + packetBytes + 7) & ~7;
+  return (PREFIX_BYTES + packetBytes + RECORD_ALIGN - 1) & ~(RECORD_ALIGN - 1);
 }
 
 /** Bytes of shared memory that a pipe takes. `sizeBytes`: a power of two. */

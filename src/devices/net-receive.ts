@@ -4,7 +4,7 @@ import { VHOST_WEIGHT_REQUESTS_MAX, type Virtqueue } from "../vhost/virtqueue.js
 import type { NetArrivals } from "./net-arrivals.js";
 import { NetMerge } from "./net-merge.js";
 import type { NetTap } from "./net-port.js";
-import { takesPacket } from "./net-takes.js";
+import { bufferBytesMin, takesPacket } from "./net-takes.js";
 
 /** Packets of one burst to the guest. */
 const BURST = 16;
@@ -101,7 +101,8 @@ export class NetReceive {
     }
     if (!this.isMergeable) {
       arrivals.drop(pair, false); // it fits no better in the next
-      return vq.badRequest();
+      // Who has room for all that it must take is not at fault: anybody may send longer frames.
+      return writable.bytes < bufferBytesMin(this.takes) ? vq.badRequest() : 0;
     }
     const written = merge.add(chain, vq, bytes, at, length);
     if (merge.isWhole) this.#delivered(pair, bytes, at, length);

@@ -11,7 +11,6 @@ import {
   TCP_CWR,
   TCP_FIN,
   TCP_FLAGS,
-  TCP_MIN_SND_MSS,
   TCP_PSH,
   TCP_SEQUENCE,
   UDP_CHECKSUM,
@@ -19,15 +18,15 @@ import {
 } from "../spec/inet.js";
 import { VIRTIO_NET_HDR_BYTES } from "../spec/virtio-net.js";
 import type { ChainSide } from "../vhost/chain.js";
-import { NET_HEAD_BYTES_MAX, type NetLarge } from "./net-large.js";
-import { NET_PACKET_BYTES_MAX, recordBytes } from "./net-pipe.js";
+import { NET_HEAD_BYTES_MAX, NET_SEGMENTS_MAX, type NetLarge } from "./net-large.js";
+import { NET_PACKET_BYTES_MAX, RECORD_ALIGN, recordBytes } from "./net-pipe.js";
 import { checksumOf, fold16, NetSum, putU16, sumWords, swap16 } from "./net-sum.js";
 import { type NetTag, putHead } from "./net-tag.js";
 
 /** Bytes of a pipe that the segments of one packet take, at most. */
 export const NET_SEGMENTS_BYTES_MAX =
-  Math.ceil(NET_PACKET_BYTES_MAX / TCP_MIN_SND_MSS) *
-  recordBytes(VIRTIO_NET_HDR_BYTES + NET_HEAD_BYTES_MAX + TCP_MIN_SND_MSS);
+  NET_PACKET_BYTES_MAX +
+  NET_SEGMENTS_MAX * (recordBytes(VIRTIO_NET_HDR_BYTES + NET_HEAD_BYTES_MAX) + RECORD_ALIGN);
 /** Bytes of two addresses. */
 const IPV4_ADDRESSES_BYTES = 8;
 const IPV6_ADDRESSES_BYTES = 32;

@@ -14,6 +14,7 @@ import {
   VLAN_VID_MASK,
 } from "../spec/virtio-net.js";
 import type { ChainSide } from "../vhost/chain.js";
+import type { NetLarge } from "./net-large.js";
 import { PLAIN_HEADER } from "./net-link.js";
 import type { NetOffload } from "./net-offload.js";
 import { NET_PACKET_BYTES_MAX, type NetPipe } from "./net-pipe.js";
@@ -41,6 +42,8 @@ import { TAKES_PARTIAL, takesGso } from "./net-takes.js";
 
 /** What is looked at of a frame: addresses, a tag, a type. */
 const HEAD_BYTES = ETH_HLEN + VLAN_HLEN;
+/** Where a checksum may begin: its place is a u16, also behind a tag that is put in. */
+const CSUM_START_MAX = 0xffff - VLAN_HLEN;
 /** A destination that is not one port. */
 const ALL = -1;
 
@@ -95,10 +98,12 @@ export class NetSwitchPort implements NetPort {
 
   send(packet: ChainSide, length: number, offload: NetOffload): void {
     const frameBytes = length - VIRTIO_NET_HDR_BYTES;
-    packet.read(VIRTIO_NET_HDR_BYTES, this.#head, 0, Math.min(HEAD_BYTES, frameBytes)); // once
+    const there = Math.min(HEAD_BYTES, frameBytes);
+    if (offload.gso !== 0) copyHead(offload.large.head, this.#head);
+    else packet.read(VIRTIO_NET_HDR_BYTES, this.#head, 0, there); // once
     this.#count(COUNT_RECEIVED);
     this.#count(COUNT_RECEIVED_BYTES, frameBytes);
-    const to = this.#admit(frameBytes) ? this.#route() : this.#port;
+    const to = this.#admit(frameBytes, offload.start) ? this.#route() : this.#port;
     if (to === this.#port) this.#count(COUNT_FILTERED);
     else if (to === ALL) this.#flood(packet, length, offload);
     else this.#forward(packet, length, offload, to);
@@ -114,12 +119,17 @@ export class NetSwitchPort implements NetPort {
     this.#state.count(this.#port, which, more);
   }
 
-  /** Finds the frame's VLAN. False: this port has no such frames. */
-  #admit(frameBytes: number): boolean {
+  /**
+   * Finds the frame's VLAN. False: this port has no such frames. `start`: of the checksum, or -1:
+   * it is not in the tag, and can be told when a tag has moved it.
+   */
+  #admit(frameBytes: number, start: number): boolean {
     const state = this.#state;
     const isTrunk = state.mode(this.#port) === PORT_TRUNK;
     this.#hasTag = this.#view.getUint16(NET_TAG_AT) === ETH_P_8021Q;
     if (this.#hasTag && frameBytes < HEAD_BYTES) return false;
+    if (start >= 0 && this.#hasTag && start < HEAD_BYTES) return false;
+    if (start > CSUM_START_MAX) return false;
     if (isTrunk) {
       this.#vlan = this.#view.getUint16(ETH_HLEN) & VLAN_VID_MASK;
       return this.#hasTag && state.hasVlan(this.#port, this.#vlan);
@@ -178,7 +188,8 @@ export class NetSwitchPort implements NetPort {
       return;
     }
     pipe.bytes.set(PLAIN_HEADER, at);
-    this.#copy(packet, length, pipe, at + VIRTIO_NET_HDR_BYTES, tag);
+    const whole = gso !== 0 ? large : undefined;
+    this.#copy(packet, length, pipe, at + VIRTIO_NET_HDR_BYTES, tag, whole);
     if (offload.start >= 0) {
       if (isPartial) leaveChecksum(pipe.bytes, at, offload, moved);
       else {
@@ -190,9 +201,18 @@ export class NetSwitchPort implements NetPort {
     this.#end(pipe, to);
   }
 
-  #copy(packet: ChainSide, length: number, { bytes }: NetPipe, at: number, tag: NetTag): void {
-    const headBytes = tag.cut > 0 ? HEAD_BYTES : ETH_HLEN; // ours, read before; the rest follows
-    const to = putHead(this.#head, headBytes, tag, bytes, at);
+  /** What was looked at is not read again: it would be another by now. The rest follows it. */
+  #copy(
+    packet: ChainSide,
+    length: number,
+    { bytes }: NetPipe,
+    at: number,
+    tag: NetTag,
+    large: NetLarge | undefined,
+  ): void {
+    const ownBytes = this.#hasTag ? HEAD_BYTES : ETH_HLEN;
+    const headBytes = large ? large.headBytes : ownBytes;
+    const to = putHead(large ? large.head : this.#head, headBytes, tag, bytes, at);
     const from = VIRTIO_NET_HDR_BYTES + headBytes;
     packet.read(from, bytes, to, length - from);
   }
@@ -286,14 +306,25 @@ export class NetSwitchPort implements NetPort {
     return this.#written !== this.#seen || this.#wakers.isOwing;
   }
 
+  /** What is there by now: who goes on sending does not keep it. */
   reset(): void {
-    while (this.peek()) this.drop(false);
+    for (const pipe of this.#in) {
+      for (let left = pipe.count(Number.POSITIVE_INFINITY); left > 0 && pipe.peek(); left--) {
+        this.ended("discarded", pipe.length - VIRTIO_NET_HDR_BYTES);
+        pipe.drop();
+      }
+    }
   }
 
   close(): void {
     this.#state.setMode(this.#port, PORT_DOWN);
     this.#wakers.close();
   }
+}
+
+/** What a large packet's headers begin with. */
+function copyHead(from: Uint8Array, to: Uint8Array): void {
+  for (let i = 0; i < HEAD_BYTES; i++) to[i] = from[i] as number;
 }
 
 /** The receiver makes the checksum, or needs none. `moved`: by how much a tag has moved it. */

@@ -1,5 +1,6 @@
 import { hasFeature } from "../spec/features.js";
 import {
+  VIRTIO_NET_BUFFER_BYTES,
   VIRTIO_NET_F_GUEST_CSUM,
   VIRTIO_NET_F_GUEST_ECN,
   VIRTIO_NET_F_GUEST_TSO4,
@@ -12,6 +13,7 @@ import {
   VIRTIO_NET_HDR_GSO_TCPV6,
   VIRTIO_NET_HDR_GSO_TYPE,
   VIRTIO_NET_HDR_GSO_UDP_L4,
+  VIRTIO_NET_LARGE_BUFFER_BYTES,
 } from "../spec/virtio-net.js";
 
 // What a guest takes beside plain packets, a bit each.
@@ -22,6 +24,7 @@ const TAKES_TSO6 = 4;
 const TAKES_ECN = 8;
 const TAKES_USO4 = 16;
 const TAKES_USO6 = 32;
+const TAKES_LARGE = TAKES_TSO4 | TAKES_TSO6 | TAKES_USO4 | TAKES_USO6;
 
 const BY_FEATURE: readonly (readonly [feature: number, bit: number])[] = [
   [VIRTIO_NET_F_GUEST_CSUM, TAKES_PARTIAL],
@@ -40,6 +43,11 @@ export function takesOf(features: bigint): number {
   if (!hasFeature(features, VIRTIO_NET_F_GUEST_CSUM)) return 0;
   const taken = BY_FEATURE.filter(([feature]) => hasFeature(features, feature));
   return taken.reduce((mask, [, bit]) => mask | bit, 0);
+}
+
+/** Bytes that a buffer must have, by what its guest takes. virtio 1.3, 5.1.6.3.1. */
+export function bufferBytesMin(takes: number): number {
+  return (takes & TAKES_LARGE) === 0 ? VIRTIO_NET_BUFFER_BYTES : VIRTIO_NET_LARGE_BUFFER_BYTES;
 }
 
 /** What a guest must take to get a packet with `gso` in its header, VIRTIO_NET_HDR_GSO_…, whole. */

@@ -66,7 +66,7 @@ export class NetTapPump {
     for (let taken = 0; taken < BURST; taken++) {
       const length = this.#tap.read(this.#bytes);
       if (length === TAP_GONE) this.state = "gone";
-      if (length <= 0) {
+      if (length === 0 || length === TAP_GONE) {
         this.#port.flush();
         return taken > 0;
       }

@@ -14,12 +14,13 @@ const NAP_MS = 1;
 /** The longest sleep, so that a program that exits is not kept by it for longer. */
 const SLEEP_MS_MAX = 1000;
 
-const { fd, hasUso, wakeFd, words, port, comm } = workerData as NetTapThreadOptions;
+const { fd, hasUso, wakeFd, words, port, comm, state } = workerData as NetTapThreadOptions;
 nameThread(comm);
 const states = new Int32Array(words);
 const wire = new NetSwitchPort(port, true); // packets come as soon as it is plugged in
 const tap = new TapFile(fd, wakeFd);
 const pump = new NetTapPump(wire, tap, hasUso);
+pump.state = state;
 
 /** Until there is something to carry; a nap while somebody is to be woken who is not known yet. */
 function sleep(idle: number): void {

@@ -2,7 +2,7 @@ import { Worker } from "node:worker_threads";
 import { TASK_WORDS_BYTES, WORD_FLAGS, WORD_STATE } from "../kernel/wait.js";
 import { makeEventfd, signalEventfd } from "../linux/eventfd.js";
 import { closeFd } from "../linux/libc.js";
-import { checkInterfaceName, hasTapInterface, openTap } from "../linux/tap.js";
+import { checkInterfaceName, hasTapInterface, isInterfaceUp, openTap } from "../linux/tap.js";
 import { VhostError } from "../spec/errno.js";
 import { checkNames } from "../spec/options.js";
 import { TASK_INTERRUPTIBLE } from "../spec/sched.js";
@@ -44,6 +44,8 @@ export interface NetTapThreadOptions {
   port: NetSwitchPortOptions;
   /** Its name. */
   comm: string;
+  /** How the interface is, as far as is known. */
+  state: TapState;
 }
 
 /** Plugs a thread in, at a port of a switch; see `Switch.connect`. */
@@ -102,7 +104,7 @@ export class SwitchTap implements AsyncDisposable {
     this.name = name;
     this.#plug = plug;
     this.#onEvent = onEvent;
-    this.#start();
+    this.#start("up");
   }
 
   /** How the interface is, as far as packets have shown. */
@@ -110,7 +112,8 @@ export class SwitchTap implements AsyncDisposable {
     return this.#state;
   }
 
-  #start(): void {
+  /** `state`: how the interface is. */
+  #start(state: TapState): void {
     const fds: number[] = [];
     let wire: ReturnType<TapPlug> | undefined;
     const release = () => {
@@ -127,7 +130,7 @@ export class SwitchTap implements AsyncDisposable {
       wire = this.#plug({ worker: { words: words.buffer }, wakeFd });
       const comm = `tap-${this.name}`;
       const { options: port } = wire;
-      this.#run({ fd, hasUso, wakeFd, words: words.buffer, port, comm }, release);
+      this.#run({ fd, hasUso, wakeFd, words: words.buffer, port, comm, state }, release);
     } catch (error) {
       release();
       throw error;
@@ -177,16 +180,20 @@ export class SwitchTap implements AsyncDisposable {
     this.#tell("gone", error);
   }
 
-  /** One that somebody has made anew is taken; none is made in place of one that was deleted. */
+  /**
+   * One that somebody has made anew is taken, and told as what it is: mostly it is down yet. None
+   * is made in place of one that was deleted.
+   */
   #look(): void {
     if (!hasTapInterface(this.name)) return;
+    const state = isInterfaceUp(this.name) ? "up" : "down";
     try {
-      this.#start();
+      this.#start(state);
     } catch {
       return; // not yet: somebody else has it, say
     }
     clearInterval(this.#looking);
-    this.#tell("up");
+    this.#tell(state);
   }
 
   /**

@@ -1,3 +1,4 @@
+import { checkMakeable } from "../linux/makeable.js";
 import { checkQueueSize } from "../memory/vring.js";
 import { loadChecksum } from "../ring/checksum.js";
 import type { RingKind } from "../ring/load.js";
@@ -111,8 +112,12 @@ export class Net implements DeviceSpec<"net"> {
     return formatMac(this.options.mac);
   }
 
-  /** For who opens it: it is one guest's at a time, and so is a port. */
+  /**
+   * For who opens it: it is one guest's at a time, and so is a port. Throws ENOENT, EACCES and the
+   * like for a capture that can't be made.
+   */
   claims(): Claim[] {
+    if (this.#pcapPath !== undefined) checkMakeable("the capture", this.#pcapPath);
     const { mac } = this;
     const claims: Claim[] = [{ key: `net:${mac}`, label: `the station ${mac}`, mode: "exclusive" }];
     if (!this.#port) return claims;

@@ -1,7 +1,8 @@
 import { fdInstall } from "../kernel/files.js";
-import type { Kernel } from "../kernel/kernel.js";
+import { Kernel } from "../kernel/kernel.js";
 import type { Task } from "../kernel/task.js";
 import { VhostError } from "../spec/errno.js";
+import { checkNames } from "../spec/options.js";
 import type { MakeBacking, VhostBacking } from "../vhost/ioctl/backing.js";
 import { VhostFile } from "../vhost/ioctl/file.js";
 import { type VhostKind, VhostState } from "../vhost/ioctl/state.js";
@@ -51,13 +52,27 @@ export function vhostFile(
   return { file: new VhostFile(state), sockets, packets: () => state.workers.chainCount };
 }
 
+function checkOpener(kernel: unknown, task: Partial<Task> | null, run: unknown): void {
+  if (!(kernel instanceof Kernel)) {
+    throw new VhostError("EINVAL", "openVhost takes a kernel's model: kernel.model", { kernel });
+  }
+  if (typeof task?.pid !== "number" || task.signal === undefined) {
+    throw new VhostError("EINVAL", "openVhost takes a task: process.task", { task });
+  }
+  if (typeof run !== "object" || run === null) {
+    throw new VhostError("EINVAL", 'options of openVhost are like { run: "inline" }', { run });
+  }
+  checkNames("openVhost", run, ["run", "ring"]);
+  checkWorkerOptions(run);
+}
+
 /**
  * Opens a device node in the caller's name: "/dev/vhost-vsock", "-net" or "-scsi"; `fd` is its
  * descriptor. What it is asked for goes by `ioctl`; its rings are those that a program lays out in
  * its memory, and the worker that VHOST_SET_OWNER makes from the caller works on them: a thread,
  * unless `run.run` is "inline", when `file.runPending()` does it, and every ioctl that waits for
  * the workers. Behind scsi there is no device, only its ioctls. ENOENT: no such node; EBADF: the
- * process has no table of files. Linux: open(2).
+ * process has no table of files; EINVAL: an option that is wrong or not known. Linux: open(2).
  */
 export function openVhost(
   kernel: Kernel,
@@ -65,7 +80,7 @@ export function openVhost(
   path: string,
   run: VhostRun = {},
 ): VhostOpened & { fd: number } {
-  checkWorkerOptions(run);
+  checkOpener(kernel, task, run);
   const opened = vhostFile(kernel, path, run);
   if (!opened) throw new VhostError("ENOENT", `there is no ${path}`, { path });
   if (!task.files) throw new VhostError("EBADF", "the caller has no open files", { pid: task.pid });

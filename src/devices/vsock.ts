@@ -1,4 +1,5 @@
 import { resolve } from "node:path";
+import { checkSocketPlace } from "../linux/makeable.js";
 import { checkQueueSize } from "../memory/vring.js";
 import { VhostError } from "../spec/errno.js";
 import { checkNames } from "../spec/options.js";
@@ -73,8 +74,12 @@ export class Vsock implements DeviceSpec<"vsock"> {
     this.#sockets.close(closedError());
   }
 
-  /** For who opens it: a CID is one guest's. */
+  /**
+   * For who opens it: a CID is one guest's. Throws ENOENT, EACCES, EADDRINUSE where the Unix socket
+   * can't be made.
+   */
   claims(): Claim[] {
+    if (this.#unixPath !== undefined) checkSocketPlace(this.#unixPath);
     return [{ key: `vsock:${this.cid}`, label: `CID ${this.cid}`, mode: "exclusive" }];
   }
 

@@ -1,12 +1,15 @@
 import type { SharedMemory } from "../memory/shared-memory.js";
-import { ETH_HLEN, VIRTIO_NET_HDR_BYTES, VLAN_HLEN } from "../spec/virtio-net.js";
+import {
+  ETH_HLEN,
+  VIRTIO_NET_BUFFER_BYTES,
+  VIRTIO_NET_HDR_BYTES,
+  VLAN_HLEN,
+} from "../spec/virtio-net.js";
 import { DmaBuffer } from "./dma.js";
 import type { Piece, Queue } from "./queue.js";
 
 /** Packets under way in each direction, at most. */
 const BUFFERS_MAX = 256;
-/** The least that a buffer for a packet from the device holds. virtio 1.3, 5.1.6.3.1. */
-const PACKET_BYTES_MIN = 1526;
 const ALIGN = 64;
 /** So few of them, whatever memory is free. */
 const BUFFERS_MIN = 4;
@@ -32,7 +35,7 @@ export class NetBuffers {
    */
   constructor(shared: SharedMemory, num: number, mtu: number, rxBytes?: number) {
     const forMtu = VIRTIO_NET_HDR_BYTES + ETH_HLEN + VLAN_HLEN + mtu;
-    const whole = Math.max(PACKET_BYTES_MIN, forMtu);
+    const whole = Math.max(VIRTIO_NET_BUFFER_BYTES, forMtu);
     const rxLength = rxBytes ?? whole;
     const rxStride = Math.ceil(rxLength / ALIGN) * ALIGN;
     const txStride = Math.ceil(whole / ALIGN) * ALIGN;

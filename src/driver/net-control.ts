@@ -88,7 +88,10 @@ export class NetCommands {
   }
 
   /** Frames with the tag of a VLAN, 0 to 4095, are to be given or not. */
-  setVlan(vlan: number, isTaken: boolean): Promise<void> {
+  async setVlan(vlan: number, isTaken: boolean): Promise<void> {
+    if (!Number.isInteger(vlan) || vlan < 0 || vlan > 0xffff) {
+      throw new VhostError("EINVAL", "a VLAN is a whole number from 0 to 4095", { vlan });
+    }
     const command = isTaken ? VIRTIO_NET_CTRL_VLAN_ADD : VIRTIO_NET_CTRL_VLAN_DEL;
     return this.#run(VIRTIO_NET_CTRL_VLAN, command, u16(vlan));
   }

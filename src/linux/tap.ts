@@ -1,4 +1,4 @@
-import { closeSync, constants, existsSync, openSync } from "node:fs";
+import { closeSync, constants, existsSync, openSync, readFileSync } from "node:fs";
 import { errno, VhostError } from "../spec/errno.js";
 import { drainEventfd } from "./eventfd.js";
 import { lastError, libc } from "./libc.js";
@@ -10,6 +10,8 @@ const TUNSETIFF = 0x400454ca;
 const TUNSETOFFLOAD = 0x400454d0;
 const TUNSETVNETHDRSZ = 0x400454d8;
 const IFF_TAP = 0x0002;
+/** Of an interface itself. Linux: include/uapi/linux/if.h. */
+const IFF_UP = 0x1;
 const IFF_NO_PI = 0x1000;
 const IFF_VNET_HDR = 0x4000;
 const TUN_F_CSUM = 0x01;
@@ -45,6 +47,15 @@ export function checkInterfaceName(name: unknown): asserts name is string {
 /** Whether there is an interface of that name that a TAP could be of. */
 export function hasTapInterface(name: string): boolean {
   return existsSync(`/sys/class/net/${name}/tun_flags`);
+}
+
+/** Whether the interface is up; true where that can't be told. */
+export function isInterfaceUp(name: string): boolean {
+  try {
+    return (Number(readFileSync(`/sys/class/net/${name}/flags`, "utf8")) & IFF_UP) !== 0;
+  } catch {
+    return true;
+  }
 }
 
 /** A TAP that was opened. */
@@ -122,7 +133,7 @@ function refusal(name: string): VhostError {
 export const TAP_GONE = -1;
 /** In a result of `TapFile.write`: the interface is down, and takes nothing. */
 export const TAP_DOWN = -2;
-/** In a result of `TapFile.write`: it was not taken, for another reason. */
+/** In a result of `TapFile`: the packet is lost, for another reason. */
 export const TAP_REFUSED = -3;
 
 /** Reads and writes an open TAP, and sleeps for it. One thread. Nothing here throws or blocks. */
@@ -141,12 +152,16 @@ export class TapFile {
     }
   }
 
-  /** Reads a packet, header first; its bytes, or 0: there is none; or TAP_GONE. */
+  /**
+   * Reads a packet, header first; its bytes, or 0: there is none; or TAP_GONE, or TAP_REFUSED:
+   * virtio's header has no word for it. Linux: tun_put_user().
+   */
   read(into: Uint8Array): number {
     const bytes = libc().read(this.#fd, into, into.length);
     if (bytes >= 0) return bytes;
     const number = libc().errno();
-    return number === errno.EAGAIN || number === errno.EINTR ? 0 : TAP_GONE;
+    if (number === errno.EAGAIN || number === errno.EINTR) return 0;
+    return number === errno.EINVAL ? TAP_REFUSED : TAP_GONE;
   }
 
   /** Writes a packet, header first; its bytes, or TAP_… . Linux: tun_get_user(). */

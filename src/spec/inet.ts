@@ -3,6 +3,12 @@
 
 /** A frame's type. Linux: ETH_P_IP. */
 export const ETH_P_IP = 0x0800;
+/** A frame's type: who has which address, asked the other way round. Linux: ETH_P_RARP. */
+export const ETH_P_RARP = 0x8035;
+/** Bytes of such a question about IPv4 on Ethernet. RFC 826, RFC 903. */
+export const RARP_BYTES = 28;
+/** What it is: a question. RFC 903. */
+export const RARP_OP_REQUEST = 3;
 /** A frame's type. Linux: ETH_P_IPV6. */
 export const ETH_P_IPV6 = 0x86dd;
 /** Protocol number. Linux: IPPROTO_TCP. */
@@ -58,8 +64,6 @@ export const TCP_PSH = 0x08;
 export const TCP_CWR = 0x80;
 /** Offset, u16. RFC 9293, 3.1. */
 export const TCP_CHECKSUM = 16;
-/** The least payload of a segment that a peer may ask for. Linux: TCP_MIN_SND_MSS. */
-export const TCP_MIN_SND_MSS = 48;
 
 /** Bytes of the header. RFC 768. */
 export const UDP_HDR_BYTES = 8;

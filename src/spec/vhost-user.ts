@@ -38,6 +38,7 @@ export const VHOST_USER_REQUESTS = {
   SET_PROTOCOL_FEATURES: 16,
   GET_QUEUE_NUM: 17,
   SET_VRING_ENABLE: 18,
+  SEND_RARP: 19,
   GET_CONFIG: 24,
   SET_CONFIG: 25,
   GET_INFLIGHT_FD: 31,
@@ -59,6 +60,8 @@ export const VHOST_F_LOG_ALL = 26;
 export const VHOST_USER_PROTOCOL_F_LOG_SHMFD = 1;
 /** Protocol feature bit: several queues, GET_QUEUE_NUM. */
 export const VHOST_USER_PROTOCOL_F_MQ = 0;
+/** Protocol feature bit: SEND_RARP. */
+export const VHOST_USER_PROTOCOL_F_RARP = 2;
 /** Protocol feature bit: a reply to any message, when asked for. */
 export const VHOST_USER_PROTOCOL_F_REPLY_ACK = 3;
 /** Protocol feature bit: GET_CONFIG, SET_CONFIG. */

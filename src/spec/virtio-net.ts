@@ -119,6 +119,10 @@ export const VIRTIO_NET_CTRL_GUEST_OFFLOADS = 5;
 /** Command, a le64: features, as a mask, of those that say what a driver takes. */
 export const VIRTIO_NET_CTRL_GUEST_OFFLOADS_SET = 0;
 
+/** The least bytes of a buffer for a packet that is not in several. virtio 1.3, 5.1.6.3.1. */
+export const VIRTIO_NET_BUFFER_BYTES = 1526;
+/** The same of a driver that takes packets which are not cut. virtio 1.3, 5.1.6.3.1. */
+export const VIRTIO_NET_LARGE_BUFFER_BYTES = 65562;
 /** Bytes of `struct virtio_net_hdr`. virtio 1.3, 5.1.6 Device Operation. */
 export const VIRTIO_NET_HDR_BYTES = 12;
 /** Offset in the header, u8: VIRTIO_NET_HDR_F_… virtio 1.3, 5.1.6 Device Operation. */
@@ -148,6 +152,8 @@ export const VIRTIO_NET_HDR_NUM_BUFFERS = 10;
 
 /** Bytes in front of a packet's payload: two addresses and a type. Linux: ETH_HLEN. */
 export const ETH_HLEN = 14;
+/** The least bytes of a frame on a wire, without what ends it. Linux: ETH_ZLEN. */
+export const ETH_ZLEN = 60;
 /** Bytes of an address. Linux: ETH_ALEN. */
 export const ETH_ALEN = 6;
 /** Bytes of the tag that names a VLAN. Linux: VLAN_HLEN. */

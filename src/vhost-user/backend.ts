@@ -10,12 +10,13 @@ import {
   VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD,
   VHOST_USER_PROTOCOL_F_LOG_SHMFD,
   VHOST_USER_PROTOCOL_F_MQ,
+  VHOST_USER_PROTOCOL_F_RARP,
   VHOST_USER_PROTOCOL_F_REPLY_ACK,
   VHOST_USER_PROTOCOL_F_RESET_DEVICE,
   VHOST_USER_PROTOCOL_F_STATUS,
 } from "../spec/vhost-user.js";
 import { VIRTIO_ID_NET } from "../spec/virtio-config.js";
-import { VIRTIO_NET_QUEUES } from "../spec/virtio-net.js";
+import { ETH_GROUP, VIRTIO_NET_QUEUES } from "../spec/virtio-net.js";
 import type { VhostDev } from "../vhost/dev.js";
 import { MemoryTable, type RegionDescription } from "./memory-table.js";
 import { type InflightDescription, Records } from "./records.js";
@@ -100,10 +101,17 @@ export class Backend {
     this.#protocolFeatures = features;
   }
 
-  /** GET_PROTOCOL_FEATURES. What is in flight is not recorded as Linux's vhost goes about it. */
+  /**
+   * GET_PROTOCOL_FEATURES. What is in flight is not recorded as Linux's vhost goes about it; where
+   * a guest is, is told by a network device alone.
+   */
   get protocolFeatures(): bigint {
-    if (this.#dev.policy === "linux") return PROTOCOL_FEATURES;
-    return PROTOCOL_FEATURES | featureMask(VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD);
+    const { policy, info } = this.#dev;
+    const own = featureMask(
+      ...(policy === "linux" ? [] : [VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD]),
+      ...(info.canAnnounce ? [VHOST_USER_PROTOCOL_F_RARP] : []),
+    );
+    return PROTOCOL_FEATURES | own;
   }
 
   /** GET_MAX_MEM_SLOTS. */
@@ -234,6 +242,13 @@ export class Backend {
       this.#vring(index).isEnabled = isEnabled;
       if (isEnabled) this.#areAllStopped = false;
     });
+  }
+
+  /** SEND_RARP: the guest of that address has moved here. */
+  async sendRarp(mac: Uint8Array): Promise<void> {
+    const isStation = ((mac[0] as number) & ETH_GROUP) === 0 && mac.some((byte) => byte !== 0);
+    if (!isStation) throw new VhostError("EINVAL", "the address is not one station's", { mac });
+    await this.#dev.announce(mac);
   }
 
   /** RESET_OWNER: deprecated; disabling all rings is what it may do. */

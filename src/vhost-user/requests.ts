@@ -10,6 +10,7 @@ import {
   VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD,
   VHOST_USER_PROTOCOL_F_LOG_SHMFD,
   VHOST_USER_PROTOCOL_F_MQ,
+  VHOST_USER_PROTOCOL_F_RARP,
   VHOST_USER_PROTOCOL_F_RESET_DEVICE,
   VHOST_USER_PROTOCOL_F_STATUS,
   VHOST_USER_REGION_BYTES,
@@ -23,6 +24,7 @@ import {
   VHOST_USER_VRING_STATE_BYTES,
   VHOST_VRING_F_LOG,
 } from "../spec/vhost-user.js";
+import { ETH_ALEN } from "../spec/virtio-net.js";
 import type { Backend } from "./backend.js";
 import { readRegion } from "./memory-table.js";
 import type { Message } from "./message.js";
@@ -213,6 +215,11 @@ define("SET_VRING_ENABLE", STATE, (backend, { payload }) => {
   const value = payload.getUint32(4, true);
   if (value > 1) throw new VhostError("EINVAL", "a ring is enabled by 1, disabled by 0", { value });
   return backend.setVringEnable(payload.getUint32(0, true), value === 1);
+});
+
+define("SEND_RARP", { ...U64, feature: VHOST_USER_PROTOCOL_F_RARP }, (backend, { payload }) => {
+  const bytes = new Uint8Array(payload.buffer, payload.byteOffset, ETH_ALEN);
+  return backend.sendRarp(bytes.slice());
 });
 
 function defineVringFd(name: RequestName, kind: VringFdKind): void {

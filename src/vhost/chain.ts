@@ -37,6 +37,9 @@ export class ChainSide {
   readonly #wordView = new DataView(this.#word.buffer);
   readonly #tables: Pieces;
   #start = 0;
+  /** A piece, and the offset at which it begins: who reads on looks for the next from here. */
+  #knownPiece = 0;
+  #knownOffset = 0;
 
   constructor(memory: WebAssembly.Memory, tables: Pieces) {
     this.#area = areaOf(memory);
@@ -48,6 +51,7 @@ export class ChainSide {
   /** Points it at `count` entries of the iovec table. */
   set(start: number, count: number, bytes: number): void {
     this.#start = start;
+    this.#knownPiece = this.#knownOffset = 0;
     this.count = count;
     this.bytes = bytes;
   }
@@ -64,19 +68,26 @@ export class ChainSide {
 
   /** Calls `use(linear address, bytes)` for each part of [offset, offset + length), in order. */
   forEach(offset: number, length: number, use: (address: number, bytes: number) => void): void {
-    let skip = offset;
+    const isBehind = offset >= this.#knownOffset;
+    let begin = isBehind ? this.#knownOffset : 0;
+    let at = offset;
     let left = Math.min(length, this.bytes - offset);
-    for (let piece = 0; left > 0 && piece < this.count; piece++) {
-      const pieceBytes = this.length(piece);
-      if (skip >= pieceBytes) {
-        skip -= pieceBytes;
-        continue;
+    for (let piece = isBehind ? this.#knownPiece : 0; left > 0 && piece < this.count; piece++) {
+      const end = begin + this.length(piece);
+      if (at < end) {
+        if (at === offset) this.#know(piece, begin);
+        const take = Math.min(end - at, left);
+        use(this.address(piece) + at - begin, take);
+        left -= take;
+        at += take;
       }
-      const take = Math.min(pieceBytes - skip, left);
-      use(this.address(piece) + skip, take);
-      left -= take;
-      skip = 0;
+      begin = end;
     }
+  }
+
+  #know(piece: number, offset: number): void {
+    this.#knownPiece = piece;
+    this.#knownOffset = offset;
   }
 
   /** The little-endian u32 at `offset`, which must lie within the chain. Reads the memory once. */

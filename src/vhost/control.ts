@@ -95,6 +95,8 @@ export interface WorkerControl {
   reset(): Promise<void>;
   /** See `VirtioDevice.renew`; queues are stopped. */
   renew(): Promise<void>;
+  /** See `VirtioDevice.announce`. */
+  announce(mac: Uint8Array): Promise<void>;
   /** The configuration space. */
   readConfig(): Promise<Uint8Array>;
   /** A write to it. */
@@ -129,6 +131,7 @@ const METHODS: readonly (keyof WorkerControl)[] = [
   "setBusyloopTimeout",
   "reset",
   "renew",
+  "announce",
   "readConfig",
   "writeConfig",
   "adopt",

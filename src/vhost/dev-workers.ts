@@ -281,11 +281,21 @@ export class DevWorkers {
     return worker.control;
   }
 
-  /** The configuration space. */
-  async readConfig(): Promise<Uint8Array> {
+  /** Of a worker that lives, if there is one: for what any of them can answer. */
+  async #anyControl(): Promise<WorkerControl> {
     const worker = this.#live[0] ?? this.#lowest;
     await this.#ready(worker);
-    return worker.control.readConfig();
+    return worker.control;
+  }
+
+  /** See `VirtioDevice.announce`. */
+  async announce(mac: Uint8Array): Promise<void> {
+    await (await this.#anyControl()).announce(mac);
+  }
+
+  /** The configuration space. */
+  async readConfig(): Promise<Uint8Array> {
+    return (await this.#anyControl()).readConfig();
   }
 
   /** A write to it, which every instance gets. */

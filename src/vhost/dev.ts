@@ -309,6 +309,11 @@ export class VhostDev extends VringCalls {
     return this.#turns.take(() => this.#alive.workers.renew());
   }
 
+  /** See `VirtioDevice.announce`; nothing where the device has none. */
+  announce(mac: Uint8Array): Promise<void> {
+    return this.#turns.take(() => this.#alive.workers.announce(mac));
+  }
+
   /** The configuration space. */
   async readConfig(): Promise<Uint8Array> {
     return this.#alive.workers.readConfig();

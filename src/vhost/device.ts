@@ -62,6 +62,11 @@ export interface VirtioDevice {
    * vhost-user nobody says so; it is seen by where the rings begin.
    */
   renew?(): void;
+  /**
+   * Its guest has moved here and can't say so itself: the network is told where station `mac`, 6
+   * bytes, is.
+   */
+  announce?(mac: Uint8Array): void;
   /** Gives back files and the like. Called once, last. */
   close?(): void;
 }
@@ -77,6 +82,7 @@ const OPTIONAL_METHODS = [
   "resetQueue",
   "reset",
   "renew",
+  "announce",
   "close",
 ] as const;
 
@@ -185,6 +191,8 @@ export interface DeviceInfo {
   queueSizeMax: number;
   /** It answers in any order. */
   answersLater: boolean;
+  /** It has `announce`. */
+  canAnnounce: boolean;
   /** See `VirtioDevice.shared`. */
   shared?: unknown;
 }

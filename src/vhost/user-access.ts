@@ -188,6 +188,30 @@ export function decodeStruct(struct: VhostStruct, bytes: Uint8Array<ArrayBuffer>
   return Object.fromEntries(values) as StructValues;
 }
 
+const RANGE: Record<VhostFieldType, [least: bigint, most: bigint]> = {
+  u8: [0n, 0xffn],
+  u32: [0n, 0xffff_ffffn],
+  s32: [-0x8000_0000n, 0x7fff_ffffn],
+  u64: [0n, 2n ** 64n - 1n],
+};
+
+/** Throws EINVAL for what a field of that type can't hold, and would hold as something else. */
+function checkField(name: string, type: VhostFieldType, value: unknown): void {
+  const [least, most] = RANGE[type];
+  const isWhole = typeof value === "bigint" || Number.isSafeInteger(value);
+  if (isWhole && (value as number) >= least && (value as number) <= most) return;
+  const text = `${name} is a whole number from ${least} to ${most}, not ${String(value)}`;
+  throw new VhostError("EINVAL", text, { value });
+}
+
+/** Throws EINVAL for values that a struct can't hold: `encodeStruct` wraps them, as C does. */
+export function checkStruct(struct: VhostStruct, values: StructValues): void {
+  for (const [name, value] of Object.entries(values)) {
+    const field = struct.fields[name];
+    if (field) checkField(name, field[1], value);
+  }
+}
+
 /** The bytes of a struct; fields without a value are 0. Throws EINVAL for a name that none has. */
 export function encodeStruct(struct: VhostStruct, values: StructValues): Uint8Array<ArrayBuffer> {
   const bytes = new Uint8Array(struct.bytes);

@@ -101,8 +101,9 @@ export class VhostWorker implements WorkerControl {
     const { deviceId, features, queueCount, queueSizeMax, answersLater = false } = device;
     Doorbell.checkQueueCount(queueCount);
     this.#device = device;
-    const shape = { deviceId, features, queueCount, queueSizeMax };
-    return { ...shape, answersLater, shared: device.shared };
+    const canAnnounce = device.announce !== undefined;
+    const shape = { deviceId, features, queueCount, queueSizeMax, answersLater, canAnnounce };
+    return { ...shape, shared: device.shared };
   }
 
   async adopt(setup: ThreadSetup): Promise<void> {
@@ -246,6 +247,10 @@ export class VhostWorker implements WorkerControl {
 
   async renew(): Promise<void> {
     this.#device?.renew?.();
+  }
+
+  async announce(mac: Uint8Array): Promise<void> {
+    this.#device?.announce?.(mac);
   }
 
   async readConfig(): Promise<Uint8Array> {

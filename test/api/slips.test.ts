@@ -1,12 +1,13 @@
 // Slips of the pen in the API: each is told, by a sentence that says what is wanted.
 
 import { describe, expect, test } from "vitest";
-import { blk, Kernel } from "#dist/index.js";
+import { blk, ioctl, iotlbUpdate, Kernel, openVhost, vhostIoctl } from "#dist/index.js";
 import { createIoThread } from "#dist/kernel/kthread.js";
 import { custom, rejected } from "../helpers/devices.js";
 import { refused } from "../helpers/kernel-counts.js";
 
 const memoryBytes = 1 << 20;
+const NODE = "/dev/vhost-vsock";
 
 /** The call as JavaScript has it, which no compiler looks at. */
 // biome-ignore lint/suspicious/noExplicitAny: that is the point
@@ -15,6 +16,7 @@ const any = (value: unknown) => value as any;
 describe("EINVAL, by name", () => {
   const kernel = new Kernel();
   const group = kernel.cgroup("/slips");
+  const vmm = kernel.spawn({ memoryBytes });
   const slips: [string, () => unknown, RegExp][] = [
     ["a kernel's option", () => new Kernel(any({ epcoh: "v6.12" })), /no option epcoh/],
     ["options that are a string", () => new Kernel(any("v6.12")), /no option 0/],
@@ -37,10 +39,48 @@ describe("EINVAL, by name", () => {
     ["a limit of other names", () => kernel.spawn({ rlimits: any({ NPROC: { soft: 1 } }) }), /cur/],
     ["kill of a process", () => kernel.kill(any(kernel.spawn({ memoryBytes })), 9), /a pid/],
     ["kill by another name", () => kernel.kill(1, any("KILL")), /a signal/],
+    ["openVhost of a machine", () => openVhost(any(kernel), vmm.task, NODE), /kernel\.model/],
+    ["openVhost by a process", () => openVhost(kernel.model, any(vmm), NODE), /process\.task/],
+    ["openVhost's option", () => openVhost(kernel.model, vmm.task, NODE, any({ ran: 1 })), / ran;/],
+    [
+      "openVhost's ring",
+      () => openVhost(kernel.model, vmm.task, NODE, any({ ring: 1 })),
+      /ring is/,
+    ],
+    ["openVhost's run", () => openVhost(kernel.model, vmm.task, NODE, any("inline")), /\{ run:/],
     ["a URL for a file", () => blk({ file: any(new URL("file:///x")) }), /a path, a string/],
   ];
   test.each(slips)("%s", (_, slip, message) => {
     expect(refused("EINVAL", slip).message).toMatch(message);
+  });
+
+  const REGION = "VHOST_SET_MEM_TABLE";
+  const values: [string, string, object, RegExp][] = [
+    ["a u64 below 0", "VHOST_SET_FEATURES", { value: -1n }, /^EINVAL: value .* not -1/],
+    ["a u64 above its most", "VHOST_SET_FEATURES", { value: 2n ** 64n }, /value .* 184467440737/],
+    ["a u64 in words", "VHOST_SET_FEATURES", { value: "1" }, /^EINVAL: value is a whole number/],
+    ["half a u64", "VHOST_SET_FEATURES", { value: 0.5 }, /^EINVAL: value .* not 0.5/],
+    ["no u64", "VHOST_SET_FEATURES", { value: undefined }, /^EINVAL: value .* not undefined/],
+    ["a u32 above its most", "VHOST_SET_VRING_NUM", { index: 0, num: 2 ** 32 }, /num is .* 42949/],
+    ["a region's address", REGION, { regions: [{ memory_size: -1n }] }, /memory_size is/],
+    ["a field that there is not", REGION, { regions: [{ memory_sizes: 1n }] }, /no field memory_s/],
+  ];
+  test.each(values)("%s, by ioctl", async (_, name, value, message) => {
+    const { fd } = openVhost(kernel.model, vmm.task, NODE, { run: "inline" });
+    await expect(ioctl(vmm.task, fd, name, any(value))).rejects.toThrow(message);
+  });
+
+  test("an ioctl's argument that is no address", async () => {
+    const { fd } = openVhost(kernel.model, vmm.task, NODE, { run: "inline" });
+    for (const arg of [-1n, 2n ** 64n, 4096, undefined]) {
+      await rejected("EINVAL", vhostIoctl(vmm.task, fd, 0xaf01, any(arg)));
+    }
+    for (const wrong of [{ iova: -1n }, { size: 2n ** 64n }, { uaddr: 7.5 }, { perm: 256 }]) {
+      const mapping = { iova: 0n, size: 4096n, uaddr: 0n, perm: 3, ...wrong };
+      const [name] = Object.keys(wrong);
+      const message = new RegExp(`^EINVAL: ${name} is a whole number`);
+      expect(() => iotlbUpdate(vmm.task, fd, any(mapping))).toThrow(message);
+    }
   });
 
   test("open of what is no device", async () => {

@@ -182,6 +182,70 @@ describe("what is wrong", () => {
     expect(await faults(content)).toEqual([line]);
   });
 
+  const net = '{ "kind": "net", "socket": "e.sock", "switch": "lan" }';
+  test.each([
+    [net, '; they are at "lan"'],
+    [
+      `${net}, { "kind": "net", "socket": "f.sock", "switch": "dmz" }`,
+      '; they are at "lan", "dmz"',
+    ],
+    ['{ "kind": "rng", "socket": "b.sock" }', ""],
+  ])("a TAP at a switch that no device names: %s", async (devices, others) => {
+    const taps = `[
+      { "tap": "vwnetnone0", "switch": "lan" },
+      { "tap": "vwnetnone1",
+        "switch": "lna" } ]`;
+    const lines = await faults(`{ "devices": [ ${devices} ],\n"taps": ${taps} }`);
+    const what = "switch: no device is at a switch of that name";
+    expect(lines.at(-1)).toBe(`FILE:5: taps[1].${what}${others}`);
+    expect(lines.slice(0, -1)).toEqual(others ? [] : [`FILE:3: taps[0].${what}`]);
+  });
+
+  test.each([
+    ['{ "kind": "net", "socket": "s", "switch": "lan", "pcap": "none/x.pcap" }', "the capture"],
+    ['{ "kind": "vsock", "socket": "s", "cid": 9, "unix": "none/v.sock" }', "no socket can be"],
+    ['{ "kind": "console", "socket": "s", "ports": [{ "unix": "none/c.sock" }] }', "no socket"],
+  ])("a path where nothing can be made: %s", async (device, what) => {
+    await using program = serve(
+      `{ "devices": [{ "kind": "rng", "socket": "a.sock" }, ${device}] }`,
+    );
+    const { code, stdout, stderr } = await program.outcome();
+    expect({ code, stdout }).toEqual({ code: 1, stdout: "" });
+    const [line, ...others] = stderr.trim().split("\n");
+    expect(others).toEqual([]);
+    expect(line).toMatch(/^vhost-wasm: ENOENT: .*machine-\d+\.json: devices\[1\]: /);
+    expect(line).toContain(what);
+    expect(line).toContain(`/none`);
+  });
+
+  test.each([
+    [
+      ["net", "--pcap", "/none/at/all.pcap"],
+      /ENOENT: the capture .* there is no folder \/none\/at$/,
+    ],
+    [["net", "--pcap", "/tmp"], /EINVAL: the capture \/tmp can't be made: it is a folder$/],
+    [["vsock", "--cid", "9", "--unix", "/none/v.sock"], /ENOENT: no socket .* no folder \/none$/],
+    [["vsock", "--cid", "9", "--unix", "/dev/null"], /EADDRINUSE: \/dev\/null is there already/],
+    [["console", "--unix", "/none/c.sock"], /ENOENT: no socket can be made at \/none\/c.sock/],
+  ])("%j: said at the start", async (args, message) => {
+    await using program = Program.cli("serve", ...args, "--socket", join(folder, "start.sock"));
+    const { code, stdout, stderr } = await program.outcome();
+    expect({ code, stdout }).toEqual({ code: 1, stdout: "" });
+    expect(stderr.trim()).toMatch(message);
+    expect(stderr.trim().split("\n")).toHaveLength(1);
+  });
+
+  test.each([
+    ["--config", "m.json", "net", "--socket", "s"],
+    ["net", "--config", "m.json", "--socket", "s"],
+    ["net", "--config", "m.json"],
+  ])("%s %s %s: one or the other", async (...args) => {
+    await using program = Program.cli("serve", ...args);
+    const { code, stdout, stderr } = await program.outcome();
+    expect({ code, stdout }).toEqual({ code: 1, stdout: "" });
+    expect(stderr).toMatch(/^error: .*leave net and its options away, or --config/);
+  });
+
   test("no file; no command", async () => {
     await using program = Program.cli("serve", "--config", join(folder, "none.json"));
     const { code, stderr } = await program.outcome();

@@ -133,6 +133,7 @@ describe.each(WAYS)("$run, $ring ring", (mode) => {
     await driver.setVlan(4095, false);
     expect(await taken(...frames)).toEqual([0, 1]);
     await rejected("EIO", driver.setVlan(4096));
+    for (const none of [-1, 1.5, 0x10005]) await rejected("EINVAL", driver.setVlan(none));
   });
 
   test("without a control queue there are no commands; a reset forgets them", async () => {

@@ -107,6 +107,30 @@ describe.each(WAYS)("$run, $ring ring", (mode) => {
     },
   );
 
+  test("5.1.6.3.1: a frame longer than what a guest must take is no fault of its own", async () => {
+    await using lan = await open(mode);
+    const long = Buffer.concat([frameOf(ALL, station(9), 1), Buffer.alloc(2000)]);
+    await using other = await RawGuest.open(net({ switch: lan.lan.port() }), { queues: 2 });
+    const asked = lan.rx.request([1526]);
+    await other.rings[1]?.request([HEADER, long]);
+    expect((await asked).length).toBe(0);
+    expect(lan.guest.dev.errorCounts()).toEqual({});
+    expect(lan.port.counts().discarded).toBe(1);
+    const again = lan.rx.request([1526]);
+    await lan.neighbour.send(frameOf(ALL, station(0), 2));
+    expect((await again).length).toBe(72);
+  });
+
+  test("a packet of more buffers than the ring has: dropped at once, they go back", async () => {
+    await using lan = await open({ ...mode, num: 4 }, MERGEABLE);
+    for (let i = 0; i < 4; i++) lan.rx.send(lan.rx.link([lan.guest.describe(40)]));
+    const from = performance.now();
+    await lan.neighbour.send(Buffer.concat([frameOf(ALL, station(0), 1), Buffer.alloc(1000)]));
+    for (let i = 0; i < 4; i++) expect((await lan.rx.next()).length).toBe(0);
+    expect(performance.now() - from).toBeLessThan(900); // others are waited for for a second
+    expect(lan.port.counts().discarded).toBe(1);
+  });
+
   test("5.1.6.4: a packet in several buffers is used at once, and says how many", async () => {
     await using lan = await open(mode, MERGEABLE);
     const give = (bytes: number) => lan.rx.send(lan.rx.link([lan.guest.describe(bytes)]));

@@ -8,6 +8,9 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
 import { Kernel, net, Switch, type VhostError } from "#dist/index.js";
+import { closeFd, libc } from "#dist/linux/libc.js";
+import { openTap } from "#dist/linux/tap.js";
+import { VIRTIO_NET_HDR_BYTES } from "#dist/spec/virtio-net.js";
 import { threadCount } from "../helpers/devices.js";
 import { station } from "../helpers/net-frames.js";
 import { testWith } from "../helpers/skip.js";
@@ -24,6 +27,8 @@ import {
 } from "../helpers/taps.js";
 
 const ALL = "ff:ff:ff:ff:ff:ff";
+/** Linux: include/uapi/linux/if_tun.h. */
+const TUNSETPERSIST = 0x400454cb;
 
 describeTaps("what may go wrong", () => {
   test("the host floods a guest that takes nothing: dropped, counted, nobody stops", async () => {
@@ -105,12 +110,32 @@ describeTaps("what may go wrong", () => {
     await sleep(1500); // it has looked
     expect(hasInterface(name)).toBe(false); // it is not for us to make it again
     ip("tuntap", "add", "dev", name, "mode", "tap");
+    await expect.poll(() => lan.events.map(({ state }) => state)).toEqual(["gone", "down"]);
+    expect(lan.tap.state).toBe("down"); // nobody has brought it up
+    await expect.poll(threadCount).toBe(before[1]);
+    await lan.driver.send(frame);
+    await expect.poll(() => lan.tapPort.counts().discarded).toBe(1);
     bringUp(name);
-    await expect.poll(() => lan.events.map(({ state }) => state)).toEqual(["gone", "up"]);
     using socket = new PacketSocket(name);
     await lan.driver.send(frame);
     expect(await receiveAll(socket, 1)).toEqual([frame]);
-    expect(threadCount()).toBe(before[1]);
+    await expect.poll(() => lan.events.map(({ state }) => state)).toEqual(["gone", "down", "up"]);
+  });
+
+  test("made anew, and up before it is looked at: told as what it is", async () => {
+    const name = tapName();
+    await using lan = await openTapLan(name);
+    ip("link", "del", name);
+    await expect.poll(() => lan.tap.state).toBe("gone");
+    const { fd } = openTap(name, VIRTIO_NET_HDR_BYTES); // nobody else has it as long as we do
+    bringUp(name);
+    expect(libc().ioctl(fd, TUNSETPERSIST, 1)).toBe(0);
+    closeFd(fd);
+    await expect.poll(() => lan.events.map(({ state }) => state)).toEqual(["gone", "up"]);
+    using socket = new PacketSocket(name);
+    const frame = experiment(ALL, station(2), Buffer.from("hello"));
+    await lan.driver.send(frame);
+    expect(await receiveAll(socket, 1)).toEqual([frame]);
   });
 
   test("deleted amid a flood from both sides", async () => {
@@ -204,7 +229,7 @@ describeTaps("what may go wrong", () => {
       const args = [...NODE, opening(name, more, home)];
       const { stdout, status } = spawnSync(process.execPath, args, { encoding: "utf8" });
       const lines = stdout.split("\n").slice(0, 4);
-      expect([status, lines]).toEqual([0, ["open", "gone mine", "up", "gone mine"]]);
+      expect([status, lines]).toEqual([0, ["open", "gone mine", "down", "gone mine"]]);
     } finally {
       rmSync(home, { recursive: true });
     }

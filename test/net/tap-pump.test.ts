@@ -98,6 +98,21 @@ describe("from the interface", () => {
     expect(lan.pump.state).toBe("up");
   });
 
+  test("a packet that the kernel can't hand over is counted; the next one is there", async () => {
+    await using lan = await open();
+    lan.tap.packets.push(packet([]));
+    const { read } = lan.tap;
+    lan.tap.read = () => {
+      lan.tap.read = read;
+      return TAP_REFUSED;
+    };
+    expect(lan.pump.pass()).toBe(true);
+    await lan.run();
+    expect(lan.got).toEqual([frame]);
+    expect(lan.tapPort.counts()).toMatchObject({ received: 2, filtered: 1 });
+    expect(lan.pump.state).toBe("up");
+  });
+
   test("gone: the pump says so, and ends no guest", async () => {
     await using lan = await open();
     lan.tap.packets.push(packet([]));

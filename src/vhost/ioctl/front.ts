@@ -11,7 +11,7 @@ import {
   VHOST_SET_OWNER,
   type VhostRequest,
 } from "../../spec/vhost.js";
-import { decodeStruct, encodeStruct, type StructValues } from "../user-access.js";
+import { checkStruct, decodeStruct, encodeStruct, type StructValues } from "../user-access.js";
 import { fileIoctl, vhostFileOf } from "./ioctl.js";
 import { workersEnded } from "./workers.js";
 
@@ -38,6 +38,13 @@ export function encodeArg({ request, struct }: VhostRequest, values: IoctlValues
   return struct ? encodeStruct(struct, values as StructValues) : new Uint8Array(0);
 }
 
+/** Throws EINVAL for a value that would be another in its field: a slip of the caller's. */
+function checkArg({ struct }: VhostRequest, values: IoctlValues): void {
+  const { regions } = values;
+  if (Array.isArray(regions)) for (const one of regions) checkStruct(VHOST_MEMORY_REGION, one);
+  else if (struct) checkStruct(struct, values as StructValues);
+}
+
 function encodeTable(regions: readonly StructValues[]): Uint8Array {
   const header = encodeStruct(VHOST_MEMORY, { nregions: regions.length });
   const all = [header, ...regions.map((region) => encodeStruct(VHOST_MEMORY_REGION, region))];
@@ -56,6 +63,9 @@ export async function vhostIoctl(
   request: number,
   arg: bigint,
 ): Promise<void> {
+  if (typeof arg !== "bigint" || arg !== BigInt.asUintN(64, arg)) {
+    throw new VhostError("EINVAL", `arg is a user address, a u64 as a bigint: ${String(arg)}`);
+  }
   const file = vhostFileOf(task, fd);
   file.count++; // it stays open until the call returns
   try {
@@ -74,7 +84,8 @@ export async function vhostIoctl(
 
 /**
  * The same, by name, with values in place of bytes: they lie in the caller's memory for as long as
- * the call takes. Resolves with what the struct holds afterwards. Throws ENOMEM, too.
+ * the call takes. Resolves with what the struct holds afterwards. Rejects with ENOMEM, too, and
+ * with EINVAL for values that their fields can't hold.
  */
 export async function ioctl(
   task: Task,
@@ -83,6 +94,7 @@ export async function ioctl(
   values: IoctlValues = {},
 ): Promise<StructValues> {
   const request = requestOf(name);
+  checkArg(request, values);
   const bytes = encodeArg(request, values);
   if (bytes.length === 0 || !task.mm) {
     await vhostIoctl(task, fd, request.request, 0n);

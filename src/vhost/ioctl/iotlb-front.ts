@@ -3,9 +3,11 @@ import { VhostError } from "../../spec/errno.js";
 import {
   VHOST_ACCESS_RW,
   VHOST_IOTLB_INVALIDATE,
+  VHOST_IOTLB_MSG_STRUCT,
   VHOST_IOTLB_UPDATE,
   VHOST_MSG_BYTES,
 } from "../../spec/vhost-iotlb.js";
+import { checkStruct } from "../user-access.js";
 import { fileOf } from "./call.js";
 import { VhostFile } from "./file.js";
 import { decodeMsg, encodeMsg, type IotlbMsg } from "./iotlb-message.js";
@@ -84,8 +86,9 @@ function readable(file: VhostFile, signal: AbortSignal | undefined): Promise<voi
  */
 export function iotlbUpdate(task: Task, fd: number, mapping: IotlbMapping): void {
   const { iova, size, uaddr, perm = VHOST_ACCESS_RW } = mapping;
-  const type = VHOST_IOTLB_UPDATE;
-  deviceOf(task, fd).write(encodeMsg({ iova, size, uaddr, perm, type }, true));
+  const msg = { iova, size, uaddr, perm, type: VHOST_IOTLB_UPDATE };
+  checkStruct(VHOST_IOTLB_MSG_STRUCT, msg);
+  deviceOf(task, fd).write(encodeMsg(msg, true));
 }
 
 /**
@@ -99,8 +102,9 @@ export async function iotlbInvalidate(
   fd: number,
   { iova, size }: IotlbRange,
 ): Promise<void> {
-  const type = VHOST_IOTLB_INVALIDATE;
+  const msg = { iova, size, uaddr: 0n, perm: 0, type: VHOST_IOTLB_INVALIDATE };
+  checkStruct(VHOST_IOTLB_MSG_STRUCT, msg);
   const file = deviceOf(task, fd);
-  file.write(encodeMsg({ iova, size, uaddr: 0n, perm: 0, type }, true));
+  file.write(encodeMsg(msg, true));
   await file.state.workers.turnsOver();
 }
