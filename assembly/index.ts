@@ -4,6 +4,7 @@
 // those of io_uring in src/io-uring/ring.ts and src/spec/io-uring.ts.
 
 export { checksumSum } from "./checksum";
+export { copyBytes } from "./copy";
 export {
   iouAdvance,
   iouGetSqe,
@@ -39,6 +40,7 @@ export {
   packedCallNeeded,
   packedDevicePublish,
 } from "./packed-used";
+export { movePackets } from "./packets";
 export {
   addUsed,
   addUsedN,

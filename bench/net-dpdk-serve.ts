@@ -1,10 +1,13 @@
 // Serves a device of `net-dpdk-device.ts` until it is told to end: SOCKET FRAME-BYTES.
-import { custom, serveVhostUser } from "#dist/index.js";
+import { custom, type DeviceSpec, serveVhostUser } from "#dist/index.js";
+import { prepare } from "./net-dpdk-device.js";
 
 const [socketPath = "", frameBytes = "0"] = process.argv.slice(2);
-const device = custom(new URL("./net-dpdk-device.js", import.meta.url), {
-  frameBytes: Number(frameBytes),
-});
+const options = { frameBytes: Number(frameBytes) };
+const device: DeviceSpec = {
+  ...custom(new URL("./net-dpdk-device.js", import.meta.url)),
+  prepare: (host) => prepare(options, host),
+};
 const server = await serveVhostUser({
   socketPath,
   device,

@@ -104,9 +104,7 @@ describe("README.md", () => {
   test("its two lines are what ci runs and what the package has", () => {
     expect(readme).toContain("\nnpm ci && npm start\n");
     expect(readme).toContain("\nnpm ci && npm test\n");
-    const ci = readFileSync(join(ROOT, ".ci/run"), "utf8");
-    const parts = [/^npm ci$/m, /^npx vitest run --exclude 'test\/guest\/\*\*'$/m];
-    for (const part of [...parts, / npx vitest run test\/guest\/$/m]) expect(ci).toMatch(part);
+    expect(readFileSync(join(ROOT, ".ci/run"), "utf8")).toContain("\nnpm ci && npm test\n");
   });
 });
 

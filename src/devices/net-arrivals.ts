@@ -3,6 +3,7 @@ import type { NetFilter } from "./net-filter.js";
 import type { NetFlows } from "./net-flows.js";
 import { NetPipe, netPipeBytes } from "./net-pipe.js";
 import type { NetPort } from "./net-port.js";
+import type { NetBurst } from "./net-stage.js";
 
 /** Bytes of packets that may wait for one pair. */
 const PIPE_BYTES = 1 << 20;
@@ -107,6 +108,12 @@ export class NetArrivals {
     if (this.#isDirect) return pair === 0 ? this.#port.peek() : undefined;
     const pipe = this.#pipes[pair];
     return pipe?.peek() ? pipe : undefined;
+  }
+
+  /** As `NetPort.put`, of the pair's packets. */
+  put(pair: number, burst: NetBurst): number {
+    const isDirect = this.#isDirect && pair === 0;
+    return isDirect ? (this.#port.put?.(burst) ?? 0) : 0;
   }
 
   /** The pair's next packet is done with; `isDelivered`: the guest has it. */

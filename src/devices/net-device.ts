@@ -38,10 +38,14 @@ import { LARGE_FEATURES, NetOffload } from "./net-offload.js";
 import { NET_PACKET_BYTES_MAX, NET_PACKET_BYTES_MIN } from "./net-pipe.js";
 import type { NetPort, NetTap } from "./net-port.js";
 import { NetReceive } from "./net-receive.js";
+import type { NetBurst } from "./net-stage.js";
 import { TAKES_FEATURES, takesOf } from "./net-takes.js";
 
 /** There is no control queue. */
 const NONE = -1;
+
+/** Packets of the guest's that are popped at once. */
+const BURST_MAX = 64;
 
 /** What a device is made with. */
 export interface NetDeviceOptions {
@@ -205,9 +209,17 @@ export class NetDevice implements VirtioDevice {
   #transmit(vq: Virtqueue, pair: number): void {
     this.#txQueues[pair] = vq;
     const room = () => this.#port.room;
-    if (room() > 0) vq.drain((chain) => this.#take(chain, vq, pair), room);
+    const bulk = (first: number, count: number) => this.#takeMany({ vq, first, count });
+    const ways = { burstMax: BURST_MAX, bulk };
+    if (room() > 0) vq.drain((chain) => this.#take(chain, vq, pair), room, ways);
     this.#isStalled[pair] = vq.hasChains; // there may be room again by now: `poll` looks
     this.#tap?.flush();
+  }
+
+  /** Takes packets as long as nothing is to be looked at. Returns how many. */
+  #takeMany(burst: NetBurst): number {
+    if (this.#tap || this.#arrivals.pairs > 1) return 0;
+    return this.#port.take?.(burst) ?? 0;
   }
 
   /** Takes one packet. virtio 1.3, 5.1.6.2 Packet Transmission. */

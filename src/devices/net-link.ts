@@ -6,6 +6,7 @@ import type { NetOffload } from "./net-offload.js";
 import { NetPipe, netPipeBytes } from "./net-pipe.js";
 import type { NetPort } from "./net-port.js";
 import { NET_SEGMENTS_BYTES_MAX } from "./net-segments.js";
+import type { NetBurst, NetStages } from "./net-stage.js";
 import { putU16 } from "./net-sum.js";
 import { SAME_TAG } from "./net-tag.js";
 
@@ -45,8 +46,8 @@ export class NetLink {
   /** For the other thread. */
   readonly buffers: NetLinkBuffers;
 
-  /** A new one, or another thread's. */
-  constructor(buffers?: NetLinkBuffers) {
+  /** A new one, or another thread's: the worker's, which may have stages. */
+  constructor(buffers?: NetLinkBuffers, stages?: NetStages) {
     this.buffers = buffers ?? {
       words: new SharedArrayBuffer(BYTES),
       toHost: new SharedArrayBuffer(netPipeBytes(TO_HOST_BYTES)),
@@ -55,8 +56,8 @@ export class NetLink {
     const words = new Int32Array(this.buffers.words);
     this.bell = new NetBell(words, BELL);
     this.hostBell = new HostBell(words, SEQUENCE);
-    this.toHost = new NetPipe(this.buffers.toHost, TO_HOST_BYTES);
-    this.toGuest = new NetPipe(this.buffers.toGuest, TO_GUEST_BYTES);
+    this.toHost = new NetPipe(this.buffers.toHost, TO_HOST_BYTES, 0, stages?.from);
+    this.toGuest = new NetPipe(this.buffers.toGuest, TO_GUEST_BYTES, 0, stages?.to);
   }
 }
 
@@ -66,13 +67,15 @@ export class NetLink {
  */
 export class NetLinkPort implements NetPort {
   readonly #link: NetLink;
+  readonly #stages: NetStages | undefined;
   readonly cutsLarge = true;
   #seen = 0;
   #isDue = false;
   #sendsLarge = false;
 
-  constructor(buffers: NetLinkBuffers) {
-    this.#link = new NetLink(buffers);
+  constructor(buffers: NetLinkBuffers, stages?: NetStages) {
+    this.#link = new NetLink(buffers, stages);
+    this.#stages = stages;
   }
 
   get room(): number {
@@ -105,11 +108,11 @@ export class NetLinkPort implements NetPort {
 
   #cut(packet: ChainSide, { large, segments }: NetOffload): void {
     const { toHost } = this.#link;
-    const { bytes } = toHost;
     for (let index = 0; index < large.count; index++) {
       const frameBytes = segments.bytesOf(large, index, SAME_TAG);
       const at = toHost.begin(VIRTIO_NET_HDR_BYTES + frameBytes);
       if (at < 0) return; // there was room
+      const { bytes } = toHost;
       bytes.set(PLAIN_HEADER, at);
       const target = { bytes, at: at + VIRTIO_NET_HDR_BYTES, isPartial: false };
       segments.write(packet, large, index, SAME_TAG, target);
@@ -132,9 +135,20 @@ export class NetLinkPort implements NetPort {
     this.#isDue = true; // there may be somebody who waits for room
   }
 
+  put(burst: NetBurst): number {
+    this.#isDue = true;
+    return this.#link.toGuest.put(burst);
+  }
+
+  take(burst: NetBurst): number {
+    this.#isDue = true;
+    return this.#link.toHost.take(burst);
+  }
+
   flush(): void {
     if (!this.#isDue) return;
     this.#isDue = false;
+    this.#stages?.flush();
     this.#link.hostBell.ring();
   }
 

@@ -1,4 +1,5 @@
 import { ETH_HLEN, ETH_MAX_MTU, VIRTIO_NET_HDR_BYTES, VLAN_HLEN } from "../spec/virtio-net.js";
+import type { NetBurst, NetStage, NetStageUser } from "./net-stage.js";
 
 // Indices of u32 words. One writer each: the writer's side, the reader's.
 const WRITTEN = 0;
@@ -29,54 +30,96 @@ export function netPipeBytes(sizeBytes: number): number {
   return START + sizeBytes;
 }
 
+/** So few bytes are not worth a stage. */
+const STAGED_BYTES_MIN = 512;
+/** With less room, a stage is emptied: a packet of the usual largest size may find none. */
+const STAGED_ROOM_MIN = 2048;
+/** In the place of where a record is in the stage: it is in the pipe. */
+const IN_PIPE = -1;
+
 /**
  * Packets one way between two threads, in memory that neither the owner nor a guest can reach. One
  * thread writes, one reads; neither waits, and there is no lock that one who is killed or stopped
- * could hold. A packet, `struct virtio_net_hdr` first, lies in one piece of `bytes`.
+ * could hold. A packet, `struct virtio_net_hdr` first, lies in one piece of `bytes`. Either side
+ * may have a stage, by which packets that follow one another are copied together; a writer who has
+ * one must call `flush`.
  */
-export class NetPipe {
-  /** Where packets lie. */
-  readonly bytes: Uint8Array<SharedArrayBuffer>;
+export class NetPipe implements NetStageUser {
+  /** Where the packet lies that `peek` showed or `begin` has begun. */
+  bytes: Uint8Array;
   /** Reader, after `peek`: where in `bytes` the oldest packet is, and its length. */
   at = 0;
   length = 0;
+  /** After `put` or `take`: bytes of the packets that were moved. */
+  moved = 0;
   readonly #words: Uint32Array<SharedArrayBuffer>;
+  readonly #pipe: Uint8Array<SharedArrayBuffer>;
+  /** The same, for its `fill`; with a stage. */
+  readonly #block: Buffer;
   readonly #prefixes: Uint32Array<SharedArrayBuffer>;
   readonly #sizeBytes: number;
-  /** Where the packet that is being written begins, and where the next one will. */
-  #writeAt = 0;
+  readonly #stage: NetStage | undefined;
+  /** Bytes in the stage: of whole packets not yet in the pipe; of the pipe's, some read by now. */
+  #stagedBytes = 0;
+  /** What the stage's first byte is: writer: where in the pipe; reader: as READ counts. */
+  #stagedAt = 0;
+  /** Writer: where the packet that is being written is, in the stage or not, and its record. */
+  #place = IN_PIPE;
+  #record = 0;
+  /** Writer: what WRITTEN will be with it; and with those that are in the stage. */
   #nextWritten = 0;
+  #ended = 0;
+  /** Writer: READ as it was last seen. */
+  #seenRead: number;
+  /** The stage is a reader's. Then, what READ will be, and without the packet that is shown. */
+  #isReader = false;
+  #read = 0;
+  #nextRead = 0;
 
   /** `sizeBytes`: a power of two, NET_PIPE_BYTES_MIN at least. `start`: offset in `buffer`. */
-  constructor(buffer: SharedArrayBuffer, sizeBytes: number, start = 0) {
+  constructor(buffer: SharedArrayBuffer, sizeBytes: number, start = 0, stage?: NetStage) {
     this.#sizeBytes = sizeBytes;
+    this.#stage = stage;
     this.#words = new Uint32Array(buffer, start, START / 4);
-    this.bytes = new Uint8Array(buffer, start + START, sizeBytes);
+    this.#pipe = new Uint8Array(buffer, start + START, sizeBytes);
+    this.#block = Buffer.from(buffer as unknown as ArrayBuffer, start + START, sizeBytes);
     this.#prefixes = new Uint32Array(buffer, start + START, sizeBytes / 4);
+    this.bytes = this.#pipe;
+    this.#seenRead = this.#load(READ);
   }
 
   #load(word: number): number {
     return Atomics.load(this.#words, word);
   }
 
-  /** A number that each packet written changes. */
+  /** Reader: a number that each packet written changes. */
   get written(): number {
     return this.#load(WRITTEN);
   }
 
-  /** Whether nothing was written that was not read. */
+  /** Reader: whether nothing was written that was not read. */
   get isEmpty(): boolean {
-    return this.#load(WRITTEN) === this.#load(READ);
+    return this.#load(WRITTEN) === this.#begin;
   }
 
-  /** How many packets of any size there is room for, at least. */
+  /** Reader: from where packets are not read. */
+  get #begin(): number {
+    return this.#stagedBytes > 0 ? this.#read : this.#load(READ);
+  }
+
+  /** Writer: up to where packets are ended. */
+  get #end(): number {
+    return this.#stagedBytes > 0 ? this.#ended : this.#load(WRITTEN);
+  }
+
+  /** Writer: how many packets of any size there is room for, at least. */
   get room(): number {
     return this.roomFor(recordBytes(NET_PACKET_BYTES_MAX));
   }
 
-  /** How many times there is room for records that take `bytes` together, at least. */
+  /** Writer: how many times there is room for records that take `bytes` together, at least. */
   roomFor(bytes: number): number {
-    const used = (this.#load(WRITTEN) - this.#load(READ)) >>> 0;
+    const used = (this.#end - this.#load(READ)) >>> 0;
     return Math.max(0, Math.floor((this.#sizeBytes - used) / bytes) - 1);
   }
 
@@ -85,38 +128,145 @@ export class NetPipe {
    * when there is none. A packet that is not ended is not there.
    */
   begin(length: number): number {
-    const written = this.#load(WRITTEN);
-    const start = written & (this.#sizeBytes - 1);
+    const end = this.#end;
+    const start = end & (this.#sizeBytes - 1);
     const record = recordBytes(length);
     const skipped = start + record > this.#sizeBytes ? this.#sizeBytes - start : 0;
-    const used = (written - this.#load(READ)) >>> 0;
-    if (used + skipped + record > this.#sizeBytes) return -1;
-    if (skipped > 0) this.#prefixes[start >>> 2] = SKIP;
-    this.#writeAt = skipped > 0 ? 0 : start;
-    this.#prefixes[this.#writeAt >>> 2] = length;
-    this.#nextWritten = (written + skipped + record) >>> 0;
-    return this.#writeAt + PREFIX_BYTES;
+    if (!this.#hasRoom(end, skipped + record)) return -1;
+    if (skipped > 0) {
+      this.flush();
+      this.#prefixes[start >>> 2] = SKIP;
+    }
+    this.#nextWritten = (end + skipped + record) >>> 0;
+    this.#record = record;
+    return this.#put(skipped > 0 ? 0 : start, length);
   }
 
-  /** Writer: the packet is in the place that `begin` gave. Publishes it. */
+  #hasRoom(end: number, bytes: number): boolean {
+    if (((end - this.#seenRead) >>> 0) + bytes <= this.#sizeBytes) return true;
+    this.#seenRead = this.#load(READ);
+    return ((end - this.#seenRead) >>> 0) + bytes <= this.#sizeBytes;
+  }
+
+  /** Writes the packet's length before it. */
+  #put(at: number, length: number): number {
+    const stage = this.#stage;
+    this.#place = stage ? this.#placeIn(stage, at, this.#record) : IN_PIPE;
+    if (stage && this.#place !== IN_PIPE) {
+      this.bytes = stage.bytes;
+      stage.words[this.#place >>> 2] = length;
+      return this.#place + PREFIX_BYTES;
+    }
+    this.bytes = this.#pipe;
+    this.#prefixes[at >>> 2] = length;
+    return at + PREFIX_BYTES;
+  }
+
+  /** Where in the stage a record goes whose place in the pipe is `at`, or IN_PIPE. */
+  #placeIn(stage: NetStage, at: number, record: number): number {
+    if (stage.user !== this) stage.user?.flush();
+    stage.user = this;
+    if (this.#stagedBytes + record > stage.bytes.length) this.flush();
+    if (record > stage.bytes.length) return IN_PIPE;
+    if (this.#stagedBytes === 0) this.#stagedAt = at;
+    return this.#stagedBytes;
+  }
+
+  /** Writer: the packet is in the place that `begin` gave. Publishes it, unless it is staged. */
   end(): void {
-    Atomics.store(this.#words, WRITTEN, this.#nextWritten); // last: pairs with the load in `peek`
+    if (this.#place === IN_PIPE) {
+      Atomics.store(this.#words, WRITTEN, this.#nextWritten); // last: pairs with the load in `peek`
+      return;
+    }
+    this.#stagedBytes += this.#record;
+    this.#ended = this.#nextWritten;
+  }
+
+  /** With a stage: publishes what was written there, or that it was read. */
+  flush(): void {
+    if (this.#stagedBytes === 0) return;
+    if (this.#isReader) Atomics.store(this.#words, READ, this.#read);
+    else this.#copyOut(this.#stage as NetStage);
+  }
+
+  #copyOut(stage: NetStage): void {
+    const at = this.#stagedAt;
+    const bytes = this.#stagedBytes;
+    this.#block.fill(stage.bytes.subarray(0, bytes), at, at + bytes); // of as many: one memcpy()
+    this.#stagedBytes = 0;
+    Atomics.store(this.#words, WRITTEN, this.#ended); // last, as in `end`
   }
 
   /** Reader: shows the oldest packet by `at` and `length`, until `drop`. False: there is none. */
   peek(): boolean {
-    if (this.isEmpty) return false;
-    let at = this.#load(READ) & (this.#sizeBytes - 1);
-    if (this.#prefixes[at >>> 2] === SKIP) at = 0;
+    const stage = this.#stage;
+    if (stage && this.#stagedBytes > 0) {
+      if (this.#peekStaged(stage)) return true;
+      this.#leave(stage);
+    }
+    return this.#peekPipe(this.#load(READ));
+  }
+
+  /** False: the next is not in the stage as a whole. */
+  #peekStaged(stage: NetStage): boolean {
+    const offset = (this.#read - this.#stagedAt) >>> 0;
+    const length = stage.words[offset >>> 2] as number;
+    const record = recordBytes(length);
+    if (length === SKIP || offset + record > this.#stagedBytes) return false;
+    this.bytes = stage.bytes;
+    this.at = offset + PREFIX_BYTES;
+    this.length = length;
+    this.#nextRead = (this.#read + record) >>> 0;
+    return true;
+  }
+
+  #peekPipe(read: number): boolean {
+    const written = this.#load(WRITTEN);
+    if (written === read) return false;
+    let from = read;
+    let at = read & (this.#sizeBytes - 1);
+    if (this.#prefixes[at >>> 2] === SKIP) {
+      from = (read + this.#sizeBytes - at) >>> 0;
+      at = 0;
+    }
+    const stage = this.#stage;
+    if (stage && this.#enter(stage, from, at, (written - from) >>> 0)) {
+      if (this.#peekStaged(stage)) return true;
+      this.#leave(stage); // it is larger than a stage
+    }
+    this.bytes = this.#pipe;
     this.at = at + PREFIX_BYTES;
     this.length = this.#prefixes[at >>> 2] as number;
+    this.#nextRead = (from + recordBytes(this.length)) >>> 0;
     return true;
+  }
+
+  /**
+   * Copies what is written from `from` on, which is at `at`, to the stage. False: it is not worth
+   * it, or another pipe has the stage.
+   */
+  #enter(stage: NetStage, from: number, at: number, written: number): boolean {
+    if (written < STAGED_BYTES_MIN || stage.user !== undefined) return false;
+    const bytes = Math.min(written, this.#sizeBytes - at, stage.bytes.length);
+    stage.block.fill(this.#pipe.subarray(at, at + bytes), 0, bytes); // of as many: one memcpy()
+    stage.user = this;
+    this.#isReader = true;
+    this.#stagedAt = this.#read = from;
+    this.#stagedBytes = bytes;
+    return true;
+  }
+
+  /** What was read from the stage is read. */
+  #leave(stage: NetStage): void {
+    this.flush();
+    this.#stagedBytes = 0;
+    stage.user = undefined;
   }
 
   /** Reader: how many packets there are, counted up to `max`. */
   count(max: number): number {
     const written = this.#load(WRITTEN);
-    let read = this.#load(READ);
+    let read = this.#begin;
     let packets = 0;
     while (read !== written && packets < max) {
       const start = read & (this.#sizeBytes - 1);
@@ -133,10 +283,76 @@ export class NetPipe {
 
   /** Reader: is done with the packet that `peek` showed. */
   drop(): void {
-    const read = this.#load(READ);
-    const start = read & (this.#sizeBytes - 1);
-    const skipped = this.#prefixes[start >>> 2] === SKIP ? this.#sizeBytes - start : 0;
-    const next = (read + skipped + recordBytes(this.length)) >>> 0;
-    Atomics.store(this.#words, READ, next); // its room is the writer's
+    const stage = this.#stage;
+    if (!stage || this.#stagedBytes === 0) {
+      Atomics.store(this.#words, READ, this.#nextRead); // its room is the writer's
+      return;
+    }
+    this.#read = this.#nextRead;
+    if ((this.#read - this.#stagedAt) >>> 0 >= this.#stagedBytes) this.#leave(stage);
+  }
+
+  /**
+   * Reader: puts the oldest packets in the chains of a burst, as far as `MovePackets` does and by
+   * the stage alone, and is done with them. Returns how many; their bytes are in `moved`.
+   */
+  put(burst: NetBurst): number {
+    const stage = this.#stage;
+    const { count } = burst;
+    this.moved = 0;
+    while (stage && burst.count > 0 && this.peek() && this.#stagedBytes > 0) {
+      const at = (this.#read - this.#stagedAt) >>> 0;
+      const packets = stage.move(burst, at, this.#stagedBytes, false);
+      if (packets === 0) break;
+      this.#nextRead = (this.#read + this.#passed(stage, at, packets)) >>> 0;
+      this.drop();
+      burst.first += packets;
+      burst.count -= packets;
+    }
+    return count - burst.count;
+  }
+
+  /**
+   * Writer: takes the packets in the chains of a burst, as far as `MovePackets` does and there is
+   * room in the stage: a part of them, perhaps. Returns how many; their bytes are in `moved`.
+   */
+  take(burst: NetBurst): number {
+    const stage = this.#stage;
+    const { count } = burst;
+    this.moved = 0;
+    while (stage && burst.count > 0) {
+      const end = this.#end;
+      const at = end & (this.#sizeBytes - 1);
+      const place = this.#placeIn(stage, at, 0);
+      const room = Math.min(this.#roomAt(end, at), stage.bytes.length - place);
+      const packets = stage.move(burst, place, place + room, true);
+      if (packets > 0) {
+        const bytes = this.#passed(stage, place, packets);
+        this.#stagedBytes += bytes;
+        this.#ended = (end + bytes) >>> 0;
+        burst.first += packets;
+        burst.count -= packets;
+      } else if (this.#stagedBytes > 0 && room < STAGED_ROOM_MIN) this.flush();
+      else break;
+    }
+    return count - burst.count;
+  }
+
+  /** Writer: bytes that may be written from `at` on, which counts as `end`. */
+  #roomAt(end: number, at: number): number {
+    const most = this.#sizeBytes - at;
+    if (!this.#hasRoom(end, most)) return this.#sizeBytes - ((end - this.#seenRead) >>> 0);
+    return most;
+  }
+
+  /** Bytes of `packets` records from `at` on in the stage; what is in them is added to `moved`. */
+  #passed(stage: NetStage, at: number, packets: number): number {
+    let to = at;
+    for (let i = 0; i < packets; i++) {
+      const bytes = stage.words[to >>> 2] as number;
+      this.moved += bytes;
+      to += recordBytes(bytes);
+    }
+    return to - at;
   }
 }

@@ -1,6 +1,7 @@
 import type { ChainSide } from "../vhost/chain.js";
 import type { NetOffload } from "./net-offload.js";
 import type { NetPipe } from "./net-pipe.js";
+import type { NetBurst } from "./net-stage.js";
 
 /** The guest has a packet; it found no place; the guest's filters do not take it. */
 export type NetFate = "delivered" | "discarded" | "refused";
@@ -32,6 +33,10 @@ export interface NetPort {
    * and `ended` says it later.
    */
   drop(isDelivered?: boolean): void;
+  /** As `NetPipe.put`, of the packets that come next, which are delivered; 0: one by one. */
+  put?(burst: NetBurst): number;
+  /** As `NetPipe.take`, where nothing of a packet must be looked at; 0: one by one. */
+  take?(burst: NetBurst): number;
   /** What has become of a packet, of so many bytes without virtio's header, that was copied. */
   ended?(fate: NetFate, frameBytes: number): void;
   /** A burst is over: who waits for it is woken. */

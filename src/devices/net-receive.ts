@@ -4,10 +4,11 @@ import { VHOST_WEIGHT_REQUESTS_MAX, type Virtqueue } from "../vhost/virtqueue.js
 import type { NetArrivals } from "./net-arrivals.js";
 import { NetMerge } from "./net-merge.js";
 import type { NetTap } from "./net-port.js";
+import type { NetBurst } from "./net-stage.js";
 import { bufferBytesMin, takesPacket } from "./net-takes.js";
 
 /** Packets of one burst to the guest. */
-const BURST = 16;
+const BURST = 64;
 
 /**
  * The receive queues of a network device: packets to the guest, put in its buffers. virtio 1.3,
@@ -71,14 +72,23 @@ export class NetReceive {
   /** Packets to the guest: as many as there are, and buffers for them. */
   handleKick(vq: Virtqueue, pair: number): void {
     this.#queues[pair] = vq;
+    const put = (chain: Chain) => this.#put(chain, vq, pair);
+    const bulk = (first: number, count: number) => this.#putMany({ vq, first, count }, pair);
+    const ways = { burstMax: BURST, bulk };
     for (let left = VHOST_WEIGHT_REQUESTS_MAX; left > 0 && vq.hasChains; left -= BURST) {
       const packets = this.#arrivals.count(pair, BURST); // a buffer each at least, none in vain
       if (packets === 0) break;
-      vq.drain((chain) => this.#put(chain, vq, pair), packets);
+      vq.drain(put, packets, ways);
       const isStuck = this.#merge(pair).endBurst(vq);
       if (isStuck) this.#giveUp(vq, pair);
     }
     this.#tap?.flush();
+  }
+
+  /** Puts packets in a buffer each, as long as nothing is to be looked at. Returns how many. */
+  #putMany(burst: NetBurst, pair: number): number {
+    if (this.#tap || this.#merge(pair).isOpen) return 0;
+    return this.#arrivals.put(pair, burst);
   }
 
   /** Puts the oldest packet, or a part of it, in a buffer. */

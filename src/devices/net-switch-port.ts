@@ -19,6 +19,7 @@ import { PLAIN_HEADER } from "./net-link.js";
 import type { NetOffload } from "./net-offload.js";
 import { NET_PACKET_BYTES_MAX, type NetPipe } from "./net-pipe.js";
 import type { NetFate, NetPort } from "./net-port.js";
+import type { NetBurst, NetStage, NetStages } from "./net-stage.js";
 import { putU16 } from "./net-sum.js";
 import {
   COUNT_DISCARDED,
@@ -68,6 +69,7 @@ export class NetSwitchPort implements NetPort {
   /** By port; none to and from itself. */
   readonly #out: (NetPipe | undefined)[];
   readonly #in: NetPipe[];
+  readonly #stages: NetStages | undefined;
   readonly #head = new Uint8Array(HEAD_BYTES);
   readonly #view = new DataView(this.#head.buffer);
   #now = 0;
@@ -81,13 +83,16 @@ export class NetSwitchPort implements NetPort {
   #vlan = 0;
 
   /** `keeps`: what waits for the port already is for whom it is made now. */
-  constructor({ buffers, port, channel }: NetSwitchPortOptions, keeps = false) {
+  constructor({ buffers, port, channel }: NetSwitchPortOptions, keeps = false, stages?: NetStages) {
     this.#state = new NetSwitchState(buffers);
     this.#port = port;
     this.#wakers = new NetWakers(this.#state, channel);
     const others = Array.from({ length: buffers.settings.ports }, (_, other) => other);
-    this.#out = others.map((to) => (to === port ? undefined : this.#state.pipe(port, to)));
-    this.#in = others.filter((from) => from !== port).map((from) => this.#state.pipe(from, port));
+    const pipe = (from: number, to: number, stage?: NetStage) =>
+      from === to ? undefined : this.#state.pipe(from, to, stage);
+    this.#out = others.map((to) => pipe(port, to, stages?.from));
+    this.#in = others.flatMap((from) => pipe(from, port, stages?.to) ?? []);
+    this.#stages = stages;
     if (!keeps) this.reset(); // what was for the port's device of before
     this.poll();
   }
@@ -220,13 +225,13 @@ export class NetSwitchPort implements NetPort {
   #cut(packet: ChainSide, offload: NetOffload, to: number, tag: NetTag, isPartial: boolean): void {
     const { large, segments } = offload;
     const pipe = this.#out[to] as NetPipe;
-    const { bytes } = pipe;
     for (let index = 0; index < large.count; index++) {
       const at = pipe.begin(VIRTIO_NET_HDR_BYTES + segments.bytesOf(large, index, tag));
       if (at < 0) {
         this.#count(COUNT_DROPPED + to, large.count - index);
         return;
       }
+      const { bytes } = pipe;
       bytes.set(PLAIN_HEADER, at);
       const target = { bytes, at: at + VIRTIO_NET_HDR_BYTES, isPartial };
       segments.write(packet, large, index, tag, target);
@@ -272,6 +277,16 @@ export class NetSwitchPort implements NetPort {
     this.#shown = (this.#shown + 1) % this.#in.length;
   }
 
+  /** Where senders are to take turns, nothing. */
+  put(burst: NetBurst): number {
+    const [pipe, other] = this.#in.filter(({ isEmpty }) => !isEmpty);
+    if (!pipe || other) return 0;
+    const packets = pipe.put(burst);
+    this.#count(COUNT_SENT, packets);
+    this.#count(COUNT_SENT_BYTES, pipe.moved - packets * VIRTIO_NET_HDR_BYTES);
+    return packets;
+  }
+
   ended(fate: NetFate, frameBytes: number): void {
     if (fate === "delivered") {
       this.#count(COUNT_SENT);
@@ -280,6 +295,7 @@ export class NetSwitchPort implements NetPort {
   }
 
   flush(): void {
+    this.#stages?.flush();
     if (this.#got === 0) return;
     for (let to = 0; to < this.#out.length; to++) {
       if ((this.#got & (1 << to)) !== 0) this.#wakers.wake(to);

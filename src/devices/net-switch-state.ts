@@ -1,5 +1,6 @@
 import { NetBell } from "./net-bell.js";
 import { NetPipe, netPipeBytes } from "./net-pipe.js";
+import type { NetStage } from "./net-stage.js";
 import { NET_TABLE_BYTES, NetTable } from "./net-switch-table.js";
 
 /** What a switch is made with, for all of its life. */
@@ -150,11 +151,11 @@ export class NetSwitchState {
     return new NetBell(this.#words, PORTS + port * PORT_WORDS + BELL);
   }
 
-  /** The queue from one port to another. */
-  pipe(from: number, to: number): NetPipe {
+  /** The queue from one port to another; `stage`: of the side that it is for. */
+  pipe(from: number, to: number, stage?: NetStage): NetPipe {
     const { ports, queueBytes } = this.settings;
     const start = (from * ports + to) * netPipeBytes(queueBytes);
-    return new NetPipe(this.buffers.pipes, queueBytes, start);
+    return new NetPipe(this.buffers.pipes, queueBytes, start, stage);
   }
 
   /** Adds to a count of a port's. */

@@ -27,6 +27,7 @@ import { type NetLinkBuffers, NetLinkPort } from "./net-link.js";
 import { formatMac, parseMac } from "./net-mac.js";
 import { NetPcap, type NetPcapOptions, PcapState } from "./net-pcap.js";
 import { NET_PACKET_BYTES_MAX } from "./net-pipe.js";
+import { allocNetStages, freeNetStages, NetStages, type NetStagesPlace } from "./net-stage.js";
 import { SwitchPort } from "./net-switch.js";
 import { NetSwitchPort, type NetSwitchPortOptions } from "./net-switch-port.js";
 
@@ -65,6 +66,7 @@ const OPTIONS = ["mac", "mtu", "queueSize", "queuePairs", "onPacket", "switch", 
 interface NetWire {
   pcap: NetPcapOptions | undefined;
   ringKind: RingKind;
+  stages: NetStagesPlace | undefined;
   link?: NetLinkBuffers;
   port?: NetSwitchPortOptions;
 }
@@ -134,19 +136,23 @@ export class Net implements DeviceSpec<"net"> {
     const pcap = path === undefined ? undefined : { path, appends: this.#isKnown, state };
     this.#isKnown = true;
     const wire = this.#port?.lan.connect(this.#port.index, deviceHost);
+    const stages = allocNetStages(deviceHost);
+    const options = { ...this.options, pcap, ringKind, stages };
     if (wire) {
-      const options = { ...this.options, pcap, ringKind, port: wire.options };
-      return { options, close: async () => wire.close() };
+      const close = async () => {
+        wire.close();
+        freeNetStages(deviceHost, stages);
+      };
+      return { options: { ...options, port: wire.options }, close };
     }
     const host = new NetHost(deviceHost, this.#onPacket);
     this.#host = host;
-    return {
-      options: { ...this.options, pcap, ringKind, link: host.buffers },
-      close: async () => {
-        this.#host = undefined;
-        host.close();
-      },
+    const close = async () => {
+      this.#host = undefined;
+      host.close();
+      freeNetStages(deviceHost, stages);
     };
+    return { options: { ...options, link: host.buffers }, close };
   }
 
   /**
@@ -205,8 +211,12 @@ function checkWire({ onPacket, pcap, onError, switch: port }: NetOptions): void 
 
 /** Makes the device, in the worker's thread. For `DeviceModule`. */
 export function createDevice(options: unknown, { memory }: DeviceEnvironment): VirtioDevice {
-  const { link, port, pcap, ringKind, ...settings } = options as NetDeviceOptions & NetWire;
+  const { link, port, pcap, ringKind, ...more } = options as NetDeviceOptions & NetWire;
+  const { stages: place, ...settings } = more;
   const tap = pcap && new NetPcap(pcap);
-  const wire = port ? new NetSwitchPort(port) : new NetLinkPort(link as NetLinkBuffers);
+  const stages = place && new NetStages(memory, place);
+  const wire = port
+    ? new NetSwitchPort(port, false, stages)
+    : new NetLinkPort(link as NetLinkBuffers, stages);
   return new NetDevice(settings, wire, loadChecksum(memory, ringKind), tap);
 }

@@ -156,6 +156,13 @@ export class RingTables {
     return this.#chain(chain, CHAIN_USED_BYTES);
   }
 
+  /** Bytes of `count` chains from `first` on, of both directions. */
+  sumBytes(first: number, count: number): number {
+    let sum = 0;
+    for (let i = first; i < first + count; i++) sum += this.outBytes(i) + this.inBytes(i);
+    return sum;
+  }
+
   /** Sets what `addUsedN` gives back for the chain. */
   setUsedBytes(chain: number, bytes: number): void {
     const at = this.#chains + chain * (CHAIN_BYTES >>> 2) + (CHAIN_USED_BYTES >>> 2);

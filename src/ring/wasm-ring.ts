@@ -37,6 +37,15 @@ export interface RingModule {
   packedAvailLen(vq: number): number;
   packedKicked(vq: number, position: number): number;
   checksumSum(address: number, bytes: number): number;
+  copyBytes(to: number, from: number, bytes: number): void;
+  movePackets(
+    vq: number,
+    first: number,
+    count: number,
+    at: number,
+    end: number,
+    isFromGuest: boolean,
+  ): number;
 }
 
 /** The driver's half in WebAssembly; see `DriverRing`. Throws nothing. */

@@ -89,7 +89,7 @@ export class VringState {
     dev.setVringAddr(index, { desc, driver, device });
     dev.setVringLog(index, addresses.log);
     records.applyInflight(index);
-    // In use before, by a back-end that has gone: the driver, whose ring may be full, kicks no more.
+    // It was in use, by a back-end that has gone: a driver whose ring is full kicks no more.
     if (dev.checkVring(index, this.isBaseNew)) this.awaitsKick = false;
     this.isBaseNew = false;
     const [kickFd, callFd, errFd] = [

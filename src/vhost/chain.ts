@@ -32,7 +32,7 @@ export class ChainSide {
   readonly #area: Area;
   readonly #memory: Uint8Array<ArrayBufferLike>;
   readonly #view: DataView<ArrayBufferLike>;
-  readonly #others = new Areas();
+  readonly #others: Areas;
   readonly #word = new Uint8Array(4);
   readonly #wordView = new DataView(this.#word.buffer);
   readonly #tables: Pieces;
@@ -43,6 +43,7 @@ export class ChainSide {
 
   constructor(memory: WebAssembly.Memory, tables: Pieces) {
     this.#area = areaOf(memory);
+    this.#others = new Areas(memory);
     this.#memory = this.#area.array;
     this.#view = this.#area.view;
     this.#tables = tables;

@@ -1,5 +1,9 @@
+import { type CopyBytes, copyBytesOf } from "../ring/copy-bytes.js";
+
 /** Up to so many bytes go by words: above, what `set` needs costs less than that. */
 const FEW_BYTES = 128;
+/** More bytes than these go by a call of the module's, where both sides are in its memory. */
+const WITHIN_BYTES_MIN = 16;
 /** From so many bytes on, memory that is not aligned alike goes by the C library's copy. */
 const MANY_BYTES = 320;
 const WORD_BYTES = 4;
@@ -11,11 +15,18 @@ const ALIGNMENT_MASK = 7;
 export class Area {
   readonly array: Uint8Array;
   readonly view: DataView;
+  /** Where it lies in its buffer: in that of a linear memory, its address. */
+  readonly address: number;
+  /** Of what lies in the memory of the chains: how bytes are copied there. */
+  readonly copyBytes: CopyBytes | undefined;
   #buffer: Buffer | undefined;
 
-  constructor(array: Uint8Array) {
+  /** See `copyBytes`. */
+  constructor(array: Uint8Array, copyBytes?: CopyBytes) {
     this.array = array;
     this.view = new DataView(array.buffer, array.byteOffset, array.byteLength);
+    this.address = array.byteOffset;
+    this.copyBytes = copyBytes;
   }
 
   get buffer(): Buffer {
@@ -35,8 +46,14 @@ const AREAS = 4;
 /** Those that were used last. */
 export class Areas {
   readonly #areas: Area[] = [];
+  readonly #memory: WebAssembly.Memory;
   #last: Area | undefined;
   #next = 0;
+
+  /** `memory`: of the chains; what lies there is copied within it. */
+  constructor(memory: WebAssembly.Memory) {
+    this.#memory = memory;
+  }
 
   /** An array's. */
   of(array: Uint8Array): Area {
@@ -47,7 +64,8 @@ export class Areas {
   }
 
   #add(array: Uint8Array): Area {
-    const area = new Area(array);
+    const isWithin = array.buffer === this.#memory.buffer;
+    const area = new Area(array, isWithin ? copyBytesOf(this.#memory) : undefined);
     this.#areas[this.#next] = area;
     this.#next = (this.#next + 1) % AREAS;
     return area;
@@ -75,6 +93,12 @@ function copyWords(from: DataView, at: number, to: DataView, toAt: number, bytes
  */
 export function copy(from: Area, at: number, to: Area, toAt: number, length: number): void {
   const bytes = Math.min(length, from.array.length - at);
+  const copyBytes = from.copyBytes ?? to.copyBytes;
+  if (copyBytes && bytes > WITHIN_BYTES_MIN) {
+    if (toAt + bytes > to.array.length) throw new RangeError("no room for what is copied");
+    copyBytes(to.address + toAt, from.address + at, bytes);
+    return;
+  }
   if (bytes <= FEW_BYTES) {
     copyWords(from.view, at, to.view, toAt, bytes);
     return;

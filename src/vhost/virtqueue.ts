@@ -1,5 +1,5 @@
+import type { MovePackets } from "../ring/packets.js";
 import type { DeviceRing } from "../ring/ring.js";
-import { BURST_MAX } from "../ring/state-block.js";
 import { RingTables } from "../ring/tables.js";
 import {
   VQ_F_LINUX,
@@ -12,31 +12,21 @@ import {
 } from "../spec/ring-state.js";
 import { AnsweredChains } from "./answered.js";
 import { Chain, HeldChain } from "./chain.js";
+import { type DrainWays, leftOf, type QueueHooks, type Room } from "./drain.js";
+import { Pace } from "./pace.js";
 import { Rest } from "./rest.js";
 
 /** Requests that one turn of a queue may take before others get theirs. Linux: the weight. */
 export const VHOST_WEIGHT_REQUESTS_MAX = 256;
 /** Bytes that one turn of a queue may move. Linux: VHOST_..._WEIGHT, 0x80000. */
 export const VHOST_WEIGHT_BYTES_MAX = 0x80000;
-/** Milliseconds after which a turn ends with the burst it is at. */
-const TURN_MS_MAX = 2;
-/** Chains popped at once by `drain`: what they cost is published together. */
-const DRAIN_BURST_MAX = Math.min(16, BURST_MAX);
-/** So few chains are not timed, unless others took long: the time costs as much as a request. */
-const UNTIMED_CHAINS_MAX = 4;
-/** A burst that took longer, in milliseconds, is followed by one of a single chain. */
-const BURST_MS_MAX = 0.5;
+/** Chains popped at once under policy linux. */
+const LINUX_BURST_MAX = 16;
 
 /** What a handler given to `drain` returns for a chain that it holds, to answer it later. */
 export const HELD = -1;
 /** What it returns for a chain that stays in the ring: see `Virtqueue.putBack`. */
 export const PUT_BACK = -2;
-
-type Room = number | (() => number);
-
-/** How many more the device takes, having taken so many. */
-const leftOf = (room: Room, taken: number): number =>
-  typeof room === "number" ? room - taken : room();
 
 const BAD_ANSWER =
   "a handler given to drain() must return, at once, how many bytes it wrote: a whole number";
@@ -45,22 +35,6 @@ const BAD_HOLD = "a handler given to drain() holds a chain by hold() and HELD, t
 /** In the place of the number of a chain that is held: none yet; no burst is being handled. */
 const NOT_HELD = -1;
 const NO_BURST = -2;
-
-/** What a queue needs of its worker. */
-export interface QueueHooks {
-  /** Notifies the driver that entries of a queue were used. */
-  call(queue: number): void;
-  /** The queue met so many errors: counted by the ring, by their kinds. */
-  error(queue: number, count: number): void;
-  /** So many requests and bytes were done. */
-  count(requests: number, bytes: number): void;
-  /** A request failed on the device's own side, for a reason of the system's. */
-  fail(errno: number): void;
-  /** A clock, in milliseconds. */
-  now(): number;
-  /** Whether the worker looks at the rings for a time without being kicked. */
-  polls(): boolean;
-}
 
 /** The device's half of a queue, as a device sees it. Worker thread. Linux: vhost_virtqueue. */
 export class Virtqueue {
@@ -71,8 +45,7 @@ export class Virtqueue {
   readonly #chain: Chain;
   readonly #hooks: QueueHooks;
   readonly #rest: Rest;
-  /** How many chains to pop at once: one after a burst that took long or erred, then more. */
-  #burstCount = DRAIN_BURST_MAX;
+  readonly #pace: Pace;
   #isUnfinished = false;
   /** Chains that were good, of those popped in this turn. */
   #goodCount = 0;
@@ -89,6 +62,7 @@ export class Virtqueue {
   /** The device wants what it left. */
   #isWanted = false;
   readonly #memory: WebAssembly.Memory;
+  #bulk: DrainWays["bulk"];
   /** The chain of the present burst that was held last. */
   #heldIndex = NO_BURST;
   /** Chains that are answered, and not in the used ring yet. */
@@ -102,6 +76,7 @@ export class Virtqueue {
     this.#chain = new Chain(memory, this.#tables);
     this.#hooks = hooks;
     this.#rest = new Rest(hooks.now);
+    this.#pace = new Pace(hooks.now);
     this.#isLinux = (this.#tables.word(VQ_FLAGS) & VQ_F_LINUX) !== 0;
     this.#ring = ring;
   }
@@ -109,17 +84,19 @@ export class Virtqueue {
   /**
    * Handles what is available, in bursts: `handle` gets each chain and returns the bytes it wrote
    * to the writable side, or HELD. Used entries are published, and the driver called if it asked,
-   * after each burst. A bounded amount of requests, bytes and time: when one is used up the worker
-   * comes back after the other queues. A burst is finished once begun, so it is short where chains
-   * take long. One in which something was wrong is the last of its turn, and the next is of one
-   * chain: a chain that is malformed may cost more than a good one, and the other queues do not
-   * wait for a ring that is full of them. `room`: how many the device takes, or a function
+   * after each burst. A bounded amount of requests, bytes and time, see `Pace`: when one is used up
+   * the worker comes back after the other queues. `room`: how many the device takes, or a function
    * that says, before each burst, how many more; the rest stays in the ring, see `revisit`.
    * Policy linux: the driver is called once, at the end, and neither time nor errors end a turn.
    */
-  drain(handle: (chain: Chain) => number, room: Room = Number.POSITIVE_INFINITY): void {
+  drain(
+    handle: (chain: Chain) => number,
+    room: Room = Number.POSITIVE_INFINITY,
+    ways: DrainWays = {},
+  ): void {
+    this.#bulk = ways.bulk;
     if (!this.#isLinux) {
-      this.#isUnfinished = this.#drain(handle, room);
+      this.#isUnfinished = this.#drain(handle, room, ways.burstMax);
       return;
     }
     this.#hasDrained = true;
@@ -129,33 +106,26 @@ export class Virtqueue {
   }
 
   /** True when it stopped at a limit. */
-  #drain(handle: (chain: Chain) => number, room: Room): boolean {
-    const { now } = this.#hooks;
+  #drain(handle: (chain: Chain) => number, room: Room, burstMax?: number): boolean {
+    const pace = this.#pace;
     let requests = 0;
     let bytes = 0;
-    let end = 0;
     let taken = 0;
     let left = leftOf(room, taken);
     if (left === 0) return false;
+    pace.begin();
     while (requests < VHOST_WEIGHT_REQUESTS_MAX && bytes < VHOST_WEIGHT_BYTES_MAX) {
-      const asked = Math.min(this.#burstCount, left);
+      const asked = pace.ask(left);
       const got = this.#ring.getDescs(asked);
-      const isTimed = got > UNTIMED_CHAINS_MAX || asked < DRAIN_BURST_MAX;
-      const began = isTimed ? now() : 0;
+      pace.popped(asked, got);
       const moved = this.#handle(got, handle);
       taken += Math.max(0, got);
       left = leftOf(room, taken);
       this.signal();
       const isDone = left === 0 || this.#ring.availLen() === 0 || this.isRefused;
-      if (isDone && began === 0) return false;
-      const ended = now();
-      const isLong = began > 0 && ended - began > BURST_MS_MAX;
-      const isCautious = isLong || this.#errorsOfTurn > 0;
-      this.#burstCount = isCautious ? 1 : Math.min(asked * 2, DRAIN_BURST_MAX);
+      const isOver = pace.ended(asked, isDone, this.#errorsOfTurn > 0, burstMax);
       if (isDone) return false;
-      if (this.#errorsOfTurn > 0) break;
-      if (end === 0) end = (began || ended) + TURN_MS_MAX;
-      if (ended >= end) break;
+      if (isOver) break;
       requests += asked; // malformed chains count like good ones
       bytes += moved;
     }
@@ -170,7 +140,7 @@ export class Virtqueue {
     while (requests < VHOST_WEIGHT_REQUESTS_MAX && bytes < VHOST_WEIGHT_BYTES_MAX) {
       const left = leftOf(room, requests);
       if (left === 0) return false;
-      const got = ring.getDescs(Math.min(DRAIN_BURST_MAX, left));
+      const got = ring.getDescs(Math.min(LINUX_BURST_MAX, left));
       if (got < 0) return false; // kicks stay disabled
       if (got === 0) {
         if (!ring.enableKick()) return false;
@@ -204,6 +174,12 @@ export class Virtqueue {
     let used = 0;
     this.#heldIndex = NOT_HELD;
     for (let i = 0; i < count; i++) {
+      const done = used === i && this.#bulk ? this.#bulk(i, count - i) : 0;
+      if (done > 0) {
+        bytes += this.#tables.sumBytes(i, done);
+        used = i += done;
+        if (i === count) break;
+      }
       const chain = this.#chain.show(i);
       const { readable, writable } = chain;
       bytes += readable.bytes + writable.bytes;
@@ -285,6 +261,17 @@ export class Virtqueue {
     for (let i = 0; i < faults; i++) this.badRequest();
     this.#heldIndex = index;
     return HELD;
+  }
+
+  /** For `bulk`, of a burst's chains: see `MovePackets`. */
+  movePackets(
+    move: MovePackets,
+    first: number,
+    count: number,
+    [at, end]: readonly [number, number],
+    isFromGuest: boolean,
+  ): number {
+    return move(this.#ring.vq, first, count, at, end, isFromGuest);
   }
 
   /** Counts a request that failed on the device's own side; `errno`: the system's reason. */

@@ -7,6 +7,7 @@ import {
   NetPipe,
   netPipeBytes,
 } from "#dist/devices/net-pipe.js";
+import { NetStages } from "#dist/devices/net-stage.js";
 import { Random } from "../fuzz/random.js";
 import { seedOf } from "../helpers/seed.js";
 
@@ -54,4 +55,93 @@ test("an empty pipe takes the largest packet, wherever it is", () => {
     const pipe = new NetPipe(buffer, SIZE);
     expect(pipe.begin(NET_PACKET_BYTES_MAX)).toBeGreaterThanOrEqual(8);
   }
+});
+
+/** Linear address of the stages, and their bytes. */
+const STAGES = 65536;
+const STAGE_BYTES = 32768;
+
+/** One way between two ports of a switch: a writer, a reader, what is under way. */
+class Way {
+  readonly buffer = new SharedArrayBuffer(netPipeBytes(SIZE));
+  readonly writer: NetPipe;
+  readonly reader: NetPipe;
+  /** Of each packet that was not read: its length and what it is full of. */
+  readonly model: { length: number; fill: number }[] = [];
+
+  constructor(stages: NetStages, isWriterStaged: boolean, isReaderStaged: boolean) {
+    const words = new Uint32Array(this.buffer);
+    words[0] = words[16] = 2 ** 32 - SIZE; // the counts wrap
+    this.writer = new NetPipe(this.buffer, SIZE, 0, isWriterStaged ? stages.from : undefined);
+    this.reader = new NetPipe(this.buffer, SIZE, 0, isReaderStaged ? stages.to : undefined);
+  }
+
+  write(length: number, fill: number): boolean {
+    const { writer } = this;
+    const at = writer.begin(length);
+    if (at < 0) return false;
+    writer.bytes.fill(fill, at, at + length);
+    writer.end();
+    this.model.push({ length, fill });
+    return true;
+  }
+
+  /** Reads one. False: there is none that was published. */
+  read(where: string): boolean {
+    const { reader } = this;
+    const isThere = reader.count(1) === 1;
+    expect(reader.peek(), where).toBe(isThere);
+    if (!isThere) return false;
+    const { bytes, at, length } = reader;
+    expect({ length, fill: bytes[at] }, where).toEqual(this.model.shift());
+    const isFull = bytes.subarray(at, at + length).every((byte) => byte === bytes[at]);
+    expect(isFull, where).toBe(true);
+    reader.drop();
+    return true;
+  }
+
+  get words(): (number | undefined)[] {
+    const words = new Uint32Array(this.buffer);
+    return [words[0], words[16]];
+  }
+}
+
+test.each([
+  [true, false],
+  [false, true],
+  [true, true],
+])("by stages (writers': %s, readers': %s) that three ways share, the same arrive", (from, to) => {
+  const seed = Number(process.env.SEED ?? Date.now() % 2 ** 32);
+  console.log(`pipe: SEED=${seed}`);
+  const random = new Random(seed);
+  const memory = new WebAssembly.Memory({ initial: 4, maximum: 4, shared: true });
+  const stages = new NetStages(memory, { from: STAGES, to: STAGES + STAGE_BYTES });
+  const ways = [0, 1, 2].map(() => new Way(stages, from, to));
+  let fulls = 0;
+  for (let step = 0; step < 20_000; step++) {
+    const where = `SEED=${seed}, step ${step}`;
+    const way = ways[random.below(3)] as Way;
+    const writes = step % 8000 < 4000 ? 2 : 1; // the pipes fill, and run dry
+    const what = random.below(10);
+    if (what === 0) stages.flush();
+    else if (what % 3 < writes) {
+      const length = random.once(40) ? NET_PACKET_BYTES_MAX : 26 + random.below(1600);
+      if (!way.write(length, step & 0xff)) fulls++;
+    } else if (!way.read(where) && random.once(4)) {
+      const left = way.model.length;
+      way.writer.flush();
+      expect(way.read(where), where).toBe(left > 0);
+    }
+  }
+  for (const way of ways) {
+    way.writer.flush();
+    while (way.read(`SEED=${seed}, at the end`)) {}
+    expect(way.model).toEqual([]);
+    const [written, read] = way.words;
+    expect(read).toBe(written);
+  }
+  expect(fulls).toBeGreaterThan(0);
+  const bytes = new Uint8Array(memory.buffer);
+  const outside = [...bytes.subarray(0, STAGES), ...bytes.subarray(STAGES + 2 * STAGE_BYTES)];
+  expect(outside.every((byte) => byte === 0)).toBe(true);
 });

@@ -1,0 +1,52 @@
+import {
+  CHAIN_BYTES,
+  CHAIN_IOV_START,
+  CHAIN_OUT_COUNT,
+  CHAIN_USED_BYTES,
+  IOV_BYTES,
+  IOV_LENGTH,
+  VQ_CHAINS,
+  VQ_IOV,
+} from "../src/spec/ring-state";
+import { ETH_HLEN, VIRTIO_NET_HDR_BYTES, VIRTIO_NET_HDR_NUM_BUFFERS } from "../src/spec/virtio-net";
+
+/** OUT_COUNT and IN_COUNT, one word, of a chain that is one readable or one writable piece. */
+const READABLE: u64 = 1;
+const WRITABLE: u64 = 1 << 32;
+/** In front of each packet: its bytes, u32, in eight. */
+const PREFIX_BYTES: u32 = 8;
+/** The least packet. */
+const BYTES_MIN: u32 = VIRTIO_NET_HDR_BYTES + ETH_HLEN;
+
+/** See src/ring/packets.ts. */
+export function movePackets(
+  vq: usize,
+  first: u32,
+  count: u32,
+  at: usize,
+  end: usize,
+  isFromGuest: bool,
+): u32 {
+  let chain = load<usize>(vq, VQ_CHAINS) + <usize>first * CHAIN_BYTES;
+  const kind = isFromGuest ? READABLE : WRITABLE;
+  let done: u32 = 0;
+  while (done < count && at < end) {
+    const iov = load<usize>(vq, VQ_IOV) + load<u32>(chain, CHAIN_IOV_START) * IOV_BYTES;
+    const packet = at + PREFIX_BYTES;
+    const room = load<u32>(iov, IOV_LENGTH);
+    const bytes = isFromGuest ? room : load<u32>(at);
+    if (load<u64>(chain, CHAIN_OUT_COUNT) != kind) break;
+    if (bytes > room || bytes > <u32>(end - packet) || bytes < BYTES_MIN) break;
+    const buffer = load<usize>(iov);
+    memory.copy(isFromGuest ? packet : buffer, isFromGuest ? buffer : packet, bytes);
+    if (load<u16>(packet) != 0) break; // by our copy; whoever handles it reads it anew
+    store<u32>(at, bytes);
+    store<u64>(packet, 0);
+    store<u32>(packet, 1 << 16, VIRTIO_NET_HDR_NUM_BUFFERS - 2);
+    store<u32>(chain, isFromGuest ? 0 : bytes, CHAIN_USED_BYTES);
+    chain += CHAIN_BYTES;
+    at = packet + ((bytes + 7) & ~7);
+    done++;
+  }
+  return done;
+}
