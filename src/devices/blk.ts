@@ -2,24 +2,12 @@ import { checkQueueSize } from "../memory/vring.js";
 import { VhostError } from "../spec/errno.js";
 import { checkNames } from "../spec/options.js";
 import { VIRTIO_BLK_ID_BYTES } from "../spec/virtio-blk.js";
-import type {
-  Claim,
-  DeviceEnvironment,
-  DeviceHost,
-  DeviceParts,
-  DeviceSpec,
-  VirtioDevice,
-} from "../vhost/device.js";
+import type { Claim, DeviceHost, DeviceParts, DeviceSpec } from "../vhost/device.js";
 import { Doorbell } from "../vhost/notify.js";
-import type { BlkBackend } from "./blk-backend.js";
-import type { BlkShared } from "./blk-base.js";
-import { BlkDevice } from "./blk-device.js";
-import { checkImage, FileBackend } from "./blk-file.js";
-import { MemoryBackend } from "./blk-memory.js";
-import { NullBackend } from "./blk-null.js";
+import { checkImage } from "./blk-file.js";
+import type { BlkSettings, SettledSource } from "./blk-make.js";
 import { prepareUring } from "./blk-uring.js";
-import { BlkUringDevice } from "./blk-uring-device.js";
-import { BlkUringIo, type BlkUringParts } from "./blk-uring-io.js";
+import type { BlkUringSettings } from "./blk-uring-make.js";
 
 /** Where a disk's bytes are: exactly one of the three. */
 export type BlkSource =
@@ -53,19 +41,6 @@ export type BlkIo = "inline" | "uring";
 
 const SOURCES = ["file", "memoryBytes", "nullBytes"];
 const OPTIONS = [...SOURCES, "readOnly", "id", "queues", "queueSize", "io"];
-
-/** Where the bytes are, as the worker gets to know it. */
-type SettledSource = { file: string } | { memory: SharedArrayBuffer } | { nullBytes: number };
-
-interface BlkSettings {
-  source: SettledSource;
-  readOnly: boolean;
-  id: string;
-  queues: number;
-  queueSize: number;
-  /** With `io: "uring"`, what the opening thread made. */
-  uring?: BlkUringParts;
-}
 
 /** Throws EINVAL for what is none, or where there is no file. */
 function checkIo(io: BlkIo, source: SettledSource): void {
@@ -118,7 +93,7 @@ export function blk(options: BlkOptions): DeviceSpec<"blk"> {
   const settings: BlkSettings = { source, readOnly, id, queues, queueSize };
   return {
     kind: "blk",
-    module: import.meta.url,
+    module: new URL(io === "uring" ? "./blk-uring-make.js" : "./blk-make.js", import.meta.url).href,
     options: settings,
     claims: () => claimsOf(source, readOnly, name),
     ...(io === "uring" && { prepare: (host: DeviceHost) => prepare(settings, host) }),
@@ -128,7 +103,7 @@ export function blk(options: BlkOptions): DeviceSpec<"blk"> {
 function prepare(settings: BlkSettings, host: DeviceHost): DeviceParts {
   const { file } = settings.source as { file: string };
   const { parts, close } = prepareUring(file, settings.readOnly, host);
-  return { options: { ...settings, uring: parts }, close };
+  return { options: { ...settings, uring: parts } satisfies BlkUringSettings, close };
 }
 
 let diskCount = 0;
@@ -139,37 +114,4 @@ function claimsOf(source: SettledSource, readOnly: boolean, name: string): Claim
   if ("memory" in source) return [{ key: name, label: name, mode }];
   const { key } = checkImage(source.file, readOnly);
   return [{ key, label: source.file, mode }];
-}
-
-function makeBackend(settings: BlkSettings, environment: DeviceEnvironment): BlkBackend {
-  const { memory, claims } = environment;
-  const { source, readOnly } = settings;
-  if ("file" in source) {
-    const shared = environment.shared as BlkShared | undefined;
-    return new FileBackend(source.file, readOnly, memory, claims, shared);
-  }
-  if ("nullBytes" in source) return new NullBackend(source.nullBytes, readOnly);
-  return new MemoryBackend(source.memory, readOnly, memory);
-}
-
-/**
- * Makes the device, in the worker's thread. For `DeviceModule`. Throws what the back-end throws.
- */
-export function createDevice(options: unknown, environment: DeviceEnvironment): VirtioDevice {
-  const settings = options as BlkSettings;
-  if (settings.uring !== undefined) return makeUring(settings, settings.uring, environment);
-  const backend = makeBackend(settings, environment);
-  const { id, queues, queueSize } = settings;
-  return new BlkDevice(backend, id, queues, queueSize, environment.shared as BlkShared | undefined);
-}
-
-function makeUring(
-  { readOnly, id, queues, queueSize }: BlkSettings,
-  parts: BlkUringParts,
-  { memory, shared: its }: DeviceEnvironment,
-): VirtioDevice {
-  const shared = its as BlkShared | undefined;
-  const common = { isReadOnly: readOnly, id, queueCount: queues, queueSizeMax: queueSize };
-  const shape = { ...common, sizeBytes: shared?.sizeBytes ?? parts.sizeBytes };
-  return new BlkUringDevice(new BlkUringIo(memory, parts), shape, parts, shared);
 }

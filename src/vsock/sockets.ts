@@ -112,20 +112,26 @@ export class VsockSockets {
     if (this.#gone) throw this.#gone;
     const connection = this.endpoint.connect(port);
     let giveUp = (_: unknown) => {};
+    let failure: Error | undefined;
+    const fail = (error: Error) => {
+      failure = error;
+    };
     const message = `port ${port} of the other side did not answer in ${timeoutMs} ms`;
     const onAbort = () => giveUp(signal?.reason);
     const timer = setTimeout(() => giveUp(new VhostError("ETIMEDOUT", message)), timeoutMs);
     signal?.addEventListener("abort", onAbort);
     try {
-      return await new Promise<VsockStream>((resolve, reject) => {
+      const stream = await new Promise<VsockStream>((resolve, reject) => {
         giveUp = reject;
         connection.events = {
-          established: () => resolve(new VsockStream(connection)),
+          established: () => resolve(new VsockStream(connection).on("error", fail)),
           closed: reject,
           readable: () => {},
           sent: () => {},
         };
       });
+      if (failure) throw failure; // it was told before anyone could listen
+      return stream.off("error", fail);
     } catch (error) {
       connection.reset();
       throw error;

@@ -10,8 +10,10 @@ import { bringUp, describeTaps, ip, NETWORK, removeAll, tapName } from "../helpe
 import { describeGuests, type Lab, sha256 } from "./lab.js";
 import { lastCounts, startSwitch } from "./net-switch.js";
 
-const HOST = `${NETWORK}.1`;
-const GUEST = `${NETWORK}.2`;
+/** Not that of the tests that run beside this one in CI. */
+const LAN = NETWORK.replace("198.18", "198.19");
+const HOST = `${LAN}.1`;
+const GUEST = `${LAN}.2`;
 const FILE_BYTES = 2 << 20;
 
 /** busybox's nc ends at the end of either way: /tmp/open is an input that has none. */
