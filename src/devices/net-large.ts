@@ -37,6 +37,8 @@ export const NET_HEAD_BYTES_MAX = 256;
  * datagrams of any size by the dozen stay well below; a packet of single bytes does not.
  */
 export const NET_SEGMENTS_MAX = 2048;
+/** Linux takes no more datagrams at once. Linux: UDP_MAX_SEGMENTS. */
+const UDP_SEGMENTS_MAX = 128;
 
 /** What a packet's header says of the segments that it is to be cut in. */
 export interface NetGso {
@@ -72,6 +74,11 @@ export class NetLarge {
   /** How many segments there are; Infinity for those of nothing. */
   get count(): number {
     return Math.ceil(this.payloadBytes / this.sizeBytes);
+  }
+
+  /** Whether who takes such packets can take it whole. */
+  get mayBeWhole(): boolean {
+    return !this.isUdp || this.count <= UDP_SEGMENTS_MAX;
   }
 
   /** Reads a frame of `frameBytes`, in `packet` behind virtio's header. False: it is refused. */

@@ -180,7 +180,8 @@ export class NetSwitchPort implements NetPort {
     const takes = this.#state.takes(to);
     const isPartial = (takes & TAKES_PARTIAL) !== 0;
     const { gso, large } = offload;
-    if (gso !== 0 && !takesGso(takes, gso, large.isIpv6)) {
+    const isWhole = gso === 0 || (large.mayBeWhole && takesGso(takes, gso, large.isIpv6));
+    if (!isWhole) {
       this.#cut(packet, offload, to, tag, isPartial);
       return;
     }

@@ -8,7 +8,9 @@ import { Random } from "../fuzz/random.js";
 import { threadCount } from "../helpers/devices.js";
 import { damages, kinds, packetOf, piecesOf, SENDS } from "../helpers/net-damage.js";
 import { station } from "../helpers/net-frames.js";
+import { largePacket } from "../helpers/net-large-frames.js";
 import { NetPeer, RINGS, until } from "../helpers/net-peer.js";
+import { framesOf } from "../helpers/net-reference.js";
 import { collect, experiment, openTapLan, receiveAll } from "../helpers/tap-lan.js";
 import { bringUp, describeTaps, fdCount, ip, PacketSocket, tapName } from "../helpers/taps.js";
 
@@ -50,6 +52,23 @@ describeTaps("a TAP under load", () => {
     await guest[Symbol.asyncDispose]();
     await tap.close();
     lan.close();
+  });
+
+  test("sound packets of a guest: the host takes all of them", async () => {
+    console.log(`sound packets to a TAP: FC_SEED=${SEED}`);
+    using lan = new Switch();
+    const [tapPort, port] = [lan.port(), lan.port()];
+    await using tap = tapPort.tap(tapName());
+    bringUp(tap.name);
+    await using guest = await NetPeer.open(net({ switch: port }), { features: SENDS });
+    const property = fc.asyncProperty(kinds, async (kind) => {
+      const { packet } = largePacket(kind);
+      fc.pre(framesOf(packet) !== undefined);
+      await guest.send([packet]);
+      await until(() => tapPort.counts().sent === port.counts().forwarded);
+    });
+    await fc.assert(property, { seed: SEED, numRuns: 150 });
+    expect(tapPort.counts()).toMatchObject({ discarded: 0, missed: 0 });
   });
 
   test("down, up, longer, renamed, deleted and made anew, while both sides send", async () => {
