@@ -19,6 +19,7 @@ import { benchIo, benchIoSlow, IO_NOTE, IO_SLOW_NOTE } from "./io.js";
 import { benchIoRings, IO_RINGS_NOTE } from "./io-rings.js";
 import { benchLatency, LATENCY_NOTE } from "./latency.js";
 import { benchChecksum, benchSwitch, CHECKSUM_NOTE, SWITCH_NOTE } from "./net.js";
+import { benchNetBurst, NET_BURST_NOTE } from "./net-burst.js";
 import { benchNetDpdk, NET_DPDK_NOTE } from "./net-dpdk.js";
 import { canBenchDpdk } from "./net-dpdk-peers.js";
 import { benchQueues, QUEUES_NOTE } from "./queues.js";
@@ -145,6 +146,12 @@ const SWITCH: BenchEntry = {
   smoke: () => benchSwitch({ rounds: 1, samples: 1, items: 128 }),
 };
 
+const NET_BURST: BenchEntry = {
+  note: NET_BURST_NOTE,
+  full: () => benchNetBurst({ rounds: 9, samples: 9, items: 16 }),
+  smoke: () => benchNetBurst({ rounds: 1, samples: 1, items: 1 }),
+};
+
 const NET_DPDK: BenchEntry = {
   note: NET_DPDK_NOTE,
   full: () => benchNetDpdk({ rounds: 3, samples: 3, items: 1 }),
@@ -177,7 +184,7 @@ const BENCHES: Record<string, BenchEntry[]> = {
   queues: [QUEUES],
   latency: [LATENCY],
   hostile: [HOSTILE],
-  net: [CHECKSUM, SWITCH, ...(canBenchDpdk() ? [NET_DPDK] : [])],
+  net: [CHECKSUM, SWITCH, NET_BURST, ...(canBenchDpdk() ? [NET_DPDK] : [])],
   vsock: [VSOCK],
   "cpu-max": [CPU_MAX],
 };

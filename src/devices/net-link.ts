@@ -136,13 +136,15 @@ export class NetLinkPort implements NetPort {
   }
 
   put(burst: NetBurst): number {
-    this.#isDue = true;
-    return this.#link.toGuest.put(burst);
+    const packets = this.#link.toGuest.put(burst);
+    if (packets > 0) this.#isDue = true;
+    return packets;
   }
 
   take(burst: NetBurst): number {
-    this.#isDue = true;
-    return this.#link.toHost.take(burst);
+    const packets = this.#link.toHost.take(burst);
+    if (packets > 0) this.#isDue = true;
+    return packets;
   }
 
   flush(): void {

@@ -10,7 +10,7 @@ import { describeGuests, MIB } from "./lab.js";
 import { perl, SKIPS_PERL, TALK, titleOf, vsockArguments } from "./vsock-guest.js";
 
 const LIMIT = { timeout: 200_000 };
-const MIBS = 32;
+const MIBS = 100;
 /** Connections at once, each with a MiB there and back. */
 const CONNECTIONS = 40;
 
