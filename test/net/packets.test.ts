@@ -17,6 +17,7 @@ import {
   VQ_IOV,
 } from "#dist/spec/ring-state.js";
 import { Random } from "../fuzz/random.js";
+import { seedOf } from "../helpers/seed.js";
 
 const VQ = 1024;
 const CHAINS = 2048;
@@ -102,8 +103,7 @@ function makePackets(memory: WebAssembly.Memory, random: Random): void {
 }
 
 test("any packets and chains, both ways, by a model", () => {
-  const seed = Number(process.env.SEED ?? Date.now() % 2 ** 32);
-  console.log(`packets: SEED=${seed}`);
+  const seed = seedOf("packets");
   const random = new Random(seed);
   const memory = newMemory();
   const move = loadMovePackets(memory);
@@ -119,7 +119,7 @@ test("any packets and chains, both ways, by a model", () => {
     const call: Call = { first, count, at: STAGE, end, isFromGuest };
     const expected = bytes.slice();
     const done = model(expected, call);
-    const where = `SEED=${seed}, step ${step}`;
+    const where = `FC_SEED=${seed}, step ${step}`;
     expect(move(VQ, first, count, STAGE, end, isFromGuest), where).toBe(done);
     expect(Buffer.compare(bytes, expected), where).toBe(0);
     moved += done;

@@ -111,15 +111,14 @@ test.each([
   [false, true],
   [true, true],
 ])("by stages (writers': %s, readers': %s) that three ways share, the same arrive", (from, to) => {
-  const seed = Number(process.env.SEED ?? Date.now() % 2 ** 32);
-  console.log(`pipe: SEED=${seed}`);
+  const seed = seedOf("pipe by stages");
   const random = new Random(seed);
   const memory = new WebAssembly.Memory({ initial: 4, maximum: 4, shared: true });
   const stages = new NetStages(memory, { from: STAGES, to: STAGES + STAGE_BYTES });
   const ways = [0, 1, 2].map(() => new Way(stages, from, to));
   let fulls = 0;
   for (let step = 0; step < 20_000; step++) {
-    const where = `SEED=${seed}, step ${step}`;
+    const where = `FC_SEED=${seed}, step ${step}`;
     const way = ways[random.below(3)] as Way;
     const writes = step % 8000 < 4000 ? 2 : 1; // the pipes fill, and run dry
     const what = random.below(10);
@@ -135,7 +134,7 @@ test.each([
   }
   for (const way of ways) {
     way.writer.flush();
-    while (way.read(`SEED=${seed}, at the end`)) {}
+    while (way.read(`FC_SEED=${seed}, at the end`)) {}
     expect(way.model).toEqual([]);
     const [written, read] = way.words;
     expect(read).toBe(written);
