@@ -43,7 +43,10 @@ async function benchTraffic(traffic: Traffic, amount: Amount): Promise<Case> {
   return { bench: "net", name, facts, sameWork: [...PEERS], measured };
 }
 
-/** `checksum`: bytes of a frame, as testpmd has counted them. */
+/**
+ * `checksum`: bytes of a frame, as testpmd has counted them; rounded, since it goes on counting
+ * while it says so.
+ */
 function measure(name: NetPeer, samples: ReadonlyMap<NetPeer, readonly Sample[]>): Measured {
   const own = samples.get(name) as readonly Sample[];
   const first = samples.get(PEERS[0] as NetPeer) as readonly Sample[];
@@ -51,7 +54,7 @@ function measure(name: NetPeer, samples: ReadonlyMap<NetPeer, readonly Sample[]>
   const ratios = own.map(
     ({ packetsPerSecond }, i) => (first[i]?.packetsPerSecond ?? 0) / packetsPerSecond,
   );
-  const checksum = own.at(-1)?.frameBytes ?? 0;
+  const checksum = Math.round(own.at(-1)?.frameBytes ?? 0);
   const nsPerItem = NS_PER_SECOND / itemsPerSecond;
   return { name, nsPerItem, itemsPerSecond, checksum, timesSlower: median(ratios) };
 }
