@@ -166,7 +166,8 @@ export class NetPipe implements NetStageUser {
   #placeIn(stage: NetStage, at: number, record: number): number {
     if (stage.user !== this) stage.user?.flush();
     stage.user = this;
-    if (this.#stagedBytes + record > stage.bytes.length) this.flush();
+    const isRound = at === 0 && this.#stagedBytes > 0; // what is staged ends where the pipe does
+    if (isRound || this.#stagedBytes + record > stage.bytes.length) this.flush();
     if (record > stage.bytes.length) return IN_PIPE;
     if (this.#stagedBytes === 0) this.#stagedAt = at;
     return this.#stagedBytes;

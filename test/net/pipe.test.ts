@@ -106,6 +106,20 @@ class Way {
   }
 }
 
+test("what is staged ends at the end of the pipe, also where that is the end of a packet", () => {
+  const memory = new WebAssembly.Memory({ initial: 4, maximum: 4, shared: true });
+  const stages = new NetStages(memory, { from: STAGES, to: STAGES + STAGE_BYTES });
+  const way = new Way(stages, true, true);
+  const length = 1024 - 8;
+  for (let i = 0; i < (3 * SIZE) / 1024; i++) {
+    expect(way.write(length, i & 0xff)).toBe(true);
+    if (i % 3 !== 2) continue;
+    stages.flush();
+    while (way.read(`packet ${i}`)) {}
+  }
+  expect(way.model).toEqual([]);
+});
+
 test.each([
   [true, false],
   [false, true],
