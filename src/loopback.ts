@@ -210,7 +210,8 @@ export class OpenDevice<Kind extends keyof Drivers> extends OpenWorkers implemen
 
   /**
    * The guest's side, in this thread: brings the device up. One driver at a time: EBUSY until the
-   * first one is closed. Also a worker that is stopped or frozen answers; requests wait.
+   * first one is closed. A worker that is stopped or frozen answers, too, unless a device of its
+   * own waits for io workers that are; requests wait.
    */
   async driver({ signal, ...options }: DriverOptions = {}): Promise<Drivers[Kind]> {
     signal?.throwIfAborted();

@@ -11,6 +11,7 @@ import {
   TASK_DEAD,
 } from "../spec/sched.js";
 import { putFiles } from "./files.js";
+import { updateHalt } from "./halt.js";
 import type { Kernel } from "./kernel.js";
 import { mmput } from "./mm.js";
 import { exitPtrace } from "./ptrace.js";
@@ -50,9 +51,11 @@ export function doExit(kernel: Kernel, task: Task, code: number): void {
  */
 export function doGroupExit(kernel: Kernel, task: Task, code: number): void {
   task.signal.groupExitCode ??= code;
+  task.signal.stopped = false; // Linux: SIGNAL_GROUP_EXIT in place of SIGNAL_STOP_STOPPED
   const { groupExitCode, threads } = task.signal;
   for (const thread of [...threads]) {
     if (endsWithGroup(kernel, thread)) doExit(kernel, thread, groupExitCode);
+    else updateHalt(thread); // it goes on, until it is stopped
   }
 }
 

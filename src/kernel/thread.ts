@@ -71,7 +71,7 @@ export interface ThreadData {
 /** So long, at most, the end of a thread waits for what must not be cut short. */
 const UNCUT_MS_MAX = 5000;
 /** So long it waits for the turn that the thread is in, in milliseconds. */
-const TURN_MS_MAX = 100;
+const TURN_MS_MAX = 500;
 
 /** The half that both kinds share: an end that comes once. */
 abstract class EndsOnce {

@@ -115,6 +115,7 @@ export class VringState {
     this.#closeFd("err");
     this.addresses = undefined;
     this.isEnabled = false;
+    this.isBaseNew = false;
   }
 
   /**

@@ -198,10 +198,10 @@ export class WorkerHandle {
   }
 
   /**
-   * Ends it and waits for that; where it serves other devices as well, it leaves this one. Without
-   * a thread, rejects with what the device's close threw, and has ended when this returns unless
-   * the device holds something. The owner's memory is held until then, also when the owner has
-   * gone. Called once.
+   * Ends it and waits for that; where it serves other devices as well, it leaves this one: while it
+   * is stopped or frozen, that may wait for what one of them holds. Without a thread, rejects with
+   * what the device's close threw, and has ended when this returns unless the device holds
+   * something. The owner's memory is held until then, also when the owner has gone. Called once.
    */
   async stop(): Promise<void> {
     this.#isStopping = true;
@@ -251,7 +251,7 @@ export class WorkerHandle {
     return this.task.task.exitState !== 0;
   }
 
-  /** One that does not answer is ended, as all are by their stop. */
+  /** One that does not answer, and is not stopped or frozen, is ended, as all are by their stop. */
   async #leave(): Promise<void> {
     let isOver = this.inline !== undefined;
     const left = isOver ? undefined : this.control.detach().catch(() => {});
@@ -260,7 +260,7 @@ export class WorkerHandle {
     });
     while (!isOver) {
       await Promise.race([end, after(STOP_GRACE_MS, undefined, { ref: false })]);
-      if (!isOver) await vhostTaskStop(this.task);
+      if (!isOver && !isHalted(this.task.task)) await vhostTaskStop(this.task);
     }
     this.#exited({ code: 0, stopped: true });
   }

@@ -122,8 +122,10 @@ describe.each(EPOCHS)("%s", (epoch) => {
   test("SIGKILL to the worker ends the process it is a thread of", async () => {
     const { kernel, vmm, disk, drive } = await boot(epoch);
     kernel.kill(disk.workerTask.pid, SIGKILL);
-    if (epoch === "v6.12") await rejected("ENODEV", drive.read(0, 512));
-    else if (!isThread) await drive.read(0, 512);
+    if (epoch === "v6.12") {
+      await drive.read(0, 512).catch(() => {}); // in its last turn, perhaps
+      await rejected("ENODEV", drive.read(0, 512));
+    } else if (!isThread) await drive.read(0, 512);
     expect(vmm.task.exitState === 0).toBe(!isThread);
     await vmm.exit();
     await disk.close();

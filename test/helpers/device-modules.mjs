@@ -71,7 +71,7 @@ function holds({ words }) {
         writable.fill(0, writable.bytes, 0xee);
         return writable.bytes;
       });
-      Atomics.add(shared, 2, 1);
+      if (shared.length > 2) Atomics.add(shared, 2, 1);
     },
   };
 }

@@ -23,7 +23,7 @@ const DEPTH = 11;
 const MOVES_MIN = 12;
 const COUNT_MIN = 30;
 const COUNT_MAX = 20_000;
-/** Blocks of the disk that a queue's lanes write to: none is written twice at a time. */
+/** Blocks of the disk for each queue: more than are written at a time. */
 const BLOCKS = 4 * DEPTH;
 const FORMATS = [
   {},
@@ -140,12 +140,15 @@ describe.each(IO_MODES)("a disk, $run, $ring ring, io $io", ({ io, ...mode }) =>
     const run = runner(mode, disk);
     const drive = await disk.driver({ queueSize: 16, ...format });
     const mover = new Mover(disk, new Random(SEED));
+    const free = Array.from({ length: QUEUES * BLOCKS }, (_, block) => block);
     const loaded = load(mover, async (queue, number) => {
-      const at = (queue * BLOCKS + (number % BLOCKS)) * 4096;
+      const block = free.shift() as number; // none is written twice at a time
+      const at = block * 4096;
       const bytes = pattern(4096, number * QUEUES + queue);
       await drive.write(at, bytes);
       if (number % 16 === 0) await drive.flush();
       expect(Buffer.compare(await drive.read(at, 4096), bytes)).toBe(0);
+      free.push(block);
     });
     await run(Promise.all([loaded, mover.done]));
     expect(disk.errorCounts()).toEqual({});
