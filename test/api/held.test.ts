@@ -9,7 +9,7 @@ import { sendSignal } from "#dist/kernel/send-signal.js";
 import type { OpenDevice, Process } from "#dist/loopback.js";
 import { TASK_DEAD, TASK_THROTTLED } from "#dist/spec/sched.js";
 import { SIGNALS } from "#dist/spec/signal.js";
-import { custom, rejected, until } from "../helpers/devices.js";
+import { custom, rejectedSoon, until } from "../helpers/devices.js";
 import { pump } from "../helpers/pump.js";
 import { testWith } from "../helpers/skip.js";
 
@@ -122,10 +122,8 @@ describe.each(EPOCHS)("%s", (epoch) => {
   test("SIGKILL to the worker ends the process it is a thread of", async () => {
     const { kernel, vmm, disk, drive } = await boot(epoch);
     kernel.kill(disk.workerTask.pid, SIGKILL);
-    if (epoch === "v6.12") {
-      await drive.read(0, 512).catch(() => {}); // in its last turn, perhaps
-      await rejected("ENODEV", drive.read(0, 512));
-    } else if (!isThread) await drive.read(0, 512);
+    if (epoch === "v6.12") await rejectedSoon("ENODEV", () => drive.read(0, 512));
+    else if (!isThread) await drive.read(0, 512);
     expect(vmm.task.exitState === 0).toBe(!isThread);
     await vmm.exit();
     await disk.close();

@@ -29,6 +29,21 @@ export async function rejected(code: Errno, work: Promise<unknown>): Promise<Vho
   return error as VhostError;
 }
 
+/** The same, of the first that rejects: a worker that is killed ends the turn that it is in. */
+export async function rejectedSoon(
+  code: Errno,
+  work: () => Promise<unknown>,
+): Promise<VhostError | undefined> {
+  for (let left = 300; left > 0; left--) {
+    const error = await work().then(
+      () => undefined,
+      (reason: unknown) => reason,
+    );
+    if (error !== undefined) return rejected(code, Promise.reject(error));
+  }
+  return expect.unreachable(`never ${code}`);
+}
+
 let liveThreads = 0;
 process.on("worker", (worker) => {
   liveThreads++;

@@ -9,7 +9,7 @@ import { isHalted, sendSignal } from "#dist/kernel/send-signal.js";
 import type { Task } from "#dist/kernel/task.js";
 import { CLONE_NEWPID, CLONE_VM, PF_KTHREAD, PF_USER_WORKER, SIGKILL } from "#dist/spec/sched.js";
 import { SIGNALS } from "#dist/spec/signal.js";
-import { rejected, threadCount, until } from "../helpers/devices.js";
+import { rejected, rejectedSoon, threadCount, until } from "../helpers/devices.js";
 import { refused } from "../helpers/kernel-counts.js";
 
 const EPOCHS = ["v6.4-merge", "v6.4", "v6.12"] as const;
@@ -124,7 +124,7 @@ test.each(EPOCHS)("%s: the owner is killed while another process has the disk op
     kernel.model.kill(vmm.pid, SIGKILL);
     const serves = !forkFromOwner || e !== "v6.12"; // then the worker ends with its owner
     if (serves) expect(await drive.read(0, 512)).toEqual(new Uint8Array(512));
-    else await rejected("ENODEV", drive.read(0, 512));
+    else await rejectedSoon("ENODEV", () => drive.read(0, 512));
     if (serves) expect(disk.dev.worker.death).toBeUndefined();
     expect(mm?.users).toBeGreaterThan(0);
     await using other = kernel.spawn();
