@@ -6,14 +6,7 @@ import { instantiate } from "./load.js";
  */
 export type CopyBytes = (to: number, from: number, bytes: number) => void;
 
-const known = new WeakMap<WebAssembly.Memory, CopyBytes>();
-
 /** How bytes of `memory` are copied within it, by this thread: one call, one memmove(). */
 export function copyBytesOf(memory: WebAssembly.Memory): CopyBytes {
-  let copyBytes = known.get(memory);
-  if (!copyBytes) {
-    copyBytes = instantiate(memory).copyBytes;
-    known.set(memory, copyBytes);
-  }
-  return copyBytes;
+  return instantiate(memory).copyBytes;
 }

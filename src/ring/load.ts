@@ -36,15 +36,22 @@ function compile(target: "shared" | "unshared"): WebAssembly.Module {
   return module;
 }
 
+/** One a memory and thread: it has no state of its own. */
+const instances = new WeakMap<WebAssembly.Memory, RingModule>();
+
 /**
- * An instance of the ring module over `memory`, of the target that fits it (shared or not). Any
- * number of instances may work on one memory. Throws what WebAssembly throws for a foreign object.
+ * The thread's instance of the ring module over `memory`, of the target that fits it (shared or
+ * not). Other threads have theirs. Throws what WebAssembly throws for a foreign object.
  */
 export function instantiate(memory: WebAssembly.Memory): RingModule {
+  const known = instances.get(memory);
+  if (known) return known;
   const target = memory.buffer instanceof SharedArrayBuffer ? "shared" : "unshared";
   const { instance } = instantiateSync(compile(target), { env: { memory } });
   // Not the loader's `exports`: those are wrapped, and a copy made of them is a slow object.
-  return instance.exports as unknown as RingModule;
+  const module = instance.exports as unknown as RingModule;
+  instances.set(memory, module);
+  return module;
 }
 
 /** Rings of `kind` over `memory`, for the thread that calls. */

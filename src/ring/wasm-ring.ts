@@ -1,3 +1,5 @@
+import type { CopyBytes } from "./copy-bytes.js";
+import type { MovePackets } from "./packets.js";
 import type { DeviceRing, DriverRing } from "./ring.js";
 
 /** The module's functions, as assembly/index.ts exports them. A `bool` of the module is 0 or 1. */
@@ -37,15 +39,8 @@ export interface RingModule {
   packedAvailLen(vq: number): number;
   packedKicked(vq: number, position: number): number;
   checksumSum(address: number, bytes: number): number;
-  copyBytes(to: number, from: number, bytes: number): void;
-  movePackets(
-    vq: number,
-    first: number,
-    count: number,
-    at: number,
-    end: number,
-    isFromGuest: boolean,
-  ): number;
+  copyBytes: CopyBytes;
+  movePackets: MovePackets;
 }
 
 /** The driver's half in WebAssembly; see `DriverRing`. Throws nothing. */
