@@ -1,3 +1,4 @@
+import { NET_RECORD_ALIGN, NET_RECORD_PREFIX_BYTES } from "../src/spec/net-record";
 import {
   CHAIN_BYTES,
   CHAIN_IOV_START,
@@ -8,15 +9,13 @@ import {
   VQ_CHAINS,
   VQ_IOV,
 } from "../src/spec/ring-state";
-import { ETH_HLEN, VIRTIO_NET_HDR_BYTES, VIRTIO_NET_HDR_NUM_BUFFERS } from "../src/spec/virtio-net";
+import { NET_PACKET_BYTES_MIN, VIRTIO_NET_HDR_NUM_BUFFERS } from "../src/spec/virtio-net";
 
 /** OUT_COUNT and IN_COUNT, one word, of a chain that is one readable or one writable piece. */
 const READABLE: u64 = 1;
 const WRITABLE: u64 = 1 << 32;
-/** In front of each packet: its bytes, u32, in eight. */
-const PREFIX_BYTES: u32 = 8;
-/** The least packet. */
-const BYTES_MIN: u32 = VIRTIO_NET_HDR_BYTES + ETH_HLEN;
+
+const ALIGN: u32 = NET_RECORD_ALIGN;
 
 /** See src/ring/packets.ts. */
 export function movePackets(
@@ -32,11 +31,11 @@ export function movePackets(
   let done: u32 = 0;
   while (done < count && at < end) {
     const iov = load<usize>(vq, VQ_IOV) + load<u32>(chain, CHAIN_IOV_START) * IOV_BYTES;
-    const packet = at + PREFIX_BYTES;
+    const packet = at + NET_RECORD_PREFIX_BYTES;
     const room = load<u32>(iov, IOV_LENGTH);
     const bytes = isFromGuest ? room : load<u32>(at);
     if (load<u64>(chain, CHAIN_OUT_COUNT) != kind) break;
-    if (bytes > room || bytes > <u32>(end - packet) || bytes < BYTES_MIN) break;
+    if (bytes > room || bytes > <u32>(end - packet) || bytes < <u32>NET_PACKET_BYTES_MIN) break;
     const buffer = load<usize>(iov);
     memory.copy(isFromGuest ? packet : buffer, isFromGuest ? buffer : packet, bytes);
     if (load<u16>(packet) != 0) break; // by our copy; whoever handles it reads it anew
@@ -45,7 +44,7 @@ export function movePackets(
     store<u32>(packet, 1 << 16, VIRTIO_NET_HDR_NUM_BUFFERS - 2);
     store<u32>(chain, isFromGuest ? 0 : bytes, CHAIN_USED_BYTES);
     chain += CHAIN_BYTES;
-    at = packet + ((bytes + 7) & ~7);
+    at = packet + ((bytes + ALIGN - 1) & ~(ALIGN - 1));
     done++;
   }
   return done;

@@ -1,7 +1,7 @@
 import * as fs from "node:fs";
 import { lockImage } from "../linux/image-lock.js";
 import { punchHole } from "../linux/punch-hole.js";
-import { errno, errnoOf, VhostError } from "../spec/errno.js";
+import { errno, errnoOf, VhostError, whyOf } from "../spec/errno.js";
 import { VIRTIO_BLK_SECTOR_BYTES } from "../spec/virtio-blk.js";
 import type { BlkBackend } from "./blk-backend.js";
 import type { BlkShared } from "./blk-base.js";
@@ -77,9 +77,8 @@ function refuseQcow2(path: string): void {
 
 function imageError(path: string, isReadOnly: boolean, error: unknown): VhostError {
   const how = isReadOnly ? "read" : "read and written";
-  // Node puts the code before it and the call behind it.
-  const why = (error as Error).message.replace(/^E\w+: /, "").replace(/, \w+ '.*$/s, "");
-  return new VhostError(errnoOf(error), `${path} can't be ${how}: ${why}`, { path }, error);
+  const message = `${path} can't be ${how}: ${whyOf(error)}`;
+  return new VhostError(errnoOf(error), message, { path }, error);
 }
 
 /** Opens without waiting, should the name be a FIFO's by now. */

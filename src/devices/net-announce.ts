@@ -1,6 +1,6 @@
 import { ETH_P_IP, ETH_P_RARP, RARP_BYTES, RARP_OP_REQUEST } from "../spec/inet.js";
 import { ETH_ALEN, ETH_HLEN, ETH_ZLEN, VIRTIO_NET_HDR_BYTES } from "../spec/virtio-net.js";
-import { ChainSide } from "../vhost/chain.js";
+import { type ChainSide, onePiece } from "../vhost/chain.js";
 
 /** ARP's number of Ethernet. RFC 826. */
 const ARPHRD_ETHER = 1;
@@ -25,7 +25,7 @@ export function rarpPacket(mac: Uint8Array): ChainSide {
   view.setUint16(ETH_HLEN + 6, RARP_OP_REQUEST);
   frame.set(mac, ETH_HLEN + 8); // who asks, and whom about
   frame.set(mac, ETH_HLEN + RARP_BYTES - ETH_ALEN - IPV4_ALEN);
-  const packet = new ChainSide(memory, { iovAddress: () => 0, iovLength: () => length });
+  const packet = onePiece(memory);
   packet.set(0, 1, length);
   return packet;
 }

@@ -2,6 +2,7 @@ import type { Checksum } from "../ring/checksum.js";
 import { featureMask, hasFeature } from "../spec/features.js";
 import { VIRTIO_ID_NET } from "../spec/virtio-config.js";
 import {
+  NET_PACKET_BYTES_MIN,
   VIRTIO_NET_CONFIG_BYTES,
   VIRTIO_NET_CONFIG_MAC,
   VIRTIO_NET_CONFIG_MAX_VIRTQUEUE_PAIRS,
@@ -35,17 +36,14 @@ import { NetControl } from "./net-control.js";
 import { NetFilter } from "./net-filter.js";
 import { FLOW_HEAD_BYTES, NetFlows } from "./net-flows.js";
 import { LARGE_FEATURES, NetOffload } from "./net-offload.js";
-import { NET_PACKET_BYTES_MAX, NET_PACKET_BYTES_MIN } from "./net-pipe.js";
+import { NET_PACKET_BYTES_MAX } from "./net-pipe.js";
 import type { NetPort, NetTap } from "./net-port.js";
 import { NetReceive } from "./net-receive.js";
-import type { NetBurst } from "./net-stage.js";
+import { NET_BURST_MAX, type NetBurst } from "./net-stage.js";
 import { TAKES_FEATURES, takesOf } from "./net-takes.js";
 
 /** There is no control queue. */
 const NONE = -1;
-
-/** Packets of the guest's that are popped at once. */
-const BURST_MAX = 64;
 
 /** What a device is made with. */
 export interface NetDeviceOptions {
@@ -210,7 +208,7 @@ export class NetDevice implements VirtioDevice {
     this.#txQueues[pair] = vq;
     const room = () => this.#port.room;
     const bulk = (first: number, count: number) => this.#takeMany({ vq, first, count });
-    const ways = { burstMax: BURST_MAX, bulk };
+    const ways = { burstMax: NET_BURST_MAX, bulk };
     if (room() > 0) vq.drain((chain) => this.#take(chain, vq, pair), room, ways);
     this.#isStalled[pair] = vq.hasChains; // there may be room again by now: `poll` looks
     this.#tap?.flush();

@@ -167,10 +167,7 @@ export class NetLinkPort implements NetPort {
 
   /** What is there by now. */
   reset(): void {
-    const { toGuest } = this.#link;
-    for (let left = toGuest.count(Number.POSITIVE_INFINITY); left > 0 && toGuest.peek(); left--) {
-      toGuest.drop();
-    }
+    this.#link.toGuest.dropAll();
   }
 
   close(): void {}

@@ -1,3 +1,4 @@
+import { NET_RECORD_ALIGN, NET_RECORD_PREFIX_BYTES } from "../spec/net-record.js";
 import { ETH_HLEN, ETH_MAX_MTU, VIRTIO_NET_HDR_BYTES, VLAN_HLEN } from "../spec/virtio-net.js";
 import type { NetBurst, NetStage, NetStageUser } from "./net-stage.js";
 
@@ -6,15 +7,9 @@ const WRITTEN = 0;
 const READ = 16;
 /** Where the packets begin; the two sides' words lie on cache lines of their own. */
 const START = 128;
-/** In front of each packet: its bytes, or SKIP. */
-const PREFIX_BYTES = 8;
-/** Packets are aligned to so many bytes. */
-export const RECORD_ALIGN = 8;
-/** In the place of a packet's bytes: go on at the start. */
+/** In the place of a packet's bytes, in front of it: go on at the start. */
 const SKIP = 0xffff_ffff;
 
-/** The least packet: its header, and a frame's. */
-export const NET_PACKET_BYTES_MIN = VIRTIO_NET_HDR_BYTES + ETH_HLEN;
 /** The largest packet, its header included. */
 export const NET_PACKET_BYTES_MAX = VIRTIO_NET_HDR_BYTES + ETH_HLEN + VLAN_HLEN + ETH_MAX_MTU;
 /** The least bytes of a pipe: the largest packet finds room in an empty one, wherever that is. */
@@ -22,7 +17,7 @@ export const NET_PIPE_BYTES_MIN = 1 << 18;
 
 /** Bytes of a pipe that a packet takes. */
 export function recordBytes(packetBytes: number): number {
-  return (PREFIX_BYTES + packetBytes + RECORD_ALIGN - 1) & ~(RECORD_ALIGN - 1);
+  return (NET_RECORD_PREFIX_BYTES + packetBytes + NET_RECORD_ALIGN - 1) & ~(NET_RECORD_ALIGN - 1);
 }
 
 /** Bytes of shared memory that a pipe takes. `sizeBytes`: a power of two. */
@@ -155,11 +150,11 @@ export class NetPipe implements NetStageUser {
     if (stage && this.#place !== IN_PIPE) {
       this.bytes = stage.bytes;
       stage.words[this.#place >>> 2] = length;
-      return this.#place + PREFIX_BYTES;
+      return this.#place + NET_RECORD_PREFIX_BYTES;
     }
     this.bytes = this.#pipe;
     this.#prefixes[at >>> 2] = length;
-    return at + PREFIX_BYTES;
+    return at + NET_RECORD_PREFIX_BYTES;
   }
 
   /** Where in the stage a record goes whose place in the pipe is `at`, or IN_PIPE. */
@@ -215,7 +210,7 @@ export class NetPipe implements NetStageUser {
     const record = recordBytes(length);
     if (length === SKIP || offset + record > this.#stagedBytes) return false;
     this.bytes = stage.bytes;
-    this.at = offset + PREFIX_BYTES;
+    this.at = offset + NET_RECORD_PREFIX_BYTES;
     this.length = length;
     this.#nextRead = (this.#read + record) >>> 0;
     return true;
@@ -236,7 +231,7 @@ export class NetPipe implements NetStageUser {
       this.#leave(stage); // it is larger than a stage
     }
     this.bytes = this.#pipe;
-    this.at = at + PREFIX_BYTES;
+    this.at = at + NET_RECORD_PREFIX_BYTES;
     this.length = this.#prefixes[at >>> 2] as number;
     this.#nextRead = (from + recordBytes(this.length)) >>> 0;
     return true;
@@ -291,6 +286,14 @@ export class NetPipe implements NetStageUser {
     }
     this.#read = this.#nextRead;
     if ((this.#read - this.#stagedAt) >>> 0 >= this.#stagedBytes) this.#leave(stage);
+  }
+
+  /** Reader: drops what is there by now, not what comes meanwhile. `each`: gets its length. */
+  dropAll(each: (length: number) => void = () => {}): void {
+    for (let left = this.count(Number.POSITIVE_INFINITY); left > 0 && this.peek(); left--) {
+      each(this.length);
+      this.drop();
+    }
   }
 
   /**

@@ -4,11 +4,8 @@ import { VHOST_WEIGHT_REQUESTS_MAX, type Virtqueue } from "../vhost/virtqueue.js
 import type { NetArrivals } from "./net-arrivals.js";
 import { NetMerge } from "./net-merge.js";
 import type { NetTap } from "./net-port.js";
-import type { NetBurst } from "./net-stage.js";
+import { NET_BURST_MAX, type NetBurst } from "./net-stage.js";
 import { bufferBytesMin, takesPacket } from "./net-takes.js";
-
-/** Packets of one burst to the guest. */
-const BURST = 64;
 
 /**
  * The receive queues of a network device: packets to the guest, put in its buffers. virtio 1.3,
@@ -74,9 +71,10 @@ export class NetReceive {
     this.#queues[pair] = vq;
     const put = (chain: Chain) => this.#put(chain, vq, pair);
     const bulk = (first: number, count: number) => this.#putMany({ vq, first, count }, pair);
-    const ways = { burstMax: BURST, bulk };
-    for (let left = VHOST_WEIGHT_REQUESTS_MAX; left > 0 && vq.hasChains; left -= BURST) {
-      const packets = this.#arrivals.count(pair, BURST); // a buffer each at least, none in vain
+    const ways = { burstMax: NET_BURST_MAX, bulk };
+    for (let left = VHOST_WEIGHT_REQUESTS_MAX; left > 0 && vq.hasChains; left -= NET_BURST_MAX) {
+      // A buffer each at least, none in vain.
+      const packets = this.#arrivals.count(pair, NET_BURST_MAX);
       if (packets === 0) break;
       vq.drain(put, packets, ways);
       const isStuck = this.#merge(pair).endBurst(vq);

@@ -9,6 +9,9 @@ const STAGE_ALIGN = 64;
 /** Host memory that must be free: most of it is for rings. */
 const FREE_BYTES_MIN = 16 * STAGE_BYTES;
 
+/** Chains of a network device's queue that are popped at once, at most. */
+export const NET_BURST_MAX = 64;
+
 /** Where the stages of a device lie: addresses in its owner's memory. Structured-cloneable. */
 export interface NetStagesPlace {
   /** Of packets from the guest. */

@@ -325,12 +325,8 @@ export class NetSwitchPort implements NetPort {
 
   /** What is there by now: who goes on sending does not keep it. */
   reset(): void {
-    for (const pipe of this.#in) {
-      for (let left = pipe.count(Number.POSITIVE_INFINITY); left > 0 && pipe.peek(); left--) {
-        this.ended("discarded", pipe.length - VIRTIO_NET_HDR_BYTES);
-        pipe.drop();
-      }
-    }
+    const discarded = (length: number) => this.ended("discarded", length - VIRTIO_NET_HDR_BYTES);
+    for (const pipe of this.#in) pipe.dropAll(discarded);
   }
 
   close(): void {

@@ -2,14 +2,15 @@ import { TAP_DOWN, TAP_GONE, type TapFile } from "../linux/tap.js";
 import { loadChecksum } from "../ring/checksum.js";
 import { featureMask } from "../spec/features.js";
 import {
+  NET_PACKET_BYTES_MIN,
   VIRTIO_NET_F_CSUM,
   VIRTIO_NET_F_GUEST_USO4,
   VIRTIO_NET_F_GUEST_USO6,
   VIRTIO_NET_F_HOST_USO,
 } from "../spec/virtio-net.js";
-import { ChainSide } from "../vhost/chain.js";
+import { type ChainSide, onePiece } from "../vhost/chain.js";
 import { LARGE_FEATURES, NetOffload } from "./net-offload.js";
-import { NET_PACKET_BYTES_MAX, NET_PACKET_BYTES_MIN } from "./net-pipe.js";
+import { NET_PACKET_BYTES_MAX } from "./net-pipe.js";
 import type { NetSwitchPort } from "./net-switch-port.js";
 import { TAKES_FEATURES, takesOf } from "./net-takes.js";
 
@@ -45,10 +46,7 @@ export class NetTapPump {
     const pages = { initial: MEMORY_PAGES, maximum: MEMORY_PAGES };
     const memory = new WebAssembly.Memory({ ...pages, shared: true });
     this.#bytes = new Uint8Array(memory.buffer, 0, NET_PACKET_BYTES_MAX);
-    this.#packet = new ChainSide(memory, {
-      iovAddress: () => 0,
-      iovLength: () => this.#packet.bytes,
-    });
+    this.#packet = onePiece(memory);
     this.#offload = new NetOffload(loadChecksum(memory));
     const features = hasUso ? OFFLOADS : OFFLOADS & ~USO;
     this.#offload.accept(features);

@@ -1,7 +1,7 @@
 import { closeSync, constants, fstatSync, openSync, readFileSync } from "node:fs";
 import { fdInstall, OpenFile } from "../kernel/files.js";
 import { mustLive } from "../kernel/task.js";
-import { errnoOf, VhostError } from "../spec/errno.js";
+import { errnoOf, VhostError, whyOf } from "../spec/errno.js";
 import { IO_WQ_HASH_BUCKETS } from "./io-work.js";
 import { type TaskOwner, taskOf } from "./owner.js";
 
@@ -61,9 +61,8 @@ function open(path: string, flags: string | number): number {
     if (code.startsWith("ERR_")) {
       throw new VhostError("EINVAL", `${path} can't be opened: ${message}`, { path, flags }, error);
     }
-    // Node puts the code before it and the call behind it.
-    const why = message.replace(/^E\w+: /, "").replace(/, \w+ '.*$/s, "");
-    throw new VhostError(errnoOf(error), `${path} can't be opened: ${why}`, { path, flags }, error);
+    const text = `${path} can't be opened: ${whyOf(error)}`;
+    throw new VhostError(errnoOf(error), text, { path, flags }, error);
   }
 }
 

@@ -57,6 +57,11 @@ export function errnoOf(error: unknown): Errno {
   return code !== undefined && code in errno ? (code as Errno) : "EIO";
 }
 
+/** What Node's error says, without the code before it and the call behind it. */
+export function whyOf(error: unknown): string {
+  return (error as Error).message.replace(/^E\w+: /, "").replace(/, \w+ '.*$/s, "");
+}
+
 /**
  * The one error class: a name to test (`code`), a sentence for a person that says what to do, and
  * the facts it rests on. Thrown for misuse by the caller and for host failures; never by what a

@@ -152,6 +152,8 @@ export const VIRTIO_NET_HDR_NUM_BUFFERS = 10;
 
 /** Bytes in front of a packet's payload: two addresses and a type. Linux: ETH_HLEN. */
 export const ETH_HLEN = 14;
+/** The least packet: a header, and what is in front of a payload. */
+export const NET_PACKET_BYTES_MIN = VIRTIO_NET_HDR_BYTES + ETH_HLEN;
 /** The least bytes of a frame on a wire, without what ends it. Linux: ETH_ZLEN. */
 export const ETH_ZLEN = 60;
 /** Bytes of an address. Linux: ETH_ALEN. */

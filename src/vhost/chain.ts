@@ -157,6 +157,15 @@ export class ChainSide {
   }
 }
 
+/** The first bytes of `memory` as one piece: `set(0, 1, bytes)` says how many. */
+export function onePiece(memory: WebAssembly.Memory): ChainSide {
+  const side: ChainSide = new ChainSide(memory, {
+    iovAddress: () => 0,
+    iovLength: () => side.bytes,
+  });
+  return side;
+}
+
 /** A popped chain. A flyweight: one object shows each chain of a burst in turn. */
 export class Chain {
   /** What the driver gives us to read. */

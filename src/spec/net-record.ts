@@ -1,0 +1,6 @@
+// How network packets lie one behind another in memory of ours, for TypeScript and WebAssembly.
+
+/** In front of each packet: its bytes, u32, in so many. */
+export const NET_RECORD_PREFIX_BYTES = 8;
+/** Packets are aligned to so many bytes. */
+export const NET_RECORD_ALIGN = 8;
