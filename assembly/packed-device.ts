@@ -219,6 +219,7 @@ export function packedEnableKick(vq: usize): bool {
 
 /** DeviceRing.disableKick */
 export function packedDisableKick(vq: usize): void {
+  if (load<u32>(vq, VQ_NOTIFY_DISABLED) != 0) return;
   store<u32>(vq, 1, VQ_NOTIFY_DISABLED);
   writeEvent(vq, 0, RING_EVENT_FLAGS_DISABLE);
 }

@@ -293,7 +293,7 @@ export function enableKick(vq: usize): bool {
 
 /** DeviceRing.disableKick */
 export function disableKick(vq: usize): void {
-  if (isLinux(vq) && load<u32>(vq, VQ_NOTIFY_DISABLED) != 0) return;
+  if (load<u32>(vq, VQ_NOTIFY_DISABLED) != 0) return;
   store<u32>(vq, 1, VQ_NOTIFY_DISABLED);
   if (has(vq, VQ_F_EVENT_IDX)) return;
   writeUsedFlags(vq, VIRTQ_USED_F_NO_NOTIFY);

@@ -83,7 +83,7 @@ export interface PackedDriverRing extends DriverRing {
    */
   enableCall(): boolean;
 
-  /** Writes 0 and DISABLE, with VQ_F_EVENT_IDX too. */
+  /** Writes 0 and DISABLE, with VQ_F_EVENT_IDX too; nothing while VQ_NOTIFY_DISABLED = 1. */
   disableCall(): void;
 }
 
@@ -158,7 +158,7 @@ export interface PackedDeviceRing extends DeviceRing {
    */
   enableKick(): boolean;
 
-  /** Writes 0 and DISABLE, with VQ_F_EVENT_IDX too. */
+  /** Writes 0 and DISABLE, with VQ_F_EVENT_IDX too; nothing while VQ_NOTIFY_DISABLED = 1. */
   disableKick(): void;
 
   /**

@@ -140,7 +140,7 @@ export interface DriverRing {
  *
  * `enableKick`: false and nothing else while VQ_NOTIFY_DISABLED = 0. avail_event = VQ_AVAIL_SEEN;
  * then VQ_AVAIL_SEEN takes avail.idx: more than VQ_NUM ahead of VQ_LAST_AVAIL, it fails
- * (VRING_E_AVAIL_INDEX) with the answer false. `disableKick`: nothing while VQ_NOTIFY_DISABLED = 1.
+ * (VRING_E_AVAIL_INDEX) with the answer false.
  */
 export interface DeviceRing {
   /** Address of the state block. */
@@ -231,7 +231,8 @@ export interface DeviceRing {
 
   /**
    * Asks not to be kicked: used.flags = NO_NOTIFY without VQ_F_EVENT_IDX, nothing with it.
-   * VQ_NOTIFY_DISABLED = 1. A hint only. Linux: vhost_disable_notify().
+   * VQ_NOTIFY_DISABLED = 1; nothing at all while it is, so that the driver's copy of a cache line
+   * stays good. A hint only. Linux: vhost_disable_notify().
    */
   disableKick(): void;
 

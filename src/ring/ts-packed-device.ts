@@ -230,6 +230,7 @@ export class TsPackedDevice implements PackedDeviceRing, RecordingDeviceRing {
 
   /** See `PackedDeviceRing.disableKick`. virtio 1.3, 2.8.10 Event Suppression. */
   disableKick(): void {
+    if (this.u32[this.w + NOTIFY_DISABLED] !== 0) return;
     this.tell(RING_EVENT_FLAGS_DISABLE, 0);
     this.u32[this.w + NOTIFY_DISABLED] = 1;
   }

@@ -258,7 +258,7 @@ export class TsSplitDevice implements RecordingDeviceRing {
    */
   disableKick(): void {
     const { u16, u32, w } = this;
-    if (this.isLinux() && u32[w + NOTIFY_DISABLED] !== 0) return;
+    if (u32[w + NOTIFY_DISABLED] !== 0) return;
     if ((u32[w + FLAGS] & VQ_F_EVENT_IDX) === 0) {
       Atomics.store(u16, (u32[w + DEVICE] + VIRTQ_RING_FLAGS) >>> 1, VIRTQ_USED_F_NO_NOTIFY);
       this.log.deviceAreaHead();
