@@ -7,6 +7,8 @@ export const CHECKSUM_NOTE = `The Internet's checksum of bytes in memory, in Web
 a step, SIMD) and in TypeScript (2 bytes a step).`;
 
 const MEMORY_BYTES = 1 << 20;
+/** Of the places where what is summed begins: a half of the memory, by the cheapest remainder. */
+const PLACE_MASK = (MEMORY_BYTES >> 1) - 1;
 const SIZES = [64, 1500, 65_536];
 const KINDS = ["wasm", "ts"] as const;
 
@@ -35,7 +37,7 @@ function checksumWork(
   let total = 0;
   const run = () => {
     for (let i = 0; i < items; i++) {
-      total = (total + checksum.sum((i * 62) % (MEMORY_BYTES - size), size)) | 0;
+      total = (total + checksum.sum((i * 62) & PLACE_MASK, size)) | 0;
     }
   };
   return { name: kind, run, isAsync: false, checksum: () => total };

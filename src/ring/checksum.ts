@@ -37,5 +37,5 @@ class TsChecksum implements Checksum {
 export function loadChecksum(memory: WebAssembly.Memory, kind: RingKind = "wasm"): Checksum {
   if (kind === "ts") return new TsChecksum(memory);
   const { checksumSum } = instantiate(memory);
-  return { sum: (address, bytes) => checksumSum(address, bytes) };
+  return { sum: checksumSum };
 }
