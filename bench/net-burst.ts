@@ -1,6 +1,11 @@
+import { NetDevice } from "#dist/devices/net-device.js";
+import { NetStages, type NetStagesPlace } from "#dist/devices/net-stage.js";
+import { NetSwitchPort } from "#dist/devices/net-switch-port.js";
+import { NetSwitchState, PORT_ACCESS } from "#dist/devices/net-switch-state.js";
 import { GuestMemory } from "#dist/memory/guest-memory.js";
 import { SharedMemory } from "#dist/memory/shared-memory.js";
 import { vringAreas } from "#dist/memory/vring.js";
+import { loadChecksum } from "#dist/ring/checksum.js";
 import { loadRings, type RingKind } from "#dist/ring/load.js";
 import type { DriverRing } from "#dist/ring/ring.js";
 import { allocDeviceState, allocDriverState } from "#dist/ring/state-block.js";
@@ -20,7 +25,8 @@ import { createDevice, prepare } from "./net-dpdk-device.js";
 /** What is inside the timed part. */
 export const NET_BURST_NOTE = `The device of the next table, its side alone: buffers and features \
 as testpmd's, rings of 256, full each time; the driver is in the same thread and is not timed. \
-With stages, by which packets are moved a burst at a time; and without, one by one.`;
+With stages, by which packets are moved a burst at a time; and without, one by one. And from the \
+guest, a device at a port of a switch, with stages; the other port's queue is emptied between.`;
 
 const MEMORY_PAGES = 256;
 const NUM = 256;
@@ -32,6 +38,13 @@ const RECEIVE_BYTES = 2060;
 const BURST = 32;
 const POSITION = { split: 0, packed: 0x8000_8000 };
 const FRAME_BYTES = [64, 1500];
+
+const PORTS = { ports: 2, queueBytes: 1 << 20, ageSeconds: 300 };
+const MAC = Uint8Array.of(2, 0, 0, 0, 0, 1);
+
+/** What is at the wire's end. */
+const ENDS = ["stages", "without", "switch"] as const;
+type EndName = (typeof ENDS)[number];
 
 /** What goes over the wire. */
 interface Traffic {
@@ -48,13 +61,15 @@ class Line {
   readonly #buffers: number;
   readonly #device: VirtioDevice;
   readonly #vq: Virtqueue;
+  /** Takes what came through a switch. */
+  #empty: () => void = () => {};
   #slot = 0;
   /** Bytes of buffers that were used, and how many. */
   total = 0;
 
-  constructor(traffic: Traffic, hasStages: boolean) {
+  constructor(traffic: Traffic, end: EndName) {
     this.#traffic = traffic;
-    const { ring, isFromGuest, frameBytes } = traffic;
+    const { ring, isFromGuest } = traffic;
     const pages = { initial: MEMORY_PAGES, maximum: MEMORY_PAGES };
     const memory = new WebAssembly.Memory({ ...pages, shared: true });
     const shared = SharedMemory.of(memory);
@@ -87,11 +102,26 @@ class Line {
       now: () => performance.now(),
       polls: () => true,
     });
-    const ringKind: RingKind = hasStages ? "wasm" : "ts"; // what says whether there are stages
+    this.#device = this.#makeDevice(shared, end);
+    this.#device.start?.(features);
+  }
+
+  #makeDevice(shared: SharedMemory, end: EndName): VirtioDevice {
+    const { memory } = shared;
+    const { isFromGuest, frameBytes } = this.#traffic;
+    const ringKind: RingKind = end === "without" ? "ts" : "wasm"; // says whether there are stages
     const options = { frameBytes: isFromGuest ? 0 : frameBytes };
     const parts = prepare(options, { shared, ringKind } as DeviceHost);
-    this.#device = createDevice(parts.options, { memory, claims: [] });
-    this.#device.start?.(features);
+    if (end !== "switch") return createDevice(parts.options, { memory, claims: [] });
+    const { buffers } = new NetSwitchState(PORTS);
+    const { place } = parts.options as { place: NetStagesPlace };
+    const at = (port: number) => ({ buffers, port, channel: "bench" });
+    const port = new NetSwitchPort(at(0), false, new NetStages(memory, place));
+    const other = new NetSwitchPort(at(1));
+    new NetSwitchState(buffers).setMode(1, PORT_ACCESS);
+    this.#empty = () => other.reset();
+    const settings = { mac: MAC, mtu: 1500, queueSize: NUM, queuePairs: 1 };
+    return new NetDevice(settings, port, loadChecksum(memory));
   }
 
   #fill(): void {
@@ -120,6 +150,7 @@ class Line {
       this.#vq.settle();
     } while (this.#vq.hasChains);
     const took = performance.now() - began;
+    this.#empty();
     for (let back = 0; back < NUM; ) back += this.#driver.getBufs(NUM);
     return took;
   }
@@ -144,8 +175,8 @@ function writeRegions(shared: SharedMemory): number {
   return regions;
 }
 
-function work(name: string, traffic: Traffic, turns: number): Work {
-  const line = new Line(traffic, name === "stages");
+function work(name: EndName, traffic: Traffic, turns: number): Work {
+  const line = new Line(traffic, name);
   const run = async () => {
     let took = 0;
     for (let i = 0; i < turns; i++) took += line.turn();
@@ -161,11 +192,12 @@ export async function benchNetBurst(amount: Amount): Promise<Case[]> {
     for (const isFromGuest of [true, false]) {
       for (const frameBytes of FRAME_BYTES) {
         const traffic = { ring, isFromGuest, frameBytes };
-        const works = ["stages", "without"].map((name) => work(name, traffic, amount.items));
+        const ends = ENDS.filter((end) => isFromGuest || end !== "switch");
+        const works = ends.map((name) => work(name, traffic, amount.items));
         const measured = await compare(works, amount);
         const name = `${frameBytes} bytes ${isFromGuest ? "from" : "to"} the guest, ${ring}`;
         const facts = { part: "burst", bytes: frameBytes, ring, way: isFromGuest ? "tx" : "rx" };
-        cases.push({ bench: "net", name, facts, sameWork: ["stages", "without"], measured });
+        cases.push({ bench: "net", name, facts, sameWork: ends, measured });
       }
     }
   }

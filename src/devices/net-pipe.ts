@@ -123,18 +123,26 @@ export class NetPipe implements NetStageUser {
    * when there is none. A packet that is not ended is not there.
    */
   begin(length: number): number {
-    const end = this.#end;
-    const start = end & (this.#sizeBytes - 1);
     const record = recordBytes(length);
-    const skipped = start + record > this.#sizeBytes ? this.#sizeBytes - start : 0;
-    if (!this.#hasRoom(end, skipped + record)) return -1;
-    if (skipped > 0) {
-      this.flush();
-      this.#prefixes[start >>> 2] = SKIP;
-    }
-    this.#nextWritten = (end + skipped + record) >>> 0;
+    const start = this.#startOf(this.#end, record);
+    if (start < 0) return -1;
+    this.#nextWritten = (start + record) >>> 0;
     this.#record = record;
-    return this.#put(skipped > 0 ? 0 : start, length);
+    return this.#put(start & (this.#sizeBytes - 1), length);
+  }
+
+  /**
+   * Where a record goes behind `end`, both as WRITTEN counts: at once, or at the pipe's start, and
+   * what is left before is marked. -1: there is no room.
+   */
+  #startOf(end: number, record: number): number {
+    const at = end & (this.#sizeBytes - 1);
+    const rest = this.#sizeBytes - at;
+    if (record <= rest) return this.#hasRoom(end, record) ? end : -1;
+    if (!this.#hasRoom(end, rest + record)) return -1;
+    this.flush();
+    this.#prefixes[at >>> 2] = SKIP;
+    return (end + rest) >>> 0;
   }
 
   #hasRoom(end: number, bytes: number): boolean {
@@ -340,6 +348,33 @@ export class NetPipe implements NetStageUser {
       else break;
     }
     return count - burst.count;
+  }
+
+  /**
+   * Writer: adds `packets` records that lie one behind another in a stage which no pipe has, from
+   * `from` on, and publishes them. Returns how many there was room for.
+   */
+  append(stage: NetStage, from: number, packets: number): number {
+    this.flush(); // they come after what is staged
+    let end = this.#load(WRITTEN);
+    let next = from;
+    let done = 0;
+    while (done < packets) {
+      end = this.#startOf(end, recordBytes(stage.words[next >>> 2] as number));
+      if (end < 0) break;
+      const at = end & (this.#sizeBytes - 1);
+      const room = this.#roomAt(end, at);
+      const begun = next;
+      for (; done < packets; done++) {
+        const record = recordBytes(stage.words[next >>> 2] as number);
+        if (next - begun + record > room) break;
+        next += record;
+      }
+      this.#block.fill(stage.bytes.subarray(begun, next), at, at + next - begun);
+      end = (end + next - begun) >>> 0;
+      Atomics.store(this.#words, WRITTEN, end); // last, as in `end`
+    }
+    return done;
   }
 
   /** Writer: bytes that may be written from `at` on, which counts as `end`. */

@@ -18,6 +18,8 @@ export interface NetStagesPlace {
   from: number;
   /** Of packets to the guest. */
   to: number;
+  /** Of packets from the guest, before it is known where they go. */
+  taken: number;
 }
 
 /** Chains of a burst that a queue has popped: `count` from `first` on. */
@@ -45,6 +47,8 @@ export class NetStage {
   readonly block: Buffer;
   /** The same, for the numbers before packets. */
   readonly words: Uint32Array;
+  /** The same, for what packets begin with. */
+  readonly view: DataView<ArrayBufferLike>;
   /** How packets get to the rings' buffers, and from them. */
   readonly #move: MovePackets;
   /** The pipe that has it. */
@@ -56,6 +60,7 @@ export class NetStage {
     this.#move = loadMovePackets(memory);
     this.block = Buffer.from(memory.buffer, address, STAGE_BYTES);
     this.words = new Uint32Array(memory.buffer, address, STAGE_BYTES / 4);
+    this.view = new DataView(memory.buffer, address, STAGE_BYTES);
   }
 
   /** `MovePackets` for the part of the stage from `at` to `end`. */
@@ -66,14 +71,17 @@ export class NetStage {
   }
 }
 
-/** The two stages of a device. */
+/** The stages of a device. */
 export class NetStages {
   readonly from: NetStage;
   readonly to: NetStage;
+  /** No pipe has it. */
+  readonly taken: NetStage;
 
   constructor(memory: WebAssembly.Memory, place: NetStagesPlace) {
     this.from = new NetStage(memory, place.from);
     this.to = new NetStage(memory, place.to);
+    this.taken = new NetStage(memory, place.taken);
   }
 
   /** A burst is over: what was written and read there is published. */
@@ -90,8 +98,8 @@ export class NetStages {
 export function allocNetStages({ ringKind, shared }: DeviceHost): NetStagesPlace | undefined {
   if (ringKind !== "wasm" || shared.host.freeBytes < FREE_BYTES_MIN) return undefined;
   try {
-    const from = shared.allocHost(2 * STAGE_BYTES, STAGE_ALIGN);
-    return { from, to: from + STAGE_BYTES };
+    const from = shared.allocHost(3 * STAGE_BYTES, STAGE_ALIGN);
+    return { from, to: from + STAGE_BYTES, taken: from + 2 * STAGE_BYTES };
   } catch {
     return undefined; // in pieces
   }

@@ -1,7 +1,4 @@
 import {
-  ETH_GROUP,
-  ETH_HLEN,
-  ETH_P_8021Q,
   VIRTIO_NET_HDR_BYTES,
   VIRTIO_NET_HDR_CSUM_OFFSET,
   VIRTIO_NET_HDR_CSUM_START,
@@ -10,8 +7,6 @@ import {
   VIRTIO_NET_HDR_GSO_SIZE,
   VIRTIO_NET_HDR_GSO_TYPE,
   VIRTIO_NET_HDR_HDR_LEN,
-  VLAN_HLEN,
-  VLAN_VID_MASK,
 } from "../spec/virtio-net.js";
 import type { ChainSide } from "../vhost/chain.js";
 import type { NetLarge } from "./net-large.js";
@@ -21,6 +16,16 @@ import { NET_PACKET_BYTES_MAX, type NetPipe } from "./net-pipe.js";
 import type { NetFate, NetPort } from "./net-port.js";
 import type { NetBurst, NetStage, NetStages } from "./net-stage.js";
 import { putU16 } from "./net-sum.js";
+import {
+  ALL_PORTS,
+  ethBytesOf,
+  NET_HEAD_BYTES,
+  NetRoute,
+  NO_WAY,
+  wayPort,
+  wayVlan,
+} from "./net-switch-route.js";
+import { appendRun, forEachRun, type NetRun } from "./net-switch-run.js";
 import {
   COUNT_DISCARDED,
   COUNT_DROPPED,
@@ -35,18 +40,10 @@ import {
   type NetSwitchBuffers,
   NetSwitchState,
   PORT_DOWN,
-  PORT_TRUNK,
 } from "./net-switch-state.js";
 import { NetWakers } from "./net-switch-wakers.js";
-import { NET_TAG_AT, type NetTag, putHead, SAME_TAG } from "./net-tag.js";
+import { type NetTag, putHead } from "./net-tag.js";
 import { TAKES_PARTIAL, takesGso } from "./net-takes.js";
-
-/** What is looked at of a frame: addresses, a tag, a type. */
-const HEAD_BYTES = ETH_HLEN + VLAN_HLEN;
-/** Where a checksum may begin: its place is a u16, also behind a tag that is put in. */
-const CSUM_START_MAX = 0xffff - VLAN_HLEN;
-/** A destination that is not one port. */
-const ALL = -1;
 
 /** What a port in a worker needs; structured-cloneable. */
 export interface NetSwitchPortOptions {
@@ -70,17 +67,18 @@ export class NetSwitchPort implements NetPort {
   readonly #out: (NetPipe | undefined)[];
   readonly #in: NetPipe[];
   readonly #stages: NetStages | undefined;
-  readonly #head = new Uint8Array(HEAD_BYTES);
+  readonly #route: NetRoute;
+  /** By port: it alone. */
+  readonly #alone: readonly (readonly [number])[];
+  /** What the frame being sent by itself begins with, and its way. */
+  readonly #head = new Uint8Array(NET_HEAD_BYTES);
   readonly #view = new DataView(this.#head.buffer);
-  #now = 0;
+  #way = NO_WAY;
   /** Ports, a bit each, that got something in this burst. */
   #got = 0;
   #seen = 0;
   /** Which of `#in` is shown, and which comes first at the next look. */
   #shown = 0;
-  /** Of the frame being sent: where its tag is and the VLAN that it belongs to. */
-  #hasTag = false;
-  #vlan = 0;
 
   /** `keeps`: what waits for the port already is for whom it is made now. */
   constructor({ buffers, port, channel }: NetSwitchPortOptions, keeps = false, stages?: NetStages) {
@@ -91,8 +89,10 @@ export class NetSwitchPort implements NetPort {
     const pipe = (from: number, to: number, stage?: NetStage) =>
       from === to ? undefined : this.#state.pipe(from, to, stage);
     this.#out = others.map((to) => pipe(port, to, stages?.from));
+    this.#alone = others.map((to) => [to]);
     this.#in = others.flatMap((from) => pipe(from, port, stages?.to) ?? []);
     this.#stages = stages;
+    this.#route = new NetRoute(this.#state, port);
     if (!keeps) this.reset(); // what was for the port's device of before
     this.poll();
   }
@@ -103,15 +103,54 @@ export class NetSwitchPort implements NetPort {
 
   send(packet: ChainSide, length: number, offload: NetOffload): void {
     const frameBytes = length - VIRTIO_NET_HDR_BYTES;
-    const there = Math.min(HEAD_BYTES, frameBytes);
+    const there = Math.min(NET_HEAD_BYTES, frameBytes);
     if (offload.gso !== 0) copyHead(offload.large.head, this.#head);
     else packet.read(VIRTIO_NET_HDR_BYTES, this.#head, 0, there); // once
     this.#count(COUNT_RECEIVED);
     this.#count(COUNT_RECEIVED_BYTES, frameBytes);
-    const to = this.#admit(frameBytes, offload.start) ? this.#route() : this.#port;
-    if (to === this.#port) this.#count(COUNT_FILTERED);
-    else if (to === ALL) this.#flood(packet, length, offload);
-    else this.#forward(packet, length, offload, to);
+    this.#way = this.#route.find(this.#view, 0, frameBytes, offload.start);
+    if (this.#way === NO_WAY) this.#count(COUNT_FILTERED);
+    else for (const to of this.#portsOf(this.#way, 1)) this.#forward(packet, length, offload, to);
+  }
+
+  /** The ports that `packets` packets go to which go this way. */
+  #portsOf(way: number, packets: number): readonly number[] {
+    const port = wayPort(way);
+    if (port !== ALL_PORTS) return this.#alone[port] as readonly number[];
+    this.#count(COUNT_FLOODED, packets);
+    const hasFrames = ([to]: readonly [number]) =>
+      to !== this.#port && this.#state.hasFramesOf(to, wayVlan(way));
+    return this.#alone.filter(hasFrames).flat();
+  }
+
+  /** Plain packets, through a stage: those that go one way and follow one another, together. */
+  take(burst: NetBurst): number {
+    const stage = this.#stages?.taken;
+    const { count } = burst;
+    while (stage && burst.count > 0) {
+      const packets = stage.move(burst, 0, stage.bytes.length, true);
+      if (packets === 0) break;
+      forEachRun(stage, packets, this.#route, (run) => this.#sendRun(run));
+      burst.first += packets;
+      burst.count -= packets;
+    }
+    return count - burst.count;
+  }
+
+  #sendRun(run: NetRun): void {
+    const { packets, bytes, way } = run;
+    this.#count(COUNT_RECEIVED, packets);
+    this.#count(COUNT_RECEIVED_BYTES, bytes);
+    if (way === NO_WAY) this.#count(COUNT_FILTERED, packets);
+    else for (const to of this.#portsOf(way, packets)) this.#forwardRun(run, to);
+  }
+
+  #forwardRun(run: NetRun, to: number): void {
+    const tag = this.#route.tagFor(run.way, to);
+    const done = appendRun(run, this.#out[to] as NetPipe, tag);
+    this.#count(COUNT_FORWARDED, done);
+    this.#count(COUNT_DROPPED + to, run.packets - done);
+    if (done > 0) this.#got |= 1 << to;
   }
 
   /** Something came that is no packet: it is counted. */
@@ -124,59 +163,9 @@ export class NetSwitchPort implements NetPort {
     this.#state.count(this.#port, which, more);
   }
 
-  /**
-   * Finds the frame's VLAN. False: this port has no such frames. `start`: of the checksum, or -1:
-   * it is not in the tag, and can be told when a tag has moved it.
-   */
-  #admit(frameBytes: number, start: number): boolean {
-    const state = this.#state;
-    const isTrunk = state.mode(this.#port) === PORT_TRUNK;
-    this.#hasTag = this.#view.getUint16(NET_TAG_AT) === ETH_P_8021Q;
-    if (this.#hasTag && frameBytes < HEAD_BYTES) return false;
-    if (start >= 0 && this.#hasTag && start < HEAD_BYTES) return false;
-    if (start > CSUM_START_MAX) return false;
-    if (isTrunk) {
-      this.#vlan = this.#view.getUint16(ETH_HLEN) & VLAN_VID_MASK;
-      return this.#hasTag && state.hasVlan(this.#port, this.#vlan);
-    }
-    this.#vlan = state.vlan(this.#port);
-    return this.#vlan === 0 || !this.#hasTag;
-  }
-
-  /** Learns whom it is from, and finds whom it is for: a port, or ALL; its own: nobody. */
-  #route(): number {
-    const { table, settings } = this.#state;
-    const view = this.#view;
-    const oldest = this.#now - settings.ageSeconds;
-    const above = this.#vlan << 16;
-    const isFromGroup = ((this.#head[6] as number) & ETH_GROUP) !== 0;
-    if (isFromGroup) return this.#port;
-    table.learn(view.getUint32(8), view.getUint16(6) | above, this.#port, this.#now, oldest);
-    if (((this.#head[0] as number) & ETH_GROUP) !== 0) return ALL;
-    const to = table.lookup(view.getUint32(2), view.getUint16(0) | above, oldest);
-    return to >= 0 && to < settings.ports && this.#state.hasFramesOf(to, this.#vlan) ? to : ALL;
-  }
-
-  #flood(packet: ChainSide, length: number, offload: NetOffload): void {
-    this.#count(COUNT_FLOODED);
-    for (let to = 0; to < this.#out.length; to++) {
-      if (to !== this.#port && this.#state.hasFramesOf(to, this.#vlan)) {
-        this.#forward(packet, length, offload, to);
-      }
-    }
-  }
-
-  /** What the receiver has of the frame's tag, and what it has not. */
-  #tagFor(to: number): NetTag {
-    const isTrunk = this.#state.mode(to) === PORT_TRUNK;
-    const cut = this.#hasTag && !isTrunk && this.#vlan !== 0 ? VLAN_HLEN : 0;
-    const added = isTrunk && !this.#hasTag ? VLAN_HLEN : 0;
-    return cut + added === 0 ? SAME_TAG : { cut, added, vlan: this.#vlan };
-  }
-
   /** Copies the packet, with or without a tag as the receiver has it, whole or in segments. */
   #forward(packet: ChainSide, length: number, offload: NetOffload, to: number): void {
-    const tag = this.#tagFor(to);
+    const tag = this.#route.tagFor(this.#way, to);
     const takes = this.#state.takes(to);
     const isPartial = (takes & TAKES_PARTIAL) !== 0;
     const { gso, large } = offload;
@@ -216,8 +205,7 @@ export class NetSwitchPort implements NetPort {
     tag: NetTag,
     large: NetLarge | undefined,
   ): void {
-    const ownBytes = this.#hasTag ? HEAD_BYTES : ETH_HLEN;
-    const headBytes = large ? large.headBytes : ownBytes;
+    const headBytes = large ? large.headBytes : ethBytesOf(this.#way);
     const to = putHead(large ? large.head : this.#head, headBytes, tag, bytes, at);
     const from = VIRTIO_NET_HDR_BYTES + headBytes;
     packet.read(from, bytes, to, length - from);
@@ -307,7 +295,7 @@ export class NetSwitchPort implements NetPort {
   poll(): void {
     this.#wakers.poll();
     this.#wakers.bell(this.#port).ignore();
-    this.#now = Math.floor(Date.now() / 1000) | 0;
+    this.#route.tick();
     this.#seen = this.#written;
   }
 
@@ -337,7 +325,7 @@ export class NetSwitchPort implements NetPort {
 
 /** What a large packet's headers begin with. */
 function copyHead(from: Uint8Array, to: Uint8Array): void {
-  for (let i = 0; i < HEAD_BYTES; i++) to[i] = from[i] as number;
+  for (let i = 0; i < NET_HEAD_BYTES; i++) to[i] = from[i] as number;
 }
 
 /** The receiver makes the checksum, or needs none. `moved`: by how much a tag has moved it. */

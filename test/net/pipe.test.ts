@@ -6,6 +6,7 @@ import {
   NET_PIPE_BYTES_MIN,
   NetPipe,
   netPipeBytes,
+  recordBytes,
 } from "#dist/devices/net-pipe.js";
 import { NetStages } from "#dist/devices/net-stage.js";
 import { Random } from "../fuzz/random.js";
@@ -60,6 +61,7 @@ test("an empty pipe takes the largest packet, wherever it is", () => {
 /** Linear address of the stages, and their bytes. */
 const STAGES = 65536;
 const STAGE_BYTES = 32768;
+const PLACE = { from: STAGES, to: STAGES + STAGE_BYTES, taken: STAGES + 2 * STAGE_BYTES };
 
 /** One way between two ports of a switch: a writer, a reader, what is under way. */
 class Way {
@@ -86,6 +88,20 @@ class Way {
     return true;
   }
 
+  /** Writes packets as a burst that was taken. Returns how many there was room for. */
+  append({ taken }: NetStages, lengths: readonly number[], fill: number): number {
+    let at = 8 * (fill % 3); // anywhere in the stage
+    const from = at;
+    for (const length of lengths) {
+      taken.words[at / 4] = length;
+      taken.bytes.fill(fill, at + 8, at + 8 + length);
+      at += recordBytes(length);
+    }
+    const done = this.writer.append(taken, from, lengths.length);
+    this.model.push(...lengths.slice(0, done).map((length) => ({ length, fill })));
+    return done;
+  }
+
   /** Reads one. False: there is none that was published. */
   read(where: string): boolean {
     const { reader } = this;
@@ -107,8 +123,8 @@ class Way {
 }
 
 test("what is staged ends at the end of the pipe, also where that is the end of a packet", () => {
-  const memory = new WebAssembly.Memory({ initial: 4, maximum: 4, shared: true });
-  const stages = new NetStages(memory, { from: STAGES, to: STAGES + STAGE_BYTES });
+  const memory = new WebAssembly.Memory({ initial: 5, maximum: 5, shared: true });
+  const stages = new NetStages(memory, PLACE);
   const way = new Way(stages, true, true);
   const length = 1024 - 8;
   for (let i = 0; i < (3 * SIZE) / 1024; i++) {
@@ -121,14 +137,15 @@ test("what is staged ends at the end of the pipe, also where that is the end of 
 });
 
 test.each([
+  [false, false],
   [true, false],
   [false, true],
   [true, true],
 ])("by stages (writers': %s, readers': %s) that three ways share, the same arrive", (from, to) => {
   const seed = seedOf("pipe by stages");
   const random = new Random(seed);
-  const memory = new WebAssembly.Memory({ initial: 4, maximum: 4, shared: true });
-  const stages = new NetStages(memory, { from: STAGES, to: STAGES + STAGE_BYTES });
+  const memory = new WebAssembly.Memory({ initial: 5, maximum: 5, shared: true });
+  const stages = new NetStages(memory, PLACE);
   const ways = [0, 1, 2].map(() => new Way(stages, from, to));
   let fulls = 0;
   for (let step = 0; step < 20_000; step++) {
@@ -137,7 +154,10 @@ test.each([
     const writes = step % 8000 < 4000 ? 2 : 1; // the pipes fill, and run dry
     const what = random.below(10);
     if (what === 0) stages.flush();
-    else if (what % 3 < writes) {
+    else if (what === 1 && writes > 1) {
+      const lengths = Array.from({ length: random.below(12) }, () => 26 + random.below(2000));
+      if (way.append(stages, lengths, step & 0xff) < lengths.length) fulls++;
+    } else if (what % 3 < writes) {
       const length = random.once(40) ? NET_PACKET_BYTES_MAX : 26 + random.below(1600);
       if (!way.write(length, step & 0xff)) fulls++;
     } else if (!way.read(where) && random.once(4)) {
@@ -155,6 +175,6 @@ test.each([
   }
   expect(fulls).toBeGreaterThan(0);
   const bytes = new Uint8Array(memory.buffer);
-  const outside = [...bytes.subarray(0, STAGES), ...bytes.subarray(STAGES + 2 * STAGE_BYTES)];
+  const outside = [...bytes.subarray(0, STAGES), ...bytes.subarray(STAGES + 3 * STAGE_BYTES)];
   expect(outside.every((byte) => byte === 0)).toBe(true);
 });

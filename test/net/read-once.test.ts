@@ -3,16 +3,16 @@
 import { describe, expect, test } from "vitest";
 import { NetOffload } from "#dist/devices/net-offload.js";
 import { NetPipe } from "#dist/devices/net-pipe.js";
-import { NetSwitchPort } from "#dist/devices/net-switch-port.js";
+import type { NetSwitchPort } from "#dist/devices/net-switch-port.js";
 import { takesOf } from "#dist/devices/net-takes.js";
-import { Switch, type SwitchPortOptions } from "#dist/index.js";
-import { TASK_WORDS_BYTES } from "#dist/kernel/wait.js";
+import type { SwitchPortOptions } from "#dist/index.js";
 import { loadChecksum } from "#dist/ring/checksum.js";
 import { VIRTIO_NET_F_GUEST_CSUM, VIRTIO_NET_F_GUEST_TSO4 } from "#dist/spec/virtio-net.js";
 import { ChainSide } from "#dist/vhost/chain.js";
 import { frameOf, station } from "../helpers/net-frames.js";
 import { largePacket } from "../helpers/net-large-frames.js";
 import { HOST, KIND, mask } from "../helpers/net-large-guests.js";
+import { openPorts, takeAll } from "../helpers/switch-ports.js";
 
 const ALL = "ff:ff:ff:ff:ff:ff";
 const memory = new WebAssembly.Memory({ initial: 2, maximum: 2, shared: true });
@@ -36,31 +36,11 @@ class Changing extends ChainSide {
   }
 }
 
-/** Two ports of a switch in this thread. */
+/** A sender and a receiver. */
 function open(from: SwitchPortOptions, to: SwitchPortOptions) {
-  const lan = new Switch();
-  const plugs = [from, to].map((options) => {
-    const words = new SharedArrayBuffer(TASK_WORDS_BYTES);
-    return lan.connect(lan.port(options).index, { worker: { words }, wakeFd: undefined });
-  });
-  const [sender, receiver] = plugs.map(({ options }) => new NetSwitchPort(options));
-  if (!sender || !receiver) throw new Error("two ports");
-  const close = () => {
-    for (const port of [sender, receiver]) port.close();
-    for (const plug of plugs) plug.close();
-    lan.close();
-  };
-  return { lan, sender, receiver, [Symbol.dispose]: close };
-}
-
-/** What a port has got. */
-function taken(port: NetSwitchPort): Buffer[] {
-  const got: Buffer[] = [];
-  for (let pipe = port.peek(); pipe; pipe = port.peek()) {
-    got.push(Buffer.from(pipe.bytes.slice(pipe.at, pipe.at + pipe.length)));
-    port.drop(true);
-  }
-  return got;
+  const opened = openPorts([from, to]);
+  const [sender, receiver] = opened.ports as [NetSwitchPort, NetSwitchPort];
+  return { ...opened, sender, receiver };
 }
 
 function send(port: NetSwitchPort, packet: ChainSide): void {
@@ -84,14 +64,14 @@ describe("a trunk's frame, whose tag says another VLAN after a look", () => {
     using lan = open({ trunk: [5] }, { trunk: [5, 7] });
     const frame = frameOf(ALL, station(1), 1, 5);
     send(lan.sender, new Changing(Buffer.concat([Buffer.alloc(12), frame]), toSeven));
-    expect(taken(lan.receiver).map((packet) => packet.subarray(12))).toEqual([frame]);
+    expect(takeAll(lan.receiver).map((packet) => packet.subarray(12))).toEqual([frame]);
   });
 
   test.each(WAYS)("large, %s", (_, features, count) => {
     using lan = open({ trunk: [5] }, { trunk: [5, 7] });
     lan.receiver.setTakes(takesOf(features));
     send(lan.sender, new Changing(largePacket({ ...KIND, vlan: 5 }).packet, toSeven));
-    const got = taken(lan.receiver);
+    const got = takeAll(lan.receiver);
     expect(got.map((packet) => packet.readUInt16BE(26))).toEqual(Array(count).fill(5));
   });
 
@@ -102,7 +82,7 @@ describe("a trunk's frame, whose tag says another VLAN after a look", () => {
       bytes[12 + 15] = 5;
     };
     send(lan.sender, new Changing(largePacket({ ...KIND, vlan: 7 }).packet, toFive));
-    expect(taken(lan.receiver)).toEqual([]);
+    expect(takeAll(lan.receiver)).toEqual([]);
     expect(lan.lan.countsOf(0)).toMatchObject({ received: 1, filtered: 1 });
   });
 });
@@ -113,7 +93,7 @@ test("a large packet whose headers change: it is sent with those that were check
   const { packet, headBytes } = largePacket(KIND);
   const other = new Changing(packet, () => bytes.fill(0xff, 12, 12 + headBytes));
   send(lan.sender, other);
-  expect(taken(lan.receiver).map((one) => one.subarray(12))).toEqual([packet.subarray(12)]);
+  expect(takeAll(lan.receiver).map((one) => one.subarray(12))).toEqual([packet.subarray(12)]);
 });
 
 describe("a checksum that is in the tag, or beyond where it can be told", () => {
@@ -133,7 +113,7 @@ describe("a checksum that is in the tag, or beyond where it can be told", () => 
     using lan = open({}, {});
     const frame = frameOf(ALL, station(1), 1, vlan);
     send(lan.sender, new Changing(Buffer.concat([headerOf(start), frame]), () => {}));
-    expect(taken(lan.receiver).length).toBe(count);
+    expect(takeAll(lan.receiver).length).toBe(count);
     expect(lan.lan.countsOf(0).filtered).toBe(1 - count);
   });
 
@@ -145,7 +125,7 @@ describe("a checksum that is in the tag, or beyond where it can be told", () => 
     lan.receiver.setTakes(takesOf(mask(VIRTIO_NET_F_GUEST_CSUM)));
     const frame = Buffer.concat([frameOf(ALL, station(1), 1).subarray(0, 14), Buffer.alloc(65535)]);
     send(lan.sender, new Changing(Buffer.concat([headerOf(start), frame]), () => {}));
-    const got = taken(lan.receiver);
+    const got = takeAll(lan.receiver);
     expect(got.map((packet) => packet.readUInt16LE(6))).toEqual(Array(count).fill(start + 4));
   });
 });
@@ -169,5 +149,5 @@ test("a reset ends, however fast others go on sending", () => {
     NetPipe.prototype.drop = drop;
   }
   expect(lan.lan.countsOf(1).discarded).toBe(10);
-  expect(taken(receiver).length).toBe(10);
+  expect(takeAll(receiver).length).toBe(10);
 });

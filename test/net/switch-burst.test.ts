@@ -1,0 +1,165 @@
+// What a guest sends goes through the switch in bursts: the same packets go the same ways, and are
+// counted alike, as one by one.
+
+import { describe, expect, test } from "vitest";
+import { NetOffload } from "#dist/devices/net-offload.js";
+import { NetStages } from "#dist/devices/net-stage.js";
+import type { NetSwitchPort } from "#dist/devices/net-switch-port.js";
+import type { SwitchPortOptions } from "#dist/index.js";
+import { loadChecksum } from "#dist/ring/checksum.js";
+import type { MovePackets } from "#dist/ring/packets.js";
+import { RingTables } from "#dist/ring/tables.js";
+import { VQ_CHAINS, VQ_IOV } from "#dist/spec/ring-state.js";
+import { onePiece } from "#dist/vhost/chain.js";
+import type { Virtqueue } from "#dist/vhost/virtqueue.js";
+import { Random } from "../fuzz/random.js";
+import { frameOf, station } from "../helpers/net-frames.js";
+import { seedOf } from "../helpers/seed.js";
+import { openPorts, takeAll } from "../helpers/switch-ports.js";
+
+const ALL = "ff:ff:ff:ff:ff:ff";
+const HEADER = Buffer.alloc(12);
+const STATIONS = 5;
+const BURST_MAX = 64;
+
+// Places in the memory of the guest that sends.
+const VQ = 1024;
+const CHAINS = 2048;
+const IOVS = 8192;
+const STAGES = { from: 1 << 16, to: 1 << 16, taken: 1 << 17 };
+const BUFFERS = 1 << 18;
+const BUFFER_BYTES = 2048;
+
+const memory = new WebAssembly.Memory({ initial: 8, maximum: 8, shared: true });
+const bytes = new Uint8Array(memory.buffer);
+const view = new DataView(memory.buffer);
+view.setUint32(VQ + VQ_CHAINS, CHAINS, true);
+view.setUint32(VQ + VQ_IOV, IOVS, true);
+const tables = new RingTables(memory, VQ);
+const vq = {
+  movePackets: (
+    move: MovePackets,
+    first: number,
+    count: number,
+    [at, end]: readonly [number, number],
+    isFromGuest: boolean,
+  ) => move(VQ, first, count, at, end, isFromGuest),
+} as Virtqueue;
+
+/** A burst that its queue has popped. Returns how many the port has taken. */
+function take(port: NetSwitchPort, packets: readonly Buffer[]): number {
+  for (const [i, packet] of packets.entries()) {
+    const address = BUFFERS + i * BUFFER_BYTES + (i % 7);
+    bytes.set(packet, address);
+    tables.setIov(i, address, packet.length);
+    tables.setChain(i, i, 1, 0);
+  }
+  const taken = port.take({ vq, first: 0, count: packets.length });
+  port.flush();
+  return taken;
+}
+
+const alone = new WebAssembly.Memory({ initial: 1, maximum: 1, shared: true });
+const piece = onePiece(alone);
+const plain = new NetOffload(loadChecksum(alone));
+
+function sendEach(port: NetSwitchPort, packets: readonly Buffer[]): void {
+  for (const packet of packets) {
+    new Uint8Array(alone.buffer).set(packet);
+    piece.set(0, 1, packet.length);
+    expect(plain.read(piece, packet.length)).toBe(true);
+    port.send(piece, packet.length, plain);
+  }
+  port.flush();
+}
+
+/** Bursts of between the same two, most of them; short ones, tags, groups, oneself. */
+function packetsOf(random: Random): Buffer[] {
+  const packets: Buffer[] = [];
+  const count = random.below(BURST_MAX + 1);
+  const any = () => station(random.below(STATIONS));
+  let [to, from, vlan] = [any(), any(), random.pick([undefined, 5, 7, 9])];
+  while (packets.length < count) {
+    if (random.once(6)) [to, from] = [random.once(6) ? ALL : any(), any()];
+    if (random.once(40)) from = "03:00:00:00:00:01"; // a group's
+    if (random.once(12)) vlan = random.pick([undefined, 5, 7, 9]);
+    const frame = frameOf(to, from, random.below(65536), vlan);
+    const body = Buffer.alloc(random.once(5) ? 1400 : random.below(60), random.below(256));
+    const whole = Buffer.concat([HEADER, frame, body]);
+    packets.push(random.once(12) ? whole.subarray(0, 26 + random.below(8)) : whole);
+  }
+  return packets;
+}
+
+const LANS: [string, SwitchPortOptions[]][] = [
+  ["no VLANs", [{}, {}, {}, {}]],
+  ["from a port of one VLAN", [{ vlan: 5 }, { vlan: 5 }, { trunk: [5, 7] }, { vlan: 7 }]],
+  ["from a trunk", [{ trunk: [5, 7] }, { vlan: 5 }, { trunk: [5] }, { trunk: [7, 9] }, {}]],
+];
+
+describe.each(LANS)("%s", (name, options) => {
+  test("packets go where they go one by one, and are counted alike", () => {
+    const seed = seedOf(`switch burst, ${name}`);
+    const random = new Random(seed);
+    using one = openPorts(options);
+    using many = openPorts(options, {}, new NetStages(memory, STAGES));
+    let got = 0;
+    for (let step = 0; step < 300; step++) {
+      const where = `FC_SEED=${seed}, step ${step}`;
+      // Somebody is heard somewhere, so that there are ways to one port.
+      const heard = [Buffer.concat([HEADER, frameOf(ALL, station(random.below(STATIONS)), step)])];
+      const at = 1 + random.below(options.length - 1);
+      for (const { ports } of [one, many]) sendEach(ports[at] as NetSwitchPort, heard);
+      const packets = packetsOf(random);
+      sendEach(one.ports[0] as NetSwitchPort, packets);
+      expect(take(many.ports[0] as NetSwitchPort, packets), where).toBe(packets.length);
+      for (const [index, port] of one.ports.entries()) {
+        const expected = takeAll(port);
+        expect(takeAll(many.ports[index] as NetSwitchPort), where).toEqual(expected);
+        got += expected.length;
+        expect(many.lan.countsOf(index), where).toEqual(one.lan.countsOf(index));
+      }
+    }
+    const known = ({ lan }: typeof one) =>
+      lan.addresses().map(({ mac, vlan, port }) => `${mac} ${vlan} ${port}`);
+    expect(known(many).sort()).toEqual(known(one).sort());
+    expect(got).toBeGreaterThan(1000);
+  });
+});
+
+test("what a queue has no room for is counted, and the rest is in order", () => {
+  using lan = openPorts([{}, {}, {}], { queueBytes: 1 << 18 }, new NetStages(memory, STAGES));
+  const [sender, receiver] = lan.ports as [NetSwitchPort, NetSwitchPort];
+  const burst = Array.from({ length: BURST_MAX }, (_, i) =>
+    Buffer.concat([HEADER, frameOf(station(1), station(0), i), Buffer.alloc(1000)]),
+  );
+  for (let i = 0; i < 10; i++) expect(take(sender, burst)).toBe(BURST_MAX);
+  const { received, forwarded, dropped } = lan.lan.countsOf(0);
+  const got = takeAll(receiver);
+  expect(received).toBe(10 * BURST_MAX);
+  expect(got.length).toBeGreaterThan(3 * BURST_MAX);
+  expect(got).toEqual(Array.from(got, (_, i) => withBuffers(burst[i % BURST_MAX] as Buffer)));
+  expect({ forwarded, dropped }).toEqual({
+    forwarded: 2 * got.length,
+    dropped: 2 * (received - got.length),
+  });
+});
+
+/** As it is delivered: in one buffer. */
+function withBuffers(packet: Buffer): Buffer {
+  const delivered = Buffer.from(packet);
+  delivered[10] = 1;
+  return delivered;
+}
+
+test("a packet that asks for something ends a burst, and those before it are sent", () => {
+  using lan = openPorts([{}, {}], {}, new NetStages(memory, STAGES));
+  const [sender, receiver] = lan.ports as [NetSwitchPort, NetSwitchPort];
+  const packets = [0, 1, 2, 3].map((i) =>
+    Buffer.concat([HEADER, frameOf(station(1), station(0), i)]),
+  );
+  (packets[2] as Buffer)[0] = 1; // NEEDS_CSUM
+  expect(take(sender, packets)).toBe(2);
+  expect(takeAll(receiver)).toEqual(packets.slice(0, 2).map(withBuffers));
+  expect(lan.lan.countsOf(0)).toMatchObject({ received: 2, forwarded: 2 });
+});
