@@ -39,7 +39,7 @@ import { LARGE_FEATURES, NetOffload } from "./net-offload.js";
 import { NET_PACKET_BYTES_MAX } from "./net-pipe.js";
 import type { NetPort, NetTap } from "./net-port.js";
 import { NetReceive } from "./net-receive.js";
-import { NET_BURST_MAX, type NetBurst } from "./net-stage.js";
+import { NET_BURST_MAX, type NetBurst, type NetPackets } from "./net-stage.js";
 import { TAKES_FEATURES, takesOf } from "./net-takes.js";
 
 /** There is no control queue. */
@@ -207,17 +207,23 @@ export class NetDevice implements VirtioDevice {
   #transmit(vq: Virtqueue, pair: number): void {
     this.#txQueues[pair] = vq;
     const room = () => this.#port.room;
-    const bulk = (first: number, count: number) => this.#takeMany({ vq, first, count });
+    const bulk = (first: number, count: number) => this.#takeMany({ vq, first, count }, pair);
     const ways = { burstMax: NET_BURST_MAX, bulk };
     if (room() > 0) vq.drain((chain) => this.#take(chain, vq, pair), room, ways);
     this.#isStalled[pair] = vq.hasChains; // there may be room again by now: `poll` looks
     this.#tap?.flush();
   }
 
-  /** Takes packets as long as nothing is to be looked at. Returns how many. */
-  #takeMany(burst: NetBurst): number {
-    if (this.#tap || this.#arrivals.pairs > 1) return 0;
-    return this.#port.take?.(burst) ?? 0;
+  /** Takes plain packets, and looks at our copy of them. Returns how many. */
+  #takeMany(burst: NetBurst, pair: number): number {
+    const tap = this.#tap;
+    const learns = this.#arrivals.pairs > 1;
+    const look: NetPackets = (bytes, at, length) => {
+      tap?.packet(bytes, at, length);
+      const frameBytes = Math.min(FLOW_HEAD_BYTES, length - VIRTIO_NET_HDR_BYTES);
+      if (learns) this.#flows.learn(bytes, at + VIRTIO_NET_HDR_BYTES, frameBytes, pair);
+    };
+    return this.#port.take?.(burst, tap || learns ? look : undefined) ?? 0;
   }
 
   /** Takes one packet. virtio 1.3, 5.1.6.2 Packet Transmission. */

@@ -6,7 +6,7 @@ import type { NetOffload } from "./net-offload.js";
 import { NetPipe, netPipeBytes } from "./net-pipe.js";
 import type { NetPort } from "./net-port.js";
 import { NET_SEGMENTS_BYTES_MAX } from "./net-segments.js";
-import type { NetBurst, NetStages } from "./net-stage.js";
+import type { NetBurst, NetPackets, NetStages } from "./net-stage.js";
 import { putU16 } from "./net-sum.js";
 import { SAME_TAG } from "./net-tag.js";
 
@@ -141,8 +141,8 @@ export class NetLinkPort implements NetPort {
     return packets;
   }
 
-  take(burst: NetBurst): number {
-    const packets = this.#link.toHost.take(burst);
+  take(burst: NetBurst, each?: NetPackets): number {
+    const packets = this.#link.toHost.take(burst, each);
     if (packets > 0) this.#isDue = true;
     return packets;
   }

@@ -1,6 +1,6 @@
-import { NET_RECORD_ALIGN, NET_RECORD_PREFIX_BYTES } from "../spec/net-record.js";
+import { NET_RECORD_PREFIX_BYTES, recordBytes } from "../spec/net-record.js";
 import { ETH_HLEN, ETH_MAX_MTU, VIRTIO_NET_HDR_BYTES, VLAN_HLEN } from "../spec/virtio-net.js";
-import type { NetBurst, NetStage, NetStageUser } from "./net-stage.js";
+import type { NetBurst, NetPackets, NetStage, NetStageUser } from "./net-stage.js";
 
 // Indices of u32 words. One writer each: the writer's side, the reader's.
 const WRITTEN = 0;
@@ -14,11 +14,6 @@ const SKIP = 0xffff_ffff;
 export const NET_PACKET_BYTES_MAX = VIRTIO_NET_HDR_BYTES + ETH_HLEN + VLAN_HLEN + ETH_MAX_MTU;
 /** The least bytes of a pipe: the largest packet finds room in an empty one, wherever that is. */
 export const NET_PIPE_BYTES_MIN = 1 << 18;
-
-/** Bytes of a pipe that a packet takes. */
-export function recordBytes(packetBytes: number): number {
-  return (NET_RECORD_PREFIX_BYTES + packetBytes + NET_RECORD_ALIGN - 1) & ~(NET_RECORD_ALIGN - 1);
-}
 
 /** Bytes of shared memory that a pipe takes. `sizeBytes`: a power of two. */
 export function netPipeBytes(sizeBytes: number): number {
@@ -327,8 +322,9 @@ export class NetPipe implements NetStageUser {
   /**
    * Writer: takes the packets in the chains of a burst, as far as `MovePackets` does and there is
    * room in the stage: a part of them, perhaps. Returns how many; their bytes are in `moved`.
+   * `each` gets them, in the stage.
    */
-  take(burst: NetBurst): number {
+  take(burst: NetBurst, each?: NetPackets): number {
     const stage = this.#stage;
     const { count } = burst;
     this.moved = 0;
@@ -339,7 +335,7 @@ export class NetPipe implements NetStageUser {
       const room = Math.min(this.#roomAt(end, at), stage.bytes.length - place);
       const packets = stage.move(burst, place, place + room, true);
       if (packets > 0) {
-        const bytes = this.#passed(stage, place, packets);
+        const bytes = this.#passed(stage, place, packets, each);
         this.#stagedBytes += bytes;
         this.#ended = (end + bytes) >>> 0;
         burst.first += packets;
@@ -385,13 +381,10 @@ export class NetPipe implements NetStageUser {
   }
 
   /** Bytes of `packets` records from `at` on in the stage; what is in them is added to `moved`. */
-  #passed(stage: NetStage, at: number, packets: number): number {
-    let to = at;
-    for (let i = 0; i < packets; i++) {
-      const bytes = stage.words[to >>> 2] as number;
-      this.moved += bytes;
-      to += recordBytes(bytes);
-    }
-    return to - at;
+  #passed(stage: NetStage, at: number, packets: number, each?: NetPackets): number {
+    return stage.forEach(at, packets, (bytes, from, length) => {
+      this.moved += length;
+      each?.(bytes, from, length);
+    });
   }
 }

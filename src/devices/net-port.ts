@@ -1,7 +1,7 @@
 import type { ChainSide } from "../vhost/chain.js";
 import type { NetOffload } from "./net-offload.js";
 import type { NetPipe } from "./net-pipe.js";
-import type { NetBurst } from "./net-stage.js";
+import type { NetBurst, NetPackets } from "./net-stage.js";
 
 /** The guest has a packet; it found no place; the guest's filters do not take it. */
 export type NetFate = "delivered" | "discarded" | "refused";
@@ -35,8 +35,8 @@ export interface NetPort {
   drop(isDelivered?: boolean): void;
   /** As `NetPipe.put`, of the packets that come next, which are delivered; 0: one by one. */
   put?(burst: NetBurst): number;
-  /** As `NetPipe.take`, where nothing of a packet must be looked at; 0: one by one. */
-  take?(burst: NetBurst): number;
+  /** As `NetPipe.take`, of plain packets; 0: one by one. */
+  take?(burst: NetBurst, each?: NetPackets): number;
   /** What has become of a packet, of so many bytes without virtio's header, that was copied. */
   ended?(fate: NetFate, frameBytes: number): void;
   /** A burst is over: who waits for it is woken. */
@@ -53,8 +53,8 @@ export interface NetPort {
 
 /** Sees every packet of a port, both ways, in the worker; `length` bytes from `at` on. */
 export interface NetTap {
-  /** A packet with its `struct virtio_net_hdr`. */
-  packet(bytes: Uint8Array, at: number, length: number): void;
+  /** See `NetPackets`. */
+  packet: NetPackets;
   /** A burst is over. */
   flush(): void;
   /** The device is gone. */

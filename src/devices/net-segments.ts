@@ -16,11 +16,11 @@ import {
   UDP_CHECKSUM,
   UDP_LENGTH,
 } from "../spec/inet.js";
-import { NET_RECORD_ALIGN } from "../spec/net-record.js";
+import { NET_RECORD_ALIGN, recordBytes } from "../spec/net-record.js";
 import { VIRTIO_NET_HDR_BYTES } from "../spec/virtio-net.js";
 import type { ChainSide } from "../vhost/chain.js";
 import { NET_HEAD_BYTES_MAX, NET_SEGMENTS_MAX, type NetLarge } from "./net-large.js";
-import { NET_PACKET_BYTES_MAX, recordBytes } from "./net-pipe.js";
+import { NET_PACKET_BYTES_MAX } from "./net-pipe.js";
 import { checksumOf, fold16, NetSum, putU16, sumWords, swap16 } from "./net-sum.js";
 import { type NetTag, putHead } from "./net-tag.js";
 

@@ -1,4 +1,5 @@
 import { loadMovePackets, type MovePackets } from "../ring/packets.js";
+import { NET_RECORD_PREFIX_BYTES, recordBytes } from "../spec/net-record.js";
 import type { DeviceHost } from "../vhost/device.js";
 import type { Virtqueue } from "../vhost/virtqueue.js";
 
@@ -28,6 +29,9 @@ export interface NetBurst {
   first: number;
   count: number;
 }
+
+/** Gets packets, one after another: `length` bytes from `at` on, `struct virtio_net_hdr` first. */
+export type NetPackets = (bytes: Uint8Array, at: number, length: number) => void;
 
 /** Who has a stage. */
 export interface NetStageUser {
@@ -61,6 +65,17 @@ export class NetStage {
     this.block = Buffer.from(memory.buffer, address, STAGE_BYTES);
     this.words = new Uint32Array(memory.buffer, address, STAGE_BYTES / 4);
     this.view = new DataView(memory.buffer, address, STAGE_BYTES);
+  }
+
+  /** Shows `each` the packets of `packets` records from `at` on. Returns the records' bytes. */
+  forEach(at: number, packets: number, each: NetPackets): number {
+    let record = at;
+    for (let i = 0; i < packets; i++) {
+      const length = this.words[record >>> 2] as number;
+      each(this.bytes, record + NET_RECORD_PREFIX_BYTES, length);
+      record += recordBytes(length);
+    }
+    return record - at;
   }
 
   /** `MovePackets` for the part of the stage from `at` to `end`. */

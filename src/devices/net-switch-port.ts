@@ -14,7 +14,7 @@ import { PLAIN_HEADER } from "./net-link.js";
 import type { NetOffload } from "./net-offload.js";
 import { NET_PACKET_BYTES_MAX, type NetPipe } from "./net-pipe.js";
 import type { NetFate, NetPort } from "./net-port.js";
-import type { NetBurst, NetStage, NetStages } from "./net-stage.js";
+import type { NetBurst, NetPackets, NetStage, NetStages } from "./net-stage.js";
 import { putU16 } from "./net-sum.js";
 import {
   ALL_PORTS,
@@ -124,12 +124,13 @@ export class NetSwitchPort implements NetPort {
   }
 
   /** Plain packets, through a stage: those that go one way and follow one another, together. */
-  take(burst: NetBurst): number {
+  take(burst: NetBurst, each?: NetPackets): number {
     const stage = this.#stages?.taken;
     const { count } = burst;
     while (stage && burst.count > 0) {
       const packets = stage.move(burst, 0, stage.bytes.length, true);
       if (packets === 0) break;
+      if (each) stage.forEach(0, packets, each);
       forEachRun(stage, packets, this.#route, (run) => this.#sendRun(run));
       burst.first += packets;
       burst.count -= packets;

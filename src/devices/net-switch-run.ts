@@ -1,7 +1,7 @@
-import { NET_RECORD_PREFIX_BYTES } from "../spec/net-record.js";
+import { NET_RECORD_PREFIX_BYTES, recordBytes } from "../spec/net-record.js";
 import { VIRTIO_NET_HDR_BYTES } from "../spec/virtio-net.js";
 import { PLAIN_HEADER } from "./net-link.js";
-import { type NetPipe, recordBytes } from "./net-pipe.js";
+import type { NetPipe } from "./net-pipe.js";
 import type { NetStage } from "./net-stage.js";
 import { ethBytesOf, NET_HEAD_BYTES, type NetRoute, NO_WAY } from "./net-switch-route.js";
 import { type NetTag, putHead, SAME_TAG } from "./net-tag.js";

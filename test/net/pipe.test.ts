@@ -6,9 +6,9 @@ import {
   NET_PIPE_BYTES_MIN,
   NetPipe,
   netPipeBytes,
-  recordBytes,
 } from "#dist/devices/net-pipe.js";
 import { NetStages } from "#dist/devices/net-stage.js";
+import { recordBytes } from "#dist/spec/net-record.js";
 import { Random } from "../fuzz/random.js";
 import { seedOf } from "../helpers/seed.js";
 

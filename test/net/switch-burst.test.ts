@@ -46,15 +46,17 @@ const vq = {
   ) => move(VQ, first, count, at, end, isFromGuest),
 } as Virtqueue;
 
-/** A burst that its queue has popped. Returns how many the port has taken. */
-function take(port: NetSwitchPort, packets: readonly Buffer[]): number {
+/** A burst that its queue has popped. Returns how many the port has taken, and shows them. */
+function take(port: NetSwitchPort, packets: readonly Buffer[], seen: Buffer[] = []): number {
   for (const [i, packet] of packets.entries()) {
     const address = BUFFERS + i * BUFFER_BYTES + (i % 7);
     bytes.set(packet, address);
     tables.setIov(i, address, packet.length);
     tables.setChain(i, i, 1, 0);
   }
-  const taken = port.take({ vq, first: 0, count: packets.length });
+  const taken = port.take({ vq, first: 0, count: packets.length }, (from, at, length) => {
+    seen.push(Buffer.from(from.slice(at, at + length)));
+  });
   port.flush();
   return taken;
 }
@@ -112,7 +114,9 @@ describe.each(LANS)("%s", (name, options) => {
       for (const { ports } of [one, many]) sendEach(ports[at] as NetSwitchPort, heard);
       const packets = packetsOf(random);
       sendEach(one.ports[0] as NetSwitchPort, packets);
-      expect(take(many.ports[0] as NetSwitchPort, packets), where).toBe(packets.length);
+      const seen: Buffer[] = [];
+      expect(take(many.ports[0] as NetSwitchPort, packets, seen), where).toBe(packets.length);
+      expect(seen, where).toEqual(packets.map(withBuffers));
       for (const [index, port] of one.ports.entries()) {
         const expected = takeAll(port);
         expect(takeAll(many.ports[index] as NetSwitchPort), where).toEqual(expected);
