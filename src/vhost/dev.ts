@@ -192,7 +192,8 @@ export class VhostDev extends VringCalls {
    * Sets the memory table, also while started: each ring is left by its worker, which answers what
    * it holds of it, and goes on by the new table. When this resolves, nothing goes by the old one.
    * Rejects as `setMemTable`, but for EBUSY; with EFAULT when the areas of a ring that runs are not
-   * in it, and ENOMEM: all stays as it was then. Linux: VHOST_SET_MEM_TABLE.
+   * in it, and ENOMEM: all stays as it was then; with what the device's `settle` throws: that ring
+   * is served no more, the others go by the new table. Linux: VHOST_SET_MEM_TABLE.
    */
   updateMemTable(regions: readonly MemoryRegion[]): Promise<void> {
     return this.#turns.take(async () => {

@@ -74,7 +74,8 @@ export class RingSet {
   /**
    * All rings that run go by `memory` from now on; `controlOf`: what can be asked of a ring's
    * worker, `undefined` if it is dead; one that dies meanwhile has left its rings. Rejects with
-   * EFAULT and EINVAL for areas that are not in it, ENOMEM: nothing has changed then.
+   * EFAULT and EINVAL for areas that are not in it, ENOMEM: nothing has changed then; and, when all
+   * is done, with what the device throws that is to answer what it holds: that ring stands still.
    */
   async remap(
     memory: GuestMemory,
@@ -86,17 +87,21 @@ export class RingSet {
     const areas = running.map(([, vring]) => vring.translate(memory, old.features));
     const environment = { ...old, memory, regions: layOutRegions(old.shared, memory) };
     this.#environment = environment;
+    const failures: unknown[] = [];
     for (const [i, [index, vring]] of running.entries()) {
       const control = await controlOf(index);
       const goesOn = () => {
         vring.remap(environment, areas[i] as VringPlaces);
         return this.startOf(index);
       };
-      if (control)
-        await passQueue(control, index, goesOn).catch(() => {}); // it is dead
-      else goesOn();
+      if (!control) goesOn();
+      else
+        await passQueue(control, index, goesOn).catch(async (error) => {
+          if (await controlOf(index)) failures.push(error); // else it has died
+        });
     }
     old.shared.host.free(old.regions.address);
+    if (failures.length > 0) throw failures[0];
   }
 
   /** What a ring was started with; `undefined`: it does not run. Throws ENOBUFS. */

@@ -254,6 +254,15 @@ function fragile({ queues }) {
   return { ...plain(queues), shared: true, handleKick: (vq) => vq.drain(serve) };
 }
 
+/** Echoes, and can't be asked to settle queue 0. */
+const unsettled = () => ({
+  ...echo({ queues: 2 }),
+  answersLater: true,
+  settle: async (_how, index) => {
+    if (index === 0) throw new RangeError("it does not settle");
+  },
+});
+
 /** Misuses chains that it holds, one `mistake` at a time. */
 const misholds = ({ mistake }) => ({
   ...plain(),
@@ -282,6 +291,7 @@ const devices = {
   odd,
   later,
   misholds,
+  unsettled,
   numbered,
   fragile,
   kicksAsync,

@@ -8,7 +8,7 @@ import { GUEST_BASE } from "#dist/memory/shared-memory.js";
 import { pattern } from "../helpers/blk-raw.js";
 import { custom, rejected } from "../helpers/devices.js";
 import { pump } from "../helpers/pump.js";
-import { IO_MODES, MODES, RawGuest } from "../helpers/raw-guest.js";
+import { type GuestRing, IO_MODES, MODES, RawGuest } from "../helpers/raw-guest.js";
 import { tempFiles } from "../helpers/temp-file.js";
 
 const makeFile = tempFiles();
@@ -100,6 +100,15 @@ describe.each(MODES)("$run, $ring ring", (mode) => {
     await send();
     expect(guest.errors()).toEqual({ VRING_E_ADDRESS: 1 });
     expect((await ring.request([Uint8Array.of(7), 1])).written).toEqual(Buffer.of(7));
+  });
+
+  test("a device that does not settle is told, and its other ring goes on", async () => {
+    await using guest = await RawGuest.open(custom("unsettled"), { ...mode, queues: 2 });
+    const free = guest.shared.host.freeBytes;
+    await expect(guest.dev.updateMemTable([guest.whole])).rejects.toThrow("it does not settle");
+    expect(guest.shared.host.freeBytes).toBe(free);
+    const [, other] = guest.rings as [GuestRing, GuestRing];
+    expect((await other.request([Uint8Array.of(7), 1])).written).toEqual(Buffer.of(7));
   });
 
   test("of a device that is stopped: for its next start", async () => {
