@@ -201,7 +201,7 @@ export class NetPipe implements NetStageUser {
     const stage = this.#stage;
     if (stage && this.#stagedBytes > 0) {
       if (this.#peekStaged(stage)) return true;
-      this.#leave(stage);
+      this.leave();
     }
     return this.#peekPipe(this.#load(READ));
   }
@@ -231,7 +231,7 @@ export class NetPipe implements NetStageUser {
     const stage = this.#stage;
     if (stage && this.#enter(stage, from, at, (written - from) >>> 0)) {
       if (this.#peekStaged(stage)) return true;
-      this.#leave(stage); // it is larger than a stage
+      this.leave(); // it is larger than a stage
     }
     this.bytes = this.#pipe;
     this.at = at + NET_RECORD_PREFIX_BYTES;
@@ -255,11 +255,12 @@ export class NetPipe implements NetStageUser {
     return true;
   }
 
-  /** What was read from the stage is read. */
-  #leave(stage: NetStage): void {
+  /** Gives the stage to others; what was not read of it is read from the pipe again. */
+  leave(): void {
+    if (!this.#stage || this.#stagedBytes === 0) return;
     this.flush();
     this.#stagedBytes = 0;
-    stage.user = undefined;
+    this.#stage.user = undefined;
   }
 
   /** Reader: how many packets there are, counted up to `max`. */
@@ -288,7 +289,7 @@ export class NetPipe implements NetStageUser {
       return;
     }
     this.#read = this.#nextRead;
-    if ((this.#read - this.#stagedAt) >>> 0 >= this.#stagedBytes) this.#leave(stage);
+    if ((this.#read - this.#stagedAt) >>> 0 >= this.#stagedBytes) this.leave();
   }
 
   /** Reader: drops what is there by now, not what comes meanwhile. `each`: gets its length. */

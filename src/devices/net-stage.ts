@@ -37,6 +37,8 @@ export type NetPackets = (bytes: Uint8Array, at: number, length: number) => void
 export interface NetStageUser {
   /** Publishes what was done there. */
   flush(): void;
+  /** That, and has it no more. */
+  leave(): void;
 }
 
 /**

@@ -267,13 +267,19 @@ export class NetSwitchPort implements NetPort {
     this.#shown = (this.#shown + 1) % this.#in.length;
   }
 
-  /** Where senders are to take turns, nothing. */
+  /** The senders' queues take turns, a burst each: what one has for it. */
   put(burst: NetBurst): number {
-    const [pipe, other] = this.#in.filter(({ isEmpty }) => !isEmpty);
-    if (!pipe || other) return 0;
+    const pipe = this.peek();
+    const stage = this.#stages?.to;
+    if (!pipe || !stage) return 0;
+    if (stage.user !== pipe) stage.user?.leave();
     const packets = pipe.put(burst);
     this.#count(COUNT_SENT, packets);
     this.#count(COUNT_SENT_BYTES, pipe.moved - packets * VIRTIO_NET_HDR_BYTES);
+    if (packets > 0 && this.#in.some((other) => other !== pipe && !other.isEmpty)) {
+      pipe.leave();
+      this.#shown = (this.#shown + 1) % this.#in.length;
+    }
     return packets;
   }
 

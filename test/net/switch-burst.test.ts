@@ -167,3 +167,68 @@ test("a packet that asks for something ends a burst, and those before it are sen
   expect(takeAll(receiver)).toEqual(packets.slice(0, 2).map(withBuffers));
   expect(lan.lan.countsOf(0)).toMatchObject({ received: 2, forwarded: 2 });
 });
+
+/** Puts what waits for a port in so many buffers of its guest's. Returns the packets. */
+function put(port: NetSwitchPort, buffers: number): Buffer[] {
+  for (let i = 0; i < buffers; i++) {
+    tables.setIov(i, BUFFERS + i * BUFFER_BYTES, BUFFER_BYTES);
+    tables.setChain(i, i, 0, 1);
+  }
+  const done = port.put({ vq, first: 0, count: buffers });
+  port.flush();
+  return Array.from({ length: done }, (_, i) => {
+    const address = BUFFERS + i * BUFFER_BYTES;
+    return Buffer.from(bytes.slice(address, address + tables.usedBytes(i)));
+  });
+}
+
+/** The packet that comes next, if there is one. */
+function takeOne(port: NetSwitchPort): Buffer[] {
+  const pipe = port.peek();
+  if (!pipe) return [];
+  const packet = Buffer.from(pipe.bytes.slice(pipe.at, pipe.at + pipe.length));
+  port.drop(true);
+  return [packet];
+}
+
+test("several senders take turns, a burst each; each one's packets come in their order", () => {
+  const seed = seedOf("switch burst, several senders");
+  const random = new Random(seed);
+  using lan = openPorts([{}, {}, {}, {}], {}, new NetStages(memory, STAGES));
+  const [receiver, ...senders] = lan.ports as [NetSwitchPort, ...NetSwitchPort[]];
+  const sent = senders.map(() => 0);
+  const got = senders.map(() => 0);
+  let fulls = 0;
+  const take = (packet: Buffer, where: string) => {
+    const from = packet.readUInt8(12 + 11) - 1;
+    expect(packet.readUInt16BE(12 + 14), where).toBe((got[from] as number)++);
+  };
+  for (let step = 0; step < 2000; step++) {
+    const where = `FC_SEED=${seed}, step ${step}`;
+    const from = random.below(senders.length);
+    const packets = Array.from({ length: random.below(step % 500 < 250 ? 60 : 4) }, () => {
+      const frame = frameOf(station(0), station(1 + from), (sent[from] as number)++);
+      return Buffer.concat([HEADER, frame, Buffer.alloc(random.below(900))]);
+    });
+    sendEach(senders[from] as NetSwitchPort, packets);
+    if (random.once(10)) for (const packet of takeOne(receiver)) take(packet, where);
+    const isFull = senders.every((_, i) => (sent[i] as number) - (got[i] as number) > BURST_MAX);
+    const before = [...got];
+    const buffers = step % 500 < 250 ? 16 : BURST_MAX;
+    for (let turn = 0; turn < senders.length; turn++) {
+      for (const packet of put(receiver, 1 + random.below(buffers))) take(packet, where);
+    }
+    const waited = got.some((count, i) => count === before[i]);
+    expect(isFull && waited, where).toBe(false);
+    if (isFull) fulls++;
+  }
+  for (let left = true; left; ) {
+    const packets = [...put(receiver, BURST_MAX), ...takeAll(receiver)];
+    for (const packet of packets) take(packet, `FC_SEED=${seed}, at the end`);
+    left = packets.length > 0;
+  }
+  expect(got).toEqual(sent);
+  expect(fulls).toBeGreaterThan(0);
+  const total = sent.reduce((sum, count) => sum + count, 0);
+  expect(lan.lan.countsOf(0)).toMatchObject({ sent: total });
+});
