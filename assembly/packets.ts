@@ -29,19 +29,19 @@ function iovOf(vq: usize, chain: usize): usize {
 }
 
 /**
- * Reads a byte of the first two cache lines of the packets from `chain` on: these loads do not wait
- * for one another, so that what another core has written is on its way by the time it is copied.
- * Returns their sum.
+ * Reads of the first two cache lines of the packets from `first` on, up to one that asks for
+ * something: these loads do not wait for one another, so that what another core has written is on
+ * its way by the time it is copied. Returns a sum of what was read.
  */
 function touch(vq: usize, first: usize, end: usize): u64 {
   let sum: u64 = 0;
   for (let chain = first; chain < end; chain += CHAIN_BYTES) {
     const iov = iovOf(vq, chain);
     const bytes = load<u32>(iov, IOV_LENGTH);
-    if (load<u64>(chain, CHAIN_OUT_COUNT) != READABLE || bytes == 0) break;
+    if (load<u64>(chain, CHAIN_OUT_COUNT) != READABLE || bytes < <u32>NET_PACKET_BYTES_MIN) break;
     const buffer = load<usize>(iov);
-    sum += load<u8>(buffer);
     sum += load<u8>(buffer + min(bytes - 1, LINE_BYTES));
+    if (load<u16>(buffer) != 0) break;
   }
   return sum;
 }
@@ -80,6 +80,7 @@ export function movePackets(
     if (load<u64>(chain, CHAIN_OUT_COUNT) != kind) break;
     if (bytes > room || bytes > <u32>(end - packet) || bytes < <u32>NET_PACKET_BYTES_MIN) break;
     const buffer = load<usize>(iov);
+    if (isFromGuest && load<u16>(buffer) != 0) break; // a hint: no copy in vain
     copyPacket(isFromGuest ? packet : buffer, isFromGuest ? buffer : packet, bytes);
     if (load<u16>(packet) != 0) break; // by our copy; whoever handles it reads it anew
     store<u32>(at, bytes);

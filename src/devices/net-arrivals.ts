@@ -127,9 +127,14 @@ export class NetArrivals {
     pipe.drop();
   }
 
+  /** What was sorted is void. */
+  empty(): void {
+    for (let pair = 0; pair < this.#pipes.length; pair++) this.#empty(pair);
+  }
+
   /** As before any driver: all that waits is void. */
   reset(): void {
-    for (let pair = 0; pair < this.#pipes.length; pair++) this.#empty(pair);
+    this.empty();
     this.#pairs = 1;
     this.#port.reset();
   }

@@ -173,6 +173,7 @@ export class NetDevice implements VirtioDevice {
   }
 
   close(): void {
+    this.#arrivals.empty();
     this.#port.close();
     this.#tap?.close();
   }

@@ -349,29 +349,32 @@ export class NetPipe implements NetStageUser {
 
   /**
    * Writer: adds `packets` records that lie one behind another in a stage which no pipe has, from
-   * `from` on, and publishes them. Returns how many there was room for.
+   * `from` on, and publishes them, but for those that find no room. Returns how many did.
    */
   append(stage: NetStage, from: number, packets: number): number {
     this.flush(); // they come after what is staged
+    const { words, bytes } = stage;
     let end = this.#load(WRITTEN);
     let next = from;
-    let done = 0;
-    while (done < packets) {
-      end = this.#startOf(end, recordBytes(stage.words[next >>> 2] as number));
-      if (end < 0) break;
-      const at = end & (this.#sizeBytes - 1);
-      const room = this.#roomAt(end, at);
-      const begun = next;
-      for (; done < packets; done++) {
-        const record = recordBytes(stage.words[next >>> 2] as number);
-        if (next - begun + record > room) break;
+    let lost = 0;
+    for (let left = packets; left > 0; ) {
+      const record = recordBytes(words[next >>> 2] as number);
+      const start = this.#startOf(end, record);
+      if (start < 0) {
         next += record;
+        left--;
+        lost++;
+        continue;
       }
-      this.#block.fill(stage.bytes.subarray(begun, next), at, at + next - begun);
-      end = (end + next - begun) >>> 0;
+      const at = start & (this.#sizeBytes - 1);
+      const [until, fits] = stage.fitting(next, left, this.#roomAt(start, at));
+      this.#block.fill(bytes.subarray(next, until), at, at + until - next);
+      end = (start + until - next) >>> 0;
       Atomics.store(this.#words, WRITTEN, end); // last, as in `end`
+      next = until;
+      left -= fits;
     }
-    return done;
+    return packets - lost;
   }
 
   /** Writer: bytes that may be written from `at` on, which counts as `end`. */

@@ -80,6 +80,17 @@ export class NetStage {
     return record - at;
   }
 
+  /** Where those of `most` records from `at` on end that have room together, and how many. */
+  fitting(at: number, most: number, room: number): [number, number] {
+    let end = at;
+    for (let count = 0; count < most; count++) {
+      const record = recordBytes(this.words[end >>> 2] as number);
+      if (end - at + record > room) return [end, count];
+      end += record;
+    }
+    return [end, most];
+  }
+
   /** `MovePackets` for the part of the stage from `at` to `end`. */
   move(burst: NetBurst, at: number, end: number, isFromGuest: boolean): number {
     const { vq, first, count } = burst;

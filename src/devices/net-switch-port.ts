@@ -322,6 +322,7 @@ export class NetSwitchPort implements NetPort {
   reset(): void {
     const discarded = (length: number) => this.ended("discarded", length - VIRTIO_NET_HDR_BYTES);
     for (const pipe of this.#in) pipe.dropAll(discarded);
+    this.#stages?.to.user?.leave(); // it may hold what came meanwhile
   }
 
   close(): void {

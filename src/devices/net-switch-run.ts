@@ -63,7 +63,7 @@ export function forEachRun(
   if (run.packets > 0) use(run);
 }
 
-/** Puts a run in a pipe, with the tag that its reader has. Returns how many there was room for. */
+/** Puts a run in a pipe, with the tag that its reader has. Returns how many found room. */
 export function appendRun(run: NetRun, pipe: NetPipe, tag: NetTag): number {
   return tag === SAME_TAG ? pipe.append(run.stage, run.from, run.packets) : retag(run, pipe, tag);
 }
@@ -71,11 +71,14 @@ export function appendRun(run: NetRun, pipe: NetPipe, tag: NetTag): number {
 function retag({ stage, from, packets, way }: NetRun, pipe: NetPipe, tag: NetTag): number {
   const { bytes, words } = stage;
   const ethBytes = ethBytesOf(way);
-  let record = from;
+  let next = from;
+  let done = 0;
   for (let i = 0; i < packets; i++) {
+    const record = next;
     const length = words[record >>> 2] as number;
+    next += recordBytes(length);
     const at = pipe.begin(length + tag.added - tag.cut);
-    if (at < 0) return i;
+    if (at < 0) continue;
     pipe.bytes.set(PLAIN_HEADER, at);
     const frame = record + FRAME_AT;
     const head = bytes.subarray(frame, frame + ethBytes);
@@ -83,7 +86,7 @@ function retag({ stage, from, packets, way }: NetRun, pipe: NetPipe, tag: NetTag
     const end = record + NET_RECORD_PREFIX_BYTES + length;
     pipe.bytes.set(bytes.subarray(frame + ethBytes, end), rest);
     pipe.end();
-    record += recordBytes(length);
+    done++;
   }
-  return packets;
+  return done;
 }

@@ -55,7 +55,9 @@ describeGuests(titleOf("testpmd listens"), (lab) => {
     }
     const ours = lastCounts(program);
     for (const [port, { received, sent }] of totals.entries()) {
-      expect(ours[port]?.received, `port ${port}`).toBe(sent);
+      // What lies in a ring as that is stopped was sent, and not received.
+      expect(ours[port]?.received, `port ${port}`).toBeLessThanOrEqual(sent);
+      expect(ours[port]?.received).toBeGreaterThanOrEqual(sent - RUNS * QUEUE_SIZE);
       // What it got after its forwarding had ended is in its ring, in each run.
       expect(ours[port]?.sent).toBeGreaterThanOrEqual(received);
       expect(ours[port]?.sent).toBeLessThanOrEqual(received + RUNS * QUEUE_SIZE);

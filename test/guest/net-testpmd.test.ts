@@ -48,7 +48,9 @@ describeGuests(titleOf("testpmd"), (lab) => {
       expect(theirs.map(({ port }) => port)).toEqual([0, 1]);
       for (const { port, received, sent } of theirs) {
         const counts = ours[port];
-        expect(counts?.received, `port ${port}`).toBe(sent);
+        // What lies in a ring as that is stopped was sent, and not received.
+        expect(counts?.received, `port ${port}`).toBeLessThanOrEqual(sent);
+        expect(counts?.received).toBeGreaterThanOrEqual(sent - queues * QUEUE_SIZE);
         // What it got after its forwarding had ended is in its ring.
         expect(counts?.sent).toBeGreaterThanOrEqual(received);
         expect(counts?.sent).toBeLessThanOrEqual(received + QUEUE_SIZE);

@@ -58,6 +58,8 @@ function model(memory: Uint8Array, { first, count, at, end, isFromGuest }: Call)
     const counts = [u32(chain + CHAIN_OUT_COUNT), u32(chain + CHAIN_IN_COUNT)];
     if (counts.join() !== (isFromGuest ? "1,0" : "0,1")) return done;
     if (bytes > room || bytes > end - next - 8 || bytes < BYTES_MIN) return done;
+    const asks = isFromGuest && (memory[address] !== 0 || memory[address + 1] !== 0);
+    if (asks) return done; // not even copied
     const [to, from] = isFromGuest ? [next + 8, address] : [address, next + 8];
     memory.copyWithin(to, from, from + bytes);
     if (memory[next + 8] !== 0 || memory[next + 9] !== 0) return done;

@@ -88,8 +88,13 @@ class Way {
     return true;
   }
 
-  /** Writes packets as a burst that was taken. Returns how many there was room for. */
-  append({ taken }: NetStages, lengths: readonly number[], fill: number): number {
+  /**
+   * Writes packets as a burst that was taken. Returns how many there was room for. Where it may
+   * be short, all have one length: which of them were left out is known then.
+   */
+  append({ taken }: NetStages, any: readonly number[], fill: number): number {
+    const isRoomy = this.writer.room >= any.length;
+    const lengths = any.map((length) => (isRoomy ? length : (any[0] as number)));
     let at = 8 * (fill % 3); // anywhere in the stage
     const from = at;
     for (const length of lengths) {

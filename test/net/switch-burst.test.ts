@@ -1,19 +1,23 @@
 // What a guest sends goes through the switch in bursts: the same packets go the same ways, and are
 // counted alike, as one by one.
 
-import { describe, expect, test } from "vitest";
+import { describe, expect, test, vi } from "vitest";
+import { NetDevice } from "#dist/devices/net-device.js";
 import { NetOffload } from "#dist/devices/net-offload.js";
+import { NetPipe } from "#dist/devices/net-pipe.js";
 import { NetStages } from "#dist/devices/net-stage.js";
 import type { NetSwitchPort } from "#dist/devices/net-switch-port.js";
 import type { SwitchPortOptions } from "#dist/index.js";
 import { loadChecksum } from "#dist/ring/checksum.js";
 import type { MovePackets } from "#dist/ring/packets.js";
 import { RingTables } from "#dist/ring/tables.js";
+import { featureMask } from "#dist/spec/features.js";
 import { VQ_CHAINS, VQ_IOV } from "#dist/spec/ring-state.js";
+import { VIRTIO_NET_F_MQ } from "#dist/spec/virtio-net.js";
 import { onePiece } from "#dist/vhost/chain.js";
 import type { Virtqueue } from "#dist/vhost/virtqueue.js";
 import { Random } from "../fuzz/random.js";
-import { frameOf, station } from "../helpers/net-frames.js";
+import { frameOf, macBytes, station } from "../helpers/net-frames.js";
 import { seedOf } from "../helpers/seed.js";
 import { openPorts, takeAll } from "../helpers/switch-ports.js";
 
@@ -156,6 +160,24 @@ function withBuffers(packet: Buffer): Buffer {
   return delivered;
 }
 
+test("where a long packet finds no room, a short one behind it does, as one by one", () => {
+  const packet = (length: number) =>
+    Buffer.concat([HEADER, frameOf(station(1), station(0), 0), Buffer.alloc(length - 72)]);
+  const [long, short] = [packet(1900), packet(80)];
+  const counts = [undefined, new NetStages(memory, STAGES)].map((stages) => {
+    using lan = openPorts([{}, {}], { queueBytes: 1 << 18 }, stages);
+    const [sender] = lan.ports as [NetSwitchPort];
+    const send = (packets: Buffer[]) =>
+      stages ? take(sender, packets) : sendEach(sender, packets);
+    for (let left = 136; left > 0; left--) send([long]);
+    send([...Array(5).fill(long), ...Array(20).fill(short), long]);
+    return lan.lan.countsOf(0);
+  });
+  expect(counts[0]).toEqual(counts[1]);
+  expect(counts[0]?.dropped).toBeGreaterThan(1);
+  expect(counts[0]?.forwarded).toBe(136 + 1 + 2); // one that is long, two that are short
+});
+
 test("a packet that asks for something ends a burst, and those before it are sent", () => {
   using lan = openPorts([{}, {}], {}, new NetStages(memory, STAGES));
   const [sender, receiver] = lan.ports as [NetSwitchPort, NetSwitchPort];
@@ -231,4 +253,41 @@ test("several senders take turns, a burst each; each one's packets come in their
   expect(fulls).toBeGreaterThan(0);
   const total = sent.reduce((sum, count) => sum + count, 0);
   expect(lan.lan.countsOf(0)).toMatchObject({ sent: total });
+});
+
+test("what comes while a port is reset is counted once", () => {
+  using lan = openPorts([{}, {}], {}, new NetStages(memory, STAGES));
+  const [receiver, sender] = lan.ports as [NetSwitchPort, NetSwitchPort];
+  const packet = Buffer.concat([HEADER, frameOf(station(0), station(1), 1)]);
+  sendEach(sender, Array(20).fill(packet));
+  const { count } = NetPipe.prototype;
+  const counting = vi.spyOn(NetPipe.prototype, "count").mockImplementationOnce(function (
+    this: NetPipe,
+    max,
+  ) {
+    const packets = count.call(this, max);
+    sendEach(sender, Array(9).fill(packet)); // between the count and the first look
+    return packets;
+  });
+  receiver.reset();
+  counting.mockRestore();
+  expect(lan.lan.countsOf(0)).toMatchObject({ discarded: 20 });
+  receiver.reset();
+  expect(lan.lan.countsOf(0)).toMatchObject({ discarded: 29 });
+  expect(takeAll(receiver)).toEqual([]);
+});
+
+test("what a device of two pairs had sorted is counted when it closes", () => {
+  using lan = openPorts([{}, {}]);
+  const [receiver, sender] = lan.ports as [NetSwitchPort, NetSwitchPort];
+  const settings = { mac: macBytes(station(0)), mtu: 1500, queueSize: 64, queuePairs: 2 };
+  const device = new NetDevice(settings, receiver, loadChecksum(alone));
+  device.start(featureMask(VIRTIO_NET_F_MQ));
+  device.handleKick({ index: 0, hasChains: false } as Virtqueue); // its first queue runs
+  const packet = Buffer.concat([HEADER, frameOf(station(0), station(1), 1)]);
+  sendEach(sender, Array(20).fill(packet));
+  device.poll();
+  expect(lan.lan.countsOf(0)).toMatchObject({ discarded: 0 });
+  device.close();
+  expect(lan.lan.countsOf(0)).toMatchObject({ discarded: 20 });
 });
