@@ -1,5 +1,6 @@
 import { type Command, Option } from "commander";
 import type { Policy } from "../ring/state-block.js";
+import { checkClaims, pathClaim } from "../vhost/claims.js";
 import type { DeviceSpec } from "../vhost/device.js";
 import { serveVhostUser, type VhostUserServer } from "../vhost-user/server.js";
 import { ServeLog } from "./serve-log.js";
@@ -9,6 +10,11 @@ import { parseCount } from "./size.js";
 export const POLL_MICROSECONDS_DEFAULT = 50;
 /** The longest that it may be told to. */
 export const POLL_MICROSECONDS_MAX = 1_000_000;
+
+/** What ends a server; SIGHUP: its terminal is gone. */
+const END_SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
+/** Signals within so many milliseconds are one. */
+const SAME_SIGNAL_MS = 500;
 
 /** What every device that is served has as options. */
 export interface ServeDeviceOptions {
@@ -81,14 +87,35 @@ export async function serveDevice(
   await serveDevices([{ options, device, served }], { log, ...how });
 }
 
+/** What a device and its socket are to have for themselves. */
+function wantsOf({ options, device, name = device.kind }: Serving) {
+  return { name, claims: [pathClaim(options.socket), ...(device.claims?.() ?? [])] };
+}
+
+/**
+ * Ends by the first signal. One that comes behind it at once is the same, as who ends a command and
+ * its group sends it; a later one ends the program as it is.
+ */
+function endBySignal(stop: AbortController): void {
+  let first: number | undefined;
+  const hear = (signal: NodeJS.Signals) => {
+    first ??= performance.now();
+    stop.abort();
+    if (performance.now() - first < SAME_SIGNAL_MS) return;
+    for (const name of END_SIGNALS) process.off(name, hear);
+    process.kill(process.pid, signal);
+  };
+  for (const name of END_SIGNALS) process.on(name, hear);
+}
+
 /**
  * Serves all of them until a signal comes, or one of them fails: then none is served any more, and
  * it rejects.
  */
 export async function serveDevices(servings: readonly Serving[], how: ServeHow): Promise<void> {
   const stop = how.stop ?? new AbortController();
-  const end = () => stop.abort();
-  for (const name of ["SIGINT", "SIGTERM"] as const) process.once(name, end);
+  checkClaims(servings.map(wantsOf));
+  endBySignal(stop);
   const servers: VhostUserServer[] = [];
   const logs: ServeLog[] = [];
   const isLive = process.stderr.isTTY && servings.length === 1 && !how.isTerminalTaken;

@@ -75,7 +75,8 @@ export function netCommand(): Command {
 
 /** `tap`: the interface at the port, if it is not a VM's. */
 function printCounts(port: SwitchPort, tap?: string): void {
-  const who = { event: "counts", port: port.index, ...(tap !== undefined && { tap }) };
+  const time = new Date().toISOString();
+  const who = { time, event: "counts", port: port.index, ...(tap !== undefined && { tap }) };
   console.log(JSON.stringify({ ...who, ...port.counts() }));
 }
 

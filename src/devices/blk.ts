@@ -111,7 +111,8 @@ let diskCount = 0;
 function claimsOf(source: SettledSource, readOnly: boolean, name: string): Claim[] {
   if ("nullBytes" in source) return [];
   const mode = readOnly ? "shared" : "exclusive";
-  if ("memory" in source) return [{ key: name, label: name, mode }];
+  const remedy = "open both read-only";
+  if ("memory" in source) return [{ key: name, label: name, mode, remedy }];
   const { key } = checkImage(source.file, readOnly);
-  return [{ key, label: source.file, mode }];
+  return [{ key, label: source.file, mode, remedy }];
 }

@@ -105,6 +105,8 @@ export class SwitchTap implements AsyncDisposable {
     this.#plug = plug;
     this.#onEvent = onEvent;
     this.#start("up");
+    if (isInterfaceUp(name)) return;
+    queueMicrotask(() => this.#tell("down")); // as one that was made just now is
   }
 
   /** How the interface is, as far as packets have shown. */

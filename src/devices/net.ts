@@ -12,6 +12,7 @@ import {
   VIRTIO_NET_MTU_MIN,
   VIRTIO_NET_QUEUES,
 } from "../spec/virtio-net.js";
+import { pathClaim } from "../vhost/claims.js";
 import type {
   Claim,
   DeviceEnvironment,
@@ -119,9 +120,12 @@ export class Net implements DeviceSpec<"net"> {
    * like for a capture that can't be made.
    */
   claims(): Claim[] {
-    if (this.#pcapPath !== undefined) checkMakeable("the capture", this.#pcapPath);
     const { mac } = this;
     const claims: Claim[] = [{ key: `net:${mac}`, label: `the station ${mac}`, mode: "exclusive" }];
+    if (this.#pcapPath !== undefined) {
+      checkMakeable("the capture", this.#pcapPath);
+      claims.push(pathClaim(this.#pcapPath));
+    }
     if (!this.#port) return claims;
     const { lan, index } = this.#port;
     const label = `port ${index} of the switch`;

@@ -4,6 +4,7 @@ import { checkQueueSize } from "../memory/vring.js";
 import { VhostError } from "../spec/errno.js";
 import { checkNames } from "../spec/options.js";
 import { VMADDR_ANY, VMADDR_CID_GUEST_MIN, VMADDR_CID_HOST } from "../spec/virtio-vsock.js";
+import { pathClaim } from "../vhost/claims.js";
 import type { Claim, DeviceHost, DeviceParts, DeviceSpec, VirtioDevice } from "../vhost/device.js";
 import { type ConnectOptions, type VsockListener, VsockSockets } from "../vsock/sockets.js";
 import type { VsockStream } from "../vsock/stream.js";
@@ -79,8 +80,11 @@ export class Vsock implements DeviceSpec<"vsock"> {
    * can't be made.
    */
   claims(): Claim[] {
-    if (this.#unixPath !== undefined) checkSocketPlace(this.#unixPath);
-    return [{ key: `vsock:${this.cid}`, label: `CID ${this.cid}`, mode: "exclusive" }];
+    const label = `CID ${this.cid}`;
+    const claims: Claim[] = [{ key: `vsock:${this.cid}`, label, mode: "exclusive" }];
+    if (this.#unixPath === undefined) return claims;
+    checkSocketPlace(this.#unixPath);
+    return [...claims, pathClaim(this.#unixPath)];
   }
 
   /** For who opens it. Throws what `VsockUnix` does. */

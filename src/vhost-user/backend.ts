@@ -150,7 +150,7 @@ export class Backend {
   #vring(index: number): VringState {
     const vring = this.#vrings[index];
     if (vring) return vring;
-    throw new VhostError("EINVAL", `there is no ring ${index}`, {
+    throw new VhostError("EINVAL", `there is no ring ${index}, but ${this.#vrings.length} rings`, {
       queueCount: this.#vrings.length,
     });
   }

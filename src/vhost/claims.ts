@@ -1,3 +1,4 @@
+import { resolve } from "node:path";
 import { VhostError } from "../spec/errno.js";
 import type { Claim } from "./device.js";
 
@@ -16,12 +17,9 @@ export function takeClaims(wanted: readonly Claim[]): () => void {
   const claims = [...wanted];
   const busy = claims.find(conflict);
   if (busy) {
-    throw new VhostError(
-      "EBUSY",
-      `${busy.label} is open in another device; close that one, or open \
-both read-only`,
-      { key: busy.key },
-    );
+    const ways = ["close that one", ...(busy.remedy ? [busy.remedy] : [])].join(", or ");
+    const message = `${busy.label} is open in another device; ${ways}`;
+    throw new VhostError("EBUSY", message, { key: busy.key });
   }
   for (const { key, mode } of claims) {
     held.set(key, { count: (held.get(key)?.count ?? 0) + 1, mode });
@@ -32,4 +30,27 @@ both read-only`,
       if (holder && --holder.count === 0) held.delete(key);
     }
   };
+}
+
+/** A path that is to be made, of a socket or a file, which nobody else may make. */
+export function pathClaim(path: string): Claim {
+  return { key: `path:${resolve(path)}`, label: path, mode: "exclusive" };
+}
+
+/**
+ * What devices, by their names, will want for themselves, before any of them is open. Throws EBUSY
+ * naming what two of them want.
+ */
+export function checkClaims(devices: readonly { name: string; claims: readonly Claim[] }[]): void {
+  const known = new Map<string, { name: string; mode: Claim["mode"] }>();
+  for (const { name, claims } of devices) {
+    for (const { key, label, mode } of claims) {
+      const other = known.get(key);
+      if (other && (other.mode === "exclusive" || mode === "exclusive")) {
+        const who = other.name === name ? `${name} twice` : `${other.name} and by ${name}`;
+        throw new VhostError("EBUSY", `${label} is wanted by ${who}`, { key });
+      }
+      known.set(key, { name, mode });
+    }
+  }
 }

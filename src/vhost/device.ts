@@ -165,6 +165,8 @@ export interface Claim {
   label: string;
   /** Held together with other shared claims, or alone. */
   mode: "shared" | "exclusive";
+  /** What two who want it can do, beside closing one. */
+  remedy?: string;
 }
 
 /** A device to be: enough to make it in another thread. `Kind` picks the driver for it. */

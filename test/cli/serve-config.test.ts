@@ -101,9 +101,24 @@ describeVhostUser("a whole machine", () => {
     await using program = serve(both);
     const { code, stderr } = await program.outcome();
     expect(code).toBe(1);
-    expect(stderr).toMatch(/^vhost-wasm: EADDRINUSE: .*a\.sock/);
+    expect(stderr).toMatch(/^vhost-wasm: EBUSY: .*a\.sock is wanted by rng 0 and by rng 1\n$/);
     expect(existsSync(socket)).toBe(false);
   });
+
+  test.each([[["SIGTERM", "SIGTERM"]], [["SIGINT", "SIGTERM"]], [["SIGHUP"]]] as const)(
+    "signals that come together end it as one does: %j",
+    async (signals) => {
+      const socket = join(folder, "signals.sock");
+      for (let round = 0; round < 5; round++) {
+        await using program = Program.cli("serve", "rng", "--socket", socket, "--log", "json");
+        await program.next("listening");
+        for (const signal of signals) program.child.kill(signal);
+        const { code, stderr } = await program.outcome();
+        expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
+        expect(existsSync(socket)).toBe(false);
+      }
+    },
+  );
 
   test("a console's socket has one at a time", async () => {
     await using program = serve(MACHINE);
@@ -180,6 +195,25 @@ describe("what is wrong", () => {
     ],
   ])("%s", async (content, line) => {
     expect(await faults(content)).toEqual([line]);
+  });
+
+  const vsock = (socket: string, more: object) =>
+    JSON.stringify({ kind: "vsock", socket, cid: 5, unix: "v.sock", ...more });
+  const lan = (socket: string, more: object) =>
+    JSON.stringify({ kind: "net", socket, switch: "lan", ...more });
+  const mac = "02:00:00:00:00:01";
+  test.each([
+    [vsock("a", { unix: "a" }), "", /\/a is wanted by vsock 0 twice/],
+    [vsock("a", {}), vsock("b", { unix: "w.sock" }), /CID 5 is wanted by vsock 0 and by vsock 1/],
+    [vsock("a", {}), vsock("b", { cid: 6 }), /v\.sock is wanted by vsock 0 and by vsock 1/],
+    [lan("a", { mac }), lan("b", { mac }), /station 02:00:00:00:00:01 is wanted by net 0 and/],
+    [lan("a", { pcap: "x.pcap" }), lan("b", { pcap: "x.pcap" }), /x\.pcap is wanted by net 0 and/],
+  ])("what two would have for themselves: %s, %s", async (one, other, message) => {
+    await using program = serve(`{ "devices": [ ${one} ${other && `, ${other}`} ] }`);
+    const { code, stdout, stderr } = await program.outcome();
+    expect({ code, stdout }).toEqual({ code: 1, stdout: "" });
+    expect(stderr).toMatch(/^vhost-wasm: EBUSY: [^\n]*\n$/);
+    expect(stderr).toMatch(message);
   });
 
   const net = '{ "kind": "net", "socket": "e.sock", "switch": "lan" }';

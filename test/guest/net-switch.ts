@@ -24,7 +24,7 @@ interface Counts {
 export function lastCounts({ stdout }: Program): Counts[] {
   const counts: Counts[] = [];
   for (const line of stdout.split("\n")) {
-    if (!line.startsWith('{"event":"counts"')) continue;
+    if (!line.includes('"event":"counts"')) continue;
     const one: Counts = JSON.parse(line);
     counts[one.port] = one;
   }
