@@ -47,7 +47,7 @@ async function serveConsole(options: ServeConsoleOptions): Promise<void> {
     ...others,
   ]);
   const isTerminalTaken = unix === undefined;
-  const served = `a console at ${unix ?? "this terminal"}`;
+  const served = `a console at ${unix ?? "this terminal; Ctrl-] ends it"}`;
   try {
     if (isTerminalTaken) leave.push(joinTerminal(device, () => stop.abort()));
     await serveDevice(options, device, served, { stop, isTerminalTaken });

@@ -128,10 +128,11 @@ export class Console implements DeviceSpec<"console"> {
 
   /**
    * Joins a port to a Unix socket, made here: who connects to `path` has the port, one at a time;
-   * others are sent away. Throws EINVAL, EADDRINUSE, ENOENT, EACCES.
+   * others are sent away. Throws EINVAL, EBUSY when the port is open, EADDRINUSE, ENOENT, EACCES.
    */
   listen(path: string, port: number | string = 0): ConsoleListener {
-    this.#port(port);
+    const [index] = this.#port(port);
+    if (this.#streams[index]) throw new VhostError("EBUSY", `port ${port} is open`, { port });
     return new ConsoleListener(path, () => this.open(port));
   }
 

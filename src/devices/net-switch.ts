@@ -168,8 +168,12 @@ export class Switch implements Disposable {
     this.#state = new NetSwitchState({ ports, queueBytes, ageSeconds });
   }
 
-  /** Makes a port, for good. Throws ENOBUFS when all are made, EINVAL for VLANs that are none. */
+  /**
+   * Makes a port, for good. Throws ENODEV after `close`, ENOBUFS when all are made, EINVAL for VLANs
+   * that are none.
+   */
   port(options: SwitchPortOptions = {}): SwitchPort {
+    if (this.#isClosed) throw new VhostError("ENODEV", "the switch is closed");
     checkNames("a port", options, ["vlan", "trunk"]);
     const { vlan = 0, trunk } = options;
     if (options.vlan !== undefined) checkRange("vlan", vlan, 1, VLAN_VID_MAX);

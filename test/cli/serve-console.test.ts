@@ -56,7 +56,9 @@ describeVhostUser("vhost-wasm serve console", () => {
     program.child.kill("SIGTERM");
     const { code, stdout, stderr } = await program.outcome();
     expect({ code, stdout }).toEqual({ code: 0, stdout: "login:" });
-    expect(stderr).toMatch(/serves a console at this terminal\n(.*\n)*.*connected/);
+    expect(stderr).toMatch(
+      /serves a console at this terminal; Ctrl-\] ends it\n(.*\n)*.*connected/,
+    );
   });
 
   testWith(missingFile(SCRIPT), "on a terminal: as it is typed, until Ctrl-]", async () => {

@@ -208,6 +208,7 @@ describe("what is refused", () => {
     await using both = await openConsole({}, TWO);
     both.host.open(1);
     expect(() => both.host.open("org.example.agent")).toThrow(/^EBUSY: /);
+    expect(() => both.host.listen("agent.sock", "org.example.agent")).toThrow(/^EBUSY: /);
     expect(() => both.host.open(2)).toThrow(/^EINVAL: /);
     expect(() => both.host.open("nobody")).toThrow(/^EINVAL: /);
     expect(() => both.host.resize(0, 1)).toThrow(/^EINVAL: /);

@@ -251,6 +251,7 @@ describe("misuse is refused by name", () => {
     await device.close();
     lan.close();
     await rejected("ENODEV", process.open(net({ switch: port })));
+    expect(() => lan.port()).toThrow(/^ENODEV: /);
     expect(() => net({ switch: port, onPacket: () => {} })).toThrow(/not at both/);
     expect(() => net({ switch: {} as never })).toThrow(/lan.port/);
   });
