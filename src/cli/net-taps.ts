@@ -38,6 +38,8 @@ export class Taps implements AsyncDisposable {
     };
     try {
       for (const { name, port } of ports) taps.#taps.push(port.tap(name, { onEvent }));
+      const down = taps.#taps.filter(({ isUp }) => !isUp); // as one that was just made is
+      for (const { name: tap } of down) onEvent({ tap, state: "down" });
       return taps;
     } catch (error) {
       await taps[Symbol.asyncDispose]();

@@ -169,8 +169,8 @@ export class Switch implements Disposable {
   }
 
   /**
-   * Makes a port, for good. Throws ENODEV after `close`, ENOBUFS when all are made, EINVAL for VLANs
-   * that are none.
+   * Makes a port, for good. Throws ENODEV after `close`, ENOBUFS when all are made, EINVAL for
+   * VLANs that are none.
    */
   port(options: SwitchPortOptions = {}): SwitchPort {
     if (this.#isClosed) throw new VhostError("ENODEV", "the switch is closed");

@@ -105,13 +105,16 @@ export class SwitchTap implements AsyncDisposable {
     this.#plug = plug;
     this.#onEvent = onEvent;
     this.#start("up");
-    if (isInterfaceUp(name)) return;
-    queueMicrotask(() => this.#tell("down")); // as one that was made just now is
   }
 
   /** How the interface is, as far as packets have shown. */
   get state(): TapState {
     return this.#state;
+  }
+
+  /** Whether the interface is up now, packets or not. */
+  get isUp(): boolean {
+    return isInterfaceUp(this.name);
   }
 
   /** `state`: how the interface is. */
