@@ -156,10 +156,10 @@ export class RingTables {
     return this.#chain(chain, CHAIN_USED_BYTES);
   }
 
-  /** Bytes of `count` chains from `first` on, of both directions. */
+  /** Bytes that `count` chains from `first` on gave, and that the device wrote. */
   sumBytes(first: number, count: number): number {
     let sum = 0;
-    for (let i = first; i < first + count; i++) sum += this.outBytes(i) + this.inBytes(i);
+    for (let i = first; i < first + count; i++) sum += this.outBytes(i) + this.usedBytes(i);
     return sum;
   }
 

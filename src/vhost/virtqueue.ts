@@ -182,17 +182,22 @@ export class Virtqueue {
       }
       const chain = this.#chain.show(i);
       const { readable, writable } = chain;
-      bytes += readable.bytes + writable.bytes;
+      bytes += readable.bytes;
       const written = handle(chain);
       if (written === PUT_BACK) {
         this.#unpop(count - i);
         break;
       }
       if ((written === HELD) !== (this.#heldIndex === i)) throw new TypeError(BAD_HOLD);
-      if (written === HELD) continue;
+      if (written === HELD) {
+        bytes += writable.bytes; // as many at most, later
+        continue;
+      }
       if (!Number.isInteger(written) || written < 0) throw new TypeError(BAD_ANSWER);
       if (used < i) this.#tables.moveChain(used, i); // those before it are held
-      this.#tables.setUsedBytes(used++, Math.min(written, writable.bytes));
+      const usedBytes = Math.min(written, writable.bytes);
+      this.#tables.setUsedBytes(used++, usedBytes);
+      bytes += usedBytes;
     }
     this.#heldIndex = NO_BURST;
     if (used > 0) this.#ring.addUsedN(used);
