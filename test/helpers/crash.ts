@@ -214,8 +214,13 @@ export class CrashRing {
           expect(linear >= f.desc && linear + bytes <= f.desc + f.region(0).bytes).toBe(true);
         }
       }
-      this.#device.addUsedN(Math.max(got, 0));
+      const code = this.#device.addUsedN(Math.max(got, 0));
       this.#device.publish();
+      if (f.shape.packed && code !== 0) {
+        // Two lists of one id, which no sound driver gives: they can't be told apart, and wait.
+        expect(code).toBe(-s.VRING_E_COMPLETION);
+        return;
+      }
     }
     const refusals = [s.VRING_E_LOOP, s.VRING_E_UNAVAILABLE];
     if (f.shape.packed && this.#toResubmit > 0) {
