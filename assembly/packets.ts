@@ -31,7 +31,8 @@ function iovOf(vq: usize, chain: usize): usize {
 /**
  * Reads of the first two cache lines of the packets from `first` on, up to one that asks for
  * something: these loads do not wait for one another, so that what another core has written is on
- * its way by the time it is copied. Returns a sum of what was read.
+ * its way by the time it is copied. Returns a sum of what was read, below 2^48: who asks whether it
+ * is keeps the loads from being left out.
  */
 function touch(vq: usize, first: usize, end: usize): u64 {
   let sum: u64 = 0;
@@ -71,7 +72,7 @@ export function movePackets(
   let chain = load<usize>(vq, VQ_CHAINS) + <usize>first * CHAIN_BYTES;
   const kind = isFromGuest ? READABLE : WRITABLE;
   let done: u32 = 0;
-  if (isFromGuest && touch(vq, chain, chain + <usize>count * CHAIN_BYTES) >> 48) return 0; // never
+  if (isFromGuest && touch(vq, chain, chain + <usize>count * CHAIN_BYTES) >> 48) return 0;
   while (done < count && at < end) {
     const iov = iovOf(vq, chain);
     const packet = at + NET_RECORD_PREFIX_BYTES;

@@ -113,12 +113,13 @@ class Line {
     const options = { frameBytes: isFromGuest ? 0 : frameBytes };
     const parts = prepare(options, { shared, ringKind } as DeviceHost);
     if (end !== "switch") return createDevice(parts.options, { memory, claims: [] });
-    const { buffers } = new NetSwitchState(PORTS);
+    const state = new NetSwitchState(PORTS);
+    const { buffers } = state;
     const { place } = parts.options as { place: NetStagesPlace };
     const at = (port: number) => ({ buffers, port, channel: "bench" });
     const port = new NetSwitchPort(at(0), false, new NetStages(memory, place));
     const other = new NetSwitchPort(at(1));
-    new NetSwitchState(buffers).setMode(1, PORT_ACCESS);
+    state.setMode(1, PORT_ACCESS);
     this.#empty = () => other.reset();
     const settings = { mac: MAC, mtu: 1500, queueSize: NUM, queuePairs: 1 };
     return new NetDevice(settings, port, loadChecksum(memory));

@@ -1,4 +1,4 @@
-import { NET_RECORD_PREFIX_BYTES, recordBytes } from "../spec/net-record.js";
+import { NET_RECORD_PREFIX_BYTES } from "../spec/net-record.js";
 import { VIRTIO_NET_HDR_BYTES } from "../spec/virtio-net.js";
 import { PLAIN_HEADER } from "./net-link.js";
 import type { NetPipe } from "./net-pipe.js";
@@ -6,11 +6,9 @@ import type { NetStage } from "./net-stage.js";
 import { ethBytesOf, NET_HEAD_BYTES, type NetRoute, NO_WAY } from "./net-switch-route.js";
 import { type NetTag, putHead, SAME_TAG } from "./net-tag.js";
 
-/** Where the frame is in a record. */
-const FRAME_AT = NET_RECORD_PREFIX_BYTES + VIRTIO_NET_HDR_BYTES;
 /** In the place of where a checksum begins. */
 const NO_CHECKSUM = -1;
-/** In the place of where a record is. */
+/** In the place of where a frame is. */
 const NONE = -1;
 
 /** Plain packets, one behind another in a stage, that go one way. */
@@ -24,9 +22,9 @@ export interface NetRun {
   readonly way: number;
 }
 
-/** Whether two records' frames have the same addresses and type, and tag, if that is one. */
-function isOneWay({ words }: NetStage, record: number, other: number): boolean {
-  const [at, to] = [(record + FRAME_AT) >>> 2, (other + FRAME_AT) >>> 2];
+/** Whether two frames have the same addresses and type, and tag, if that is one. */
+function isOneWay({ words }: NetStage, frame: number, other: number): boolean {
+  const [at, to] = [frame >>> 2, other >>> 2];
   const isPeer = words[at] === words[to] && words[at + 1] === words[to + 1];
   return isPeer && words[at + 2] === words[to + 2] && words[at + 3] === words[to + 3];
 }
@@ -42,24 +40,22 @@ export function forEachRun(
   use: (run: NetRun) => void,
 ): void {
   let run: NetRun = { stage, from: 0, packets: 0, bytes: 0, way: NO_WAY };
-  let known = NONE; // the record before, if it has all of a head
-  let at = 0;
-  for (let i = 0; i < packets; i++) {
-    const length = stage.words[at >>> 2] as number;
+  let known = NONE; // the frame before, if it has all of a head
+  stage.forEach(0, packets, (_, at, length) => {
+    const frame = at + VIRTIO_NET_HDR_BYTES;
     const frameBytes = length - VIRTIO_NET_HDR_BYTES;
     const hasHead = frameBytes >= NET_HEAD_BYTES;
-    if (known === NONE || !hasHead || !isOneWay(stage, known, at)) {
-      const way = route.find(stage.view, at + FRAME_AT, frameBytes, NO_CHECKSUM);
+    if (known === NONE || !hasHead || !isOneWay(stage, known, frame)) {
+      const way = route.find(stage.view, frame, frameBytes, NO_CHECKSUM);
       if (way !== run.way) {
         if (run.packets > 0) use(run);
-        run = { stage, from: at, packets: 0, bytes: 0, way };
+        run = { stage, from: at - NET_RECORD_PREFIX_BYTES, packets: 0, bytes: 0, way };
       }
     }
-    known = hasHead ? at : NONE;
+    known = hasHead ? frame : NONE;
     run.packets++;
     run.bytes += frameBytes;
-    at += recordBytes(length);
-  }
+  });
   if (run.packets > 0) use(run);
 }
 
@@ -69,24 +65,18 @@ export function appendRun(run: NetRun, pipe: NetPipe, tag: NetTag): number {
 }
 
 function retag({ stage, from, packets, way }: NetRun, pipe: NetPipe, tag: NetTag): number {
-  const { bytes, words } = stage;
   const ethBytes = ethBytesOf(way);
-  let next = from;
   let done = 0;
-  for (let i = 0; i < packets; i++) {
-    const record = next;
-    const length = words[record >>> 2] as number;
-    next += recordBytes(length);
+  stage.forEach(from, packets, (bytes, packet, length) => {
     const at = pipe.begin(length + tag.added - tag.cut);
-    if (at < 0) continue;
+    if (at < 0) return;
     pipe.bytes.set(PLAIN_HEADER, at);
-    const frame = record + FRAME_AT;
+    const frame = packet + VIRTIO_NET_HDR_BYTES;
     const head = bytes.subarray(frame, frame + ethBytes);
     const rest = putHead(head, ethBytes, tag, pipe.bytes, at + VIRTIO_NET_HDR_BYTES);
-    const end = record + NET_RECORD_PREFIX_BYTES + length;
-    pipe.bytes.set(bytes.subarray(frame + ethBytes, end), rest);
+    pipe.bytes.set(bytes.subarray(frame + ethBytes, packet + length), rest);
     pipe.end();
     done++;
-  }
+  });
   return done;
 }

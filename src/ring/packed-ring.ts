@@ -83,7 +83,7 @@ export interface PackedDriverRing extends DriverRing {
    */
   enableCall(): boolean;
 
-  /** Writes 0 and DISABLE, with VQ_F_EVENT_IDX too; nothing while VQ_NOTIFY_DISABLED = 1. */
+  /** Writes 0 and DISABLE, with VQ_F_EVENT_IDX too. */
   disableCall(): void;
 }
 

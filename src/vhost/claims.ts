@@ -2,11 +2,16 @@ import { resolve } from "node:path";
 import { VhostError } from "../spec/errno.js";
 import type { Claim } from "./device.js";
 
-const held = new Map<string, { count: number; mode: Claim["mode"] }>();
+type Mode = Pick<Claim, "mode">;
+
+const held = new Map<string, Mode & { count: number }>();
+
+/** Whether two who claim one thing can't both have it. */
+const clash = (one: Mode, other: Mode) => one.mode === "exclusive" || other.mode === "exclusive";
 
 function conflict(claim: Claim): boolean {
   const holder = held.get(claim.key);
-  return holder !== undefined && (holder.mode === "exclusive" || claim.mode === "exclusive");
+  return holder !== undefined && clash(holder, claim);
 }
 
 /**
@@ -42,11 +47,11 @@ export function pathClaim(path: string): Claim {
  * naming what two of them want.
  */
 export function checkClaims(devices: readonly { name: string; claims: readonly Claim[] }[]): void {
-  const known = new Map<string, { name: string; mode: Claim["mode"] }>();
+  const known = new Map<string, Mode & { name: string }>();
   for (const { name, claims } of devices) {
     for (const { key, label, mode } of claims) {
       const other = known.get(key);
-      if (other && (other.mode === "exclusive" || mode === "exclusive")) {
+      if (other && clash(other, { mode })) {
         const who = other.name === name ? `${name} twice` : `${other.name} and by ${name}`;
         throw new VhostError("EBUSY", `${label} is wanted by ${who}`, { key });
       }

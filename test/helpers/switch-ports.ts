@@ -27,12 +27,18 @@ export function openPorts(
   return { lan, ports, [Symbol.dispose]: close };
 }
 
+/** The packet that comes next, which the port takes; `undefined`: there is none. */
+export function takeOne(port: NetSwitchPort): Buffer | undefined {
+  const pipe = port.peek();
+  if (!pipe) return undefined;
+  const packet = Buffer.from(pipe.bytes.slice(pipe.at, pipe.at + pipe.length));
+  port.drop(true);
+  return packet;
+}
+
 /** What waits for a port, which takes it. */
 export function takeAll(port: NetSwitchPort): Buffer[] {
   const got: Buffer[] = [];
-  for (let pipe = port.peek(); pipe; pipe = port.peek()) {
-    got.push(Buffer.from(pipe.bytes.slice(pipe.at, pipe.at + pipe.length)));
-    port.drop(true);
-  }
+  for (let packet = takeOne(port); packet; packet = takeOne(port)) got.push(packet);
   return got;
 }
