@@ -182,12 +182,12 @@ describe("a pool of real io workers", () => {
   let pool: IoPool;
   let queue: TableQueue;
   const work = new Work();
-  const open = (idleMs = 5000) => {
+  const open = ({ idleMs = 5000, workersMax = 3 } = {}) => {
     kernel = new Kernel();
     task = kernel.spawn({ uid: 1000, memoryBytes: 1 << 20 });
     const { memory } = task.mm as NonNullable<Task["mm"]>;
     const submitter = new SharedArrayBuffer(12);
-    pool = new IoPool({ kernel, task, memory, submitter, workersMax: 3, idleMs });
+    pool = new IoPool({ kernel, task, memory, submitter, workersMax, idleMs });
     queue = new TableQueue(new WorkTable(pool.table.buffer), () => performance.now());
     work.results.length = 0;
     return SharedMemory.of(memory);
@@ -231,7 +231,7 @@ describe("a pool of real io workers", () => {
   });
 
   test("workers that find nothing end, but for the last", async () => {
-    open(50);
+    open({ idleMs: 50 });
     pool.table.ask();
     while (pool.tasks.length < 2) await sleep(1);
     while (pool.tasks.length > 1) await sleep(1);
@@ -261,7 +261,7 @@ describe("a pool of real io workers", () => {
   });
 
   test("however many have ended, there are never more than may be", async () => {
-    open(20);
+    open({ idleMs: 20 });
     for (let round = 0; round < 3; round++) {
       while (pool.tasks.length < 3) {
         pool.table.ask();
@@ -273,7 +273,7 @@ describe("a pool of real io workers", () => {
   });
 
   test("one that is killed before it has begun takes nothing along: there is another", async () => {
-    open();
+    open({ workersMax: 1 }); // busy cores get no second one
     queue.enqueue(work.make("a"));
     await all(1);
     const first = pool.tasks[0]?.thread;
@@ -289,7 +289,7 @@ describe("a pool of real io workers", () => {
   });
 
   test("workers of which none begins are not made for ever", async () => {
-    open();
+    open({ workersMax: 1 }); // busy cores get no second one
     queue.enqueue(work.make("a"));
     await all(1);
     const seen = new Set<unknown>();
@@ -305,7 +305,7 @@ describe("a pool of real io workers", () => {
   });
 
   test("a limit that holds for a moment costs no work", async () => {
-    open();
+    open({ workersMax: 1 }); // busy cores get no second one
     queue.enqueue(work.make("a"));
     await all(1);
     task.signal.rlimits.NPROC = { cur: 1, max: 9 };
