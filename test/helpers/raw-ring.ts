@@ -12,6 +12,7 @@ import {
   VIRTQ_USED_ELEM_BYTES,
   VIRTQ_USED_ELEM_LEN,
 } from "#dist/spec/virtio-ring.js";
+import { loadU16, storeU16 } from "./whole-u16.js";
 
 /** A raw descriptor; `next` is 0 when left out. */
 export interface RawDesc {
@@ -62,61 +63,61 @@ export abstract class RawRing {
   }
 
   get availIdx(): number {
-    return this.view.getUint16(this.avail + VIRTQ_RING_IDX, true);
+    return loadU16(this.view, this.avail + VIRTQ_RING_IDX);
   }
 
   set availIdx(value: number) {
-    this.view.setUint16(this.avail + VIRTQ_RING_IDX, value, true);
+    storeU16(this.view, this.avail + VIRTQ_RING_IDX, value);
   }
 
   get usedIdx(): number {
-    return this.view.getUint16(this.used + VIRTQ_RING_IDX, true);
+    return loadU16(this.view, this.used + VIRTQ_RING_IDX);
   }
 
   set usedIdx(value: number) {
-    this.view.setUint16(this.used + VIRTQ_RING_IDX, value, true);
+    storeU16(this.view, this.used + VIRTQ_RING_IDX, value);
   }
 
   get availFlags(): number {
-    return this.view.getUint16(this.avail + VIRTQ_RING_FLAGS, true);
+    return loadU16(this.view, this.avail + VIRTQ_RING_FLAGS);
   }
 
   set availFlags(value: number) {
-    this.view.setUint16(this.avail + VIRTQ_RING_FLAGS, value, true);
+    storeU16(this.view, this.avail + VIRTQ_RING_FLAGS, value);
   }
 
   get usedFlags(): number {
-    return this.view.getUint16(this.used + VIRTQ_RING_FLAGS, true);
+    return loadU16(this.view, this.used + VIRTQ_RING_FLAGS);
   }
 
   set usedFlags(value: number) {
-    this.view.setUint16(this.used + VIRTQ_RING_FLAGS, value, true);
+    storeU16(this.view, this.used + VIRTQ_RING_FLAGS, value);
   }
 
   get usedEvent(): number {
-    return this.view.getUint16(this.availElement(this.num), true);
+    return loadU16(this.view, this.availElement(this.num));
   }
 
   set usedEvent(value: number) {
-    this.view.setUint16(this.availElement(this.num), value, true);
+    storeU16(this.view, this.availElement(this.num), value);
   }
 
   get availEvent(): number {
-    return this.view.getUint16(this.usedElement(this.num), true);
+    return loadU16(this.view, this.usedElement(this.num));
   }
 
   set availEvent(value: number) {
-    this.view.setUint16(this.usedElement(this.num), value, true);
+    storeU16(this.view, this.usedElement(this.num), value);
   }
 
   /** The head in slot `slot` of the available ring. */
   availHead(slot: number): number {
-    return this.view.getUint16(this.availElement(slot), true);
+    return loadU16(this.view, this.availElement(slot));
   }
 
   /** Writes a head to slot `slot` of the available ring. */
   setAvailHead(slot: number, head: number): void {
-    this.view.setUint16(this.availElement(slot), head, true);
+    storeU16(this.view, this.availElement(slot), head);
   }
 
   /** The element in slot `slot` of the used ring: id and length. */

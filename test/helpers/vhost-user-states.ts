@@ -8,6 +8,7 @@ import { deviceAreaBytes } from "#dist/memory/vring.js";
 import { VIRTIO_BLK_T_FLUSH } from "#dist/spec/virtio-blk.js";
 import { eventually, Served } from "./vhost-user.js";
 import { FrontDisk } from "./vhost-user-disk.js";
+import { loadU16, storeU16 } from "./whole-u16.js";
 
 /** Long enough for a worker that does what it must not, in milliseconds. */
 export const QUIET_MS = 30;
@@ -25,11 +26,11 @@ export class Ring {
   }
 
   get usedIdx(): number {
-    return this.front.shared.view.getUint16(this.queue.areas.device + 2, true);
+    return loadU16(this.front.shared.view, this.queue.areas.device + 2);
   }
 
   set usedIdx(value: number) {
-    this.front.shared.view.setUint16(this.queue.areas.device + 2, value, true);
+    storeU16(this.front.shared.view, this.queue.areas.device + 2, value);
   }
 
   get usedArea(): number[] {

@@ -7,6 +7,7 @@ import { VHOST_IOTLB_MISS } from "#dist/spec/vhost-iotlb.js";
 import { iotlbInvalidate, iotlbUpdate } from "#dist/vhost/ioctl/iotlb-front.js";
 import type { Random } from "../fuzz/random.js";
 import type { IoctlLab } from "./ioctl.js";
+import { loadU16, storeU16 } from "./whole-u16.js";
 
 export const PAGE = 4096;
 const PAGE_MASK = BigInt(PAGE - 1);
@@ -78,12 +79,11 @@ export class Viommu {
   }
 
   u16(iova: bigint): number {
-    const [low = 0, high = 0] = this.read(iova, 2);
-    return low | (high << 8);
+    return loadU16(this.lab.shared.view, this.at(iova));
   }
 
   setU16(iova: bigint, value: number): void {
-    this.write(iova, Uint8Array.of(value, value >>> 8));
+    storeU16(this.lab.shared.view, this.at(iova), value);
   }
 
   u32(iova: bigint): number {

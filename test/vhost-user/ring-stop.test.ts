@@ -6,6 +6,7 @@ import { VIRTIO_F_NOTIFICATION_DATA, VIRTIO_F_RING_RESET } from "#dist/spec/virt
 import { bit } from "../helpers/raw-guest.js";
 import { describeVhostUser } from "../helpers/vhost-user.js";
 import { QUIET_MS, Ring, RingSuite } from "../helpers/vhost-user-states.js";
+import { loadU16, storeU16 } from "../helpers/whole-u16.js";
 
 describeVhostUser("vhost-user: stopping a ring", () => {
   const suite = new RingSuite();
@@ -90,11 +91,11 @@ describeVhostUser("vhost-user: stopping a ring", () => {
       ring.usedIdx = 65534;
       await front.attach(ring.queue, 65534);
       for (const head of [0, 1, 2, 3, 4]) {
-        const idx = view.getUint16(areas.driver + 2, true);
+        const idx = loadU16(view, areas.driver + 2);
         view.setBigUint64(areas.desc + head * 16, 0n, true); // nobody's: comes back with length 0
         view.setUint32(areas.desc + head * 16 + 8, 1, true);
         view.setUint16(areas.driver + 4 + (idx % 64) * 2, head, true);
-        view.setUint16(areas.driver + 2, idx + 1, true);
+        storeU16(view, areas.driver + 2, idx + 1);
       }
       ring.kick();
       await ring.done(3);

@@ -136,7 +136,7 @@ describe.each(SHAPES)("under load, %s", (_, options) => {
       await rig.iommu.move(random.pick(rig.iommu.pages));
       if (random.once(2)) await nextTurn();
     }
-    await until(() => guest.got >= 30 && guest.back >= 30);
+    await Promise.race([answering, until(() => guest.got >= 30 && guest.back >= 30)]);
     guest.isOver = true;
     await answering;
     expect([rig.count(0, "err"), rig.count(1, "err")]).toEqual([0, 0]);
@@ -159,7 +159,8 @@ describe.each(SHAPES)("under load, %s", (_, options) => {
       for (const { used } of rig.rings) rig.iommu.tell(pageOf(used));
       expect(rig.start()).toEqual(["OK", "OK"]);
       const { got, back } = guest;
-      await until(() => guest.got > got && guest.back > back);
+      const moves = until(() => guest.got > got && guest.back > back);
+      await Promise.race([answering, moves]); // what the guest finds wrong is told at once
     }
     guest.isOver = true;
     await answering;
