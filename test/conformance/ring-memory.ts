@@ -16,7 +16,6 @@ import {
   VIRTQ_RING_IDX,
   VIRTQ_USED_ELEM_BYTES,
 } from "#dist/spec/virtio-ring.js";
-import { loadU16 } from "../helpers/whole-u16.js";
 import type { RecordedDesc, RecordedRing } from "./ring-record.js";
 
 const PAGE_BYTES = 65536;
@@ -127,17 +126,17 @@ export class RingMemory {
 
   /** used.idx. */
   get usedIdx(): number {
-    return loadU16(this.#shared.view, this.#used + VIRTQ_RING_IDX);
+    return this.#shared.view.getUint16(this.#used + VIRTQ_RING_IDX, true);
   }
 
   /** used.flags. */
   get usedFlags(): number {
-    return loadU16(this.#shared.view, this.#used + VIRTQ_RING_FLAGS);
+    return this.#shared.view.getUint16(this.#used + VIRTQ_RING_FLAGS, true);
   }
 
   /** avail_event, behind the elements of the used ring. */
   get availEvent(): number {
-    return loadU16(this.#shared.view, this.#element(this.#num));
+    return this.#shared.view.getUint16(this.#element(this.#num), true);
   }
 
   /** The id of the used entry with free-running index `index`. */
