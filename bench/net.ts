@@ -45,8 +45,8 @@ function checksumWork(
 
 /** What is inside the timed part. */
 export const SWITCH_NOTE = `Packets of 64 bytes from one port of a switch to another, in bursts of \
-64: driver.send() of the one, its device, the switch, the other's device, driver.onPacket() of the \
-other; all in one thread (run: "inline"), so that nobody waits for a core. The other ports, of \
+64: driver.sendBurst() of the one, its device, the switch, the other's device, driver.onPacket() of \
+the other; all in one thread (run: "inline"), so that nobody waits for a core. The other ports, of \
 switches with 2, 8 and 32 of them, have devices, too, and nothing to do.`;
 
 const PORTS = [2, 8, 32];
@@ -90,21 +90,19 @@ class Lan implements AsyncDisposable {
     const frame = new Uint8Array(FRAME_BYTES);
     frame.set(to.driver.mac as Uint8Array, 0);
     frame.set(from.driver.mac as Uint8Array, 6);
+    const frames = Array.from({ length: BURST }, (_, i) => frame.slice().fill(i, 20, 21));
     let arrived = 0;
     to.driver.onPacket = (one) => {
       arrived++;
       got(one);
     };
     for (let sent = 0; sent < packets; sent += BURST) {
-      const burst = Array.from({ length: BURST }, (_, i) => {
-        frame[20] = i;
-        return from.driver.send(frame);
-      });
+      const taken = from.driver.sendBurst(frames);
       for (const { device } of this.#stations.slice(0, 2)) {
         await undefined; // a driver's turn: it publishes what it has
         while (device.runPending()) {}
       }
-      await Promise.all(burst);
+      await taken;
       while (arrived < sent + BURST) await new Promise<void>(setImmediate);
     }
   }

@@ -37,11 +37,11 @@ export class ConsoleInbox {
   }
 
   #give(piece: Piece): void {
-    const filled = (bytes: number) => {
+    const done = (bytes: number) => {
       this.#filled.push({ piece, bytes: Math.min(bytes, piece.length) });
       this.#hooks.filled();
     };
-    this.#queue.submit([], [piece], this.#memory).then(filled, this.#hooks.gone);
+    this.#queue.put({ done, failed: this.#hooks.gone }, [], [piece], this.#memory);
   }
 
   /** Whether there is something to take. */

@@ -6,7 +6,7 @@ import {
   VLAN_HLEN,
 } from "../spec/virtio-net.js";
 import { DmaBuffer } from "./dma.js";
-import type { Piece, Queue } from "./queue.js";
+import type { Asker, Piece, Queue } from "./queue.js";
 
 /** Packets under way in each direction, at most. */
 const BUFFERS_MAX = 256;
@@ -53,9 +53,9 @@ export class NetBuffers {
     this.tx = numbers.map((i) => cut(count * rxStride + i * txStride, whole));
   }
 
-  /** Hands the device one of them to read or to write; see `Queue.submit`. */
-  submit(queue: Queue, out: readonly Piece[], in_: readonly Piece[]): Promise<number> {
-    return queue.submit(out, in_, this.#memory);
+  /** Hands the device one of them to read or to write; see `Queue.put`. */
+  put(queue: Queue, asker: Asker, out: readonly Piece[], in_: readonly Piece[]): void {
+    queue.put(asker, out, in_, this.#memory);
   }
 
   /** Gives the memory back; as long as the device has some of it, when that is over. */

@@ -37,8 +37,8 @@ export class NetReceiver {
   }
 
   #give(buffer: NetBuffer): void {
-    const filled = (bytes: number) => this.#take(buffer, bytes);
-    this.#buffers.submit(this.#queue, [], [buffer]).then(filled, this.#hooks.gone);
+    const done = (bytes: number) => this.#take(buffer, bytes);
+    this.#buffers.put(this.#queue, { done, failed: this.#hooks.gone }, [], [buffer]);
   }
 
   #take(buffer: NetBuffer, written: number): void {

@@ -15,17 +15,29 @@ export interface Piece {
   length: number;
 }
 
+/** Who is told what becomes of a request. */
+export interface Asker {
+  /** The device has answered, and says that it wrote so many bytes. */
+  done(usedBytes: number): void;
+  /** It will not be answered. */
+  failed(error: VhostError): void;
+}
+
+interface Answer {
+  asker: Asker;
+  usedBytes: number;
+}
+
 interface Request {
   out: readonly Piece[];
   in: readonly Piece[];
   /** Lets the memory go, which is the device's while it has the request. */
   letGo: () => void;
-  resolve(usedBytes: number): void;
-  reject(error: VhostError): void;
+  asker: Asker;
 }
 
 /**
- * The driver's half of a queue: requests in, promises out. What is submitted in one turn of the
+ * The driver's half of a queue: requests in, answers out. What is submitted in one turn of the
  * event loop is published, and the device kicked, once. One thread.
  */
 export class Queue {
@@ -41,6 +53,8 @@ export class Queue {
   /** Errors of the rings that it had before a reset. */
   #pastErrors: Record<string, number> = {};
   #isFlushDue = false;
+  /** More is about to come, and is published with it: see `together`. */
+  #isHeld = false;
   #resetting: Promise<void> | undefined;
   #closed: VhostError | undefined;
   /** The ring was broken, or the device is gone: a reset mends the former. */
@@ -101,17 +115,47 @@ export class Queue {
    * cause when the device dies or breaks the ring. The pieces lie in `buffer`, which is held while
    * the device may touch it; rejects with EINVAL when that was freed or is another process's.
    */
-  async submit(out: readonly Piece[], in_: readonly Piece[], buffer?: DmaBuffer): Promise<number> {
-    const refusal = this.#closed ?? this.#failure;
-    if (refusal) throw refusal;
-    const letGo = buffer ? DmaBuffer.hold(buffer, this.#transport.shared) : () => {};
-    return new Promise((resolve, reject) => {
-      this.#backlog.push({ out, in: in_, letGo, resolve, reject });
-      if (this.#isFlushDue) return;
-      this.#isFlushDue = true;
-      if (this.#transport.isInline) this.#flush();
-      else queueMicrotask(() => this.#flush());
-    });
+  submit(out: readonly Piece[], in_: readonly Piece[], buffer?: DmaBuffer): Promise<number> {
+    return new Promise((done, failed) => this.put({ done, failed }, out, in_, buffer));
+  }
+
+  /**
+   * As `submit`, without a promise: `asker` is told, not before this has returned. What it throws
+   * is a rejection that nobody handles, and stops nothing.
+   */
+  put(asker: Asker, out: readonly Piece[], in_: readonly Piece[], buffer?: DmaBuffer): void {
+    try {
+      const refusal = this.#closed ?? this.#failure;
+      if (refusal) throw refusal;
+      const letGo = buffer ? DmaBuffer.hold(buffer, this.#transport.shared) : () => {};
+      this.#backlog.push({ out, in: in_, letGo, asker });
+    } catch (error) {
+      queueMicrotask(() => asker.failed(error as VhostError));
+      return;
+    }
+    this.#flushSoon();
+  }
+
+  /** What `work` submits is published, and the device kicked, once: also without a thread. */
+  together(work: () => void): void {
+    if (this.#isHeld) {
+      work();
+      return;
+    }
+    this.#isHeld = true;
+    try {
+      work();
+    } finally {
+      this.#isHeld = false;
+      if (this.#backlog.length > 0) this.#flushSoon();
+    }
+  }
+
+  #flushSoon(): void {
+    if (this.#isFlushDue || this.#isHeld) return;
+    this.#isFlushDue = true;
+    if (this.#transport.isInline) this.#flush();
+    else queueMicrotask(() => this.#flush());
   }
 
   #flush(): void {
@@ -136,8 +180,7 @@ export class Queue {
     const added = count === 0 ? -1 : this.#ring.addBufs(count);
     if (added < 0) {
       const request = this.#backlog.shift();
-      request?.letGo();
-      request?.reject(tooLong(request, this.num));
+      if (request) refuse(request, tooLong(request, this.num));
       return 1;
     }
     for (let i = 0; i < added; i++) this.#pending[this.#tables.head(i)] = this.#backlog[i];
@@ -161,7 +204,7 @@ export class Queue {
     return most;
   }
 
-  /** Takes what the device has used and settles its promises. Returns whether there was any. */
+  /** Takes what the device has used and tells those who asked. Returns whether there was any. */
   poll(): boolean {
     if (this.#resetting) return false;
     const got = this.#ring.getBufs(BURST_MAX);
@@ -170,14 +213,16 @@ export class Queue {
       this.fail(new VhostError("EIO", `the device broke the used ring: ${cause}`, { cause }));
       return false;
     }
+    const answers: Answer[] = [];
     for (let i = 0; i < got; i++) {
       const head = this.#tables.head(i);
       const request = this.#pending[head];
       this.#pending[head] = undefined;
       request?.letGo();
-      request?.resolve(this.#tables.usedBytes(i));
+      if (request) answers.push({ asker: request.asker, usedBytes: this.#tables.usedBytes(i) });
     }
     if (got > 0 && this.#backlog.length > 0) this.#flush();
+    this.together(() => answers.forEach(tell)); // they may submit more
     return got > 0;
   }
 
@@ -244,10 +289,7 @@ export class Queue {
   /** The device has nothing of the old ring any more. */
   #replace(next: QueueRing): void {
     const canceled = new VhostError("ECANCELED", "the queue was reset");
-    for (const request of this.#pending) {
-      request?.letGo();
-      request?.reject(canceled);
-    }
+    for (const request of this.#pending) if (request) refuse(request, canceled);
     for (const letGo of this.#quarantine.splice(0)) letGo();
     this.#pastErrors = this.errorCounts();
     this.#live.release();
@@ -268,10 +310,7 @@ export class Queue {
   }
 
   #rejectBacklog(error: VhostError): void {
-    for (const request of this.#backlog.splice(0)) {
-      request.letGo();
-      request.reject(error);
-    }
+    for (const request of this.#backlog.splice(0)) refuse(request, error);
   }
 
   /**
@@ -279,13 +318,14 @@ export class Queue {
    * held on until `release`: a device with a broken ring may still write to it.
    */
   fail(error: VhostError): void {
-    this.#failure ??= error;
-    this.#rejectBacklog(this.#failure);
+    const failure = this.#failure ?? error;
+    this.#failure = failure;
+    this.#rejectBacklog(failure);
     const lost = this.#pending.filter((request) => request !== undefined);
     this.#pending.fill(undefined);
-    for (const request of lost) {
-      this.#quarantine.push(request.letGo);
-      request.reject(this.#failure);
+    for (const { letGo, asker } of lost) {
+      this.#quarantine.push(letGo);
+      queueMicrotask(() => asker.failed(failure));
     }
   }
 
@@ -299,6 +339,20 @@ export class Queue {
     for (const letGo of this.#quarantine.splice(0)) letGo();
     this.#live.release();
   }
+}
+
+/** What it throws is as what a promise's reaction throws: it stops nobody else. */
+function tell({ asker, usedBytes }: Answer): void {
+  try {
+    asker.done(usedBytes);
+  } catch (error) {
+    void Promise.reject(error);
+  }
+}
+
+function refuse({ letGo, asker }: Request, error: VhostError): void {
+  letGo();
+  queueMicrotask(() => asker.failed(error));
 }
 
 function tooLong({ out, in: in_ }: Request, num: number): VhostError {

@@ -6,7 +6,7 @@ import {
   VIRTIO_VSOCK_PAYLOAD_BYTES_MAX,
 } from "../spec/virtio-vsock.js";
 import { DmaBuffer } from "./dma.js";
-import type { Piece, Queue } from "./queue.js";
+import type { Asker, Piece, Queue } from "./queue.js";
 
 /** Packets under way in each direction, at most. */
 const PACKETS_MAX = 64;
@@ -71,6 +71,11 @@ export class VsockPackets {
   /** Hands the device one of them to read or to write; see `Queue.submit`. */
   submit(queue: Queue, out: readonly Piece[], in_: readonly Piece[]): Promise<number> {
     return queue.submit(out, in_, this.#memory);
+  }
+
+  /** As `submit`, without a promise; see `Queue.put`. */
+  put(queue: Queue, asker: Asker, out: readonly Piece[], in_: readonly Piece[]): void {
+    queue.put(asker, out, in_, this.#memory);
   }
 
   /** Gives the memory back; as long as the device has some of it, when that is over. */

@@ -28,11 +28,11 @@ export class VsockReceiver {
   }
 
   #give(buffer: PacketBuffer): void {
-    const filled = (bytes: number) => {
+    const done = (bytes: number) => {
       this.#filled.push({ buffer, bytes });
       this.#hooks.work();
     };
-    this.#packets.submit(this.#queue, [], [buffer]).then(filled, this.#hooks.gone);
+    this.#packets.put(this.#queue, { done, failed: this.#hooks.gone }, [], [buffer]);
   }
 
   /** Hands on what came, while the endpoint takes it, and gives the buffers again. */

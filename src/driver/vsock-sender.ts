@@ -37,11 +37,11 @@ export class VsockSender {
   }
 
   #submit(buffer: PacketBuffer, length: number): void {
-    const sent = () => {
+    const done = () => {
       this.#free.push(buffer);
       this.#hooks.work();
     };
     const out = [{ address: buffer.address, length }];
-    this.#packets.submit(this.#queue, out, []).then(sent, this.#hooks.gone);
+    this.#packets.put(this.#queue, { done, failed: this.#hooks.gone }, out, []);
   }
 }

@@ -75,6 +75,48 @@ describe.each(MODES)("$run, $ring ring", (mode) => {
     expect(both.guest.counts.bad).toBe(0);
   });
 
+  test("a burst goes whole, in its order, or not at all", async () => {
+    await using both = await open(mode);
+    const { guest, frames } = both;
+    const sent = someFrames(guest.room);
+    await guest.sendBurst([]);
+    await rejected("ENOBUFS", guest.sendBurst([...sent, randomBytes(60)]));
+    await rejected("EINVAL", guest.sendBurst([randomBytes(60), randomBytes(13)]));
+    await rejected("EINVAL", guest.sendBurst([randomBytes(60), randomBytes(1600)]));
+    await rejected("EINVAL", guest.sendBurst([randomBytes(60)], 1));
+    expect([guest.counts.sent, guest.room]).toEqual([0, sent.length]);
+    const taken = guest.sendBurst(sent);
+    expect(guest.room).toBe(0);
+    await rejected("ENOBUFS", guest.send(randomBytes(60)));
+    await taken;
+    expect([guest.counts.sent, guest.room]).toEqual([sent.length, sent.length]);
+    expect(digest(frames)).toBe(digest(sent));
+  });
+
+  test("a driver's function that throws stops nothing", async () => {
+    const thrown: unknown[] = [];
+    await using both = await open(mode);
+    const listeners = process.listeners("unhandledRejection");
+    process.removeAllListeners("unhandledRejection");
+    process.on("unhandledRejection", (error) => thrown.push(error));
+    try {
+      const got: number[] = [];
+      both.guest.onPacket = (frame) => {
+        got.push(frame[0] as number);
+        if (got.length % 2 === 1) throw new Error(`mine ${got.length}`);
+      };
+      const count = 1000; // each buffer several times
+      for (let i = 0; i < count; i++) while (!both.nic.send(Buffer.alloc(60, i))) await sleep(0);
+      await expect.poll(() => got.length).toBe(count);
+      expect(got).toEqual(Array.from({ length: count }, (_, i) => i & 0xff));
+      await expect.poll(() => thrown.length).toBe(count / 2);
+      expect(thrown[1]).toEqual(new Error("mine 3"));
+    } finally {
+      process.removeAllListeners("unhandledRejection");
+      for (const listener of listeners) process.on("unhandledRejection", listener);
+    }
+  });
+
   test.each([{}, { packed: true }, { inOrder: true }])(
     "frames in several buffers, %o",
     async (probeOptions) => {
