@@ -37,7 +37,7 @@ const MAY_IMPORT: Record<string, string[]> = {
   memory: ["spec"],
   kernel: ["spec"],
   linux: ["spec"],
-  vsock: ["spec"],
+  vsock: ["spec", "memory"],
   ring: ["spec", "memory"],
   "io-uring": ["spec", "memory", "kernel", "linux", "ring"],
   vhost: ["spec", "memory", "kernel", "ring"],

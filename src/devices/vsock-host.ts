@@ -1,5 +1,6 @@
 import { eventfdWaker } from "../kernel/eventfd-waker.js";
 import type { Waker } from "../kernel/wait.js";
+import { copyTo } from "../memory/copy.js";
 import { VhostError } from "../spec/errno.js";
 import { VIRTIO_VSOCK_HEADER_BYTES, VIRTIO_VSOCK_PAYLOAD_BYTES_MAX } from "../spec/virtio-vsock.js";
 import type { DeviceHost } from "../vhost/device.js";
@@ -126,7 +127,7 @@ export class VsockHost {
       if (isReply) this.#replies.push(toGuest.writtenPackets);
       const place = toGuest.begin();
       writeHeader(new DataView(place.buffer, place.byteOffset), 0, packet.header);
-      place.set(packet.payload, VIRTIO_VSOCK_HEADER_BYTES);
+      copyTo(place, VIRTIO_VSOCK_HEADER_BYTES, packet.payload);
       toGuest.end(this.#generation, VIRTIO_VSOCK_HEADER_BYTES + packet.payload.length);
     }
     if (sent > 0) this.#waker.wake();

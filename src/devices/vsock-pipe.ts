@@ -32,7 +32,7 @@ export class VsockPipe {
   /** Send this to the other thread and make a `VsockPipe` of it there. */
   readonly buffer: SharedArrayBuffer;
   readonly #words: Uint32Array;
-  readonly #bytes: Uint8Array<SharedArrayBuffer>;
+  readonly #bytes: Buffer;
   readonly #view: DataView;
   /** Where the packet that is being written begins. */
   #at = 0;
@@ -42,7 +42,7 @@ export class VsockPipe {
   constructor(buffer = new SharedArrayBuffer(START + SIZE_BYTES)) {
     this.buffer = buffer;
     this.#words = new Uint32Array(buffer, 0, START / 4);
-    this.#bytes = new Uint8Array(buffer, START);
+    this.#bytes = Buffer.from(buffer as unknown as ArrayBuffer, START);
     this.#view = new DataView(buffer, START);
   }
 
@@ -73,7 +73,7 @@ export class VsockPipe {
   }
 
   /** Writer: the place for a packet of any size, there being `room` for one. */
-  begin(): Uint8Array<SharedArrayBuffer> {
+  begin(): Buffer {
     const start = this.#load(WRITTEN_BYTES) % SIZE_BYTES;
     const isTooLong = start + RECORD_BYTES_MAX > SIZE_BYTES;
     if (isTooLong) this.#view.setUint32(start + 4, 0, true);
@@ -92,7 +92,7 @@ export class VsockPipe {
   }
 
   /** Reader: the oldest packet and its generation; its bytes are the reader's until `drop`. */
-  peek(): { generation: number; bytes: Uint8Array<SharedArrayBuffer> } | undefined {
+  peek(): { generation: number; bytes: Buffer } | undefined {
     if (this.packets === 0) return undefined;
     let at = this.#load(READ_BYTES) % SIZE_BYTES;
     if (this.#view.getUint32(at + 4, true) === 0) at = 0;

@@ -1,3 +1,4 @@
+import { bufferOf, copyOf } from "../memory/copy.js";
 import type { SharedMemory } from "../memory/shared-memory.js";
 import type { VhostError } from "../spec/errno.js";
 import { DmaBuffer } from "./dma.js";
@@ -54,9 +55,9 @@ export class ConsoleInbox {
     const first = this.#filled.shift();
     if (!first) return undefined;
     const start = first.piece.address - this.#memory.address;
-    const bytes = Buffer.from(this.#memory.bytes.subarray(start, start + first.bytes));
+    const copy = copyOf(this.#memory.bytes.subarray(start, start + first.bytes));
     this.#give(first.piece);
-    return bytes;
+    return bufferOf(copy, 0, copy.length);
   }
 
   /** Gives the memory back; as long as the device has some of it, when that is over. */

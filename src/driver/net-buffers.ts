@@ -1,3 +1,4 @@
+import { bufferOf } from "../memory/copy.js";
 import type { SharedMemory } from "../memory/shared-memory.js";
 import {
   ETH_HLEN,
@@ -18,7 +19,12 @@ const MEMORY_PART = 1 / 2;
 
 /** A buffer of a packet: its bytes, and where they are. */
 export interface NetBuffer extends Piece {
-  bytes: Uint8Array<ArrayBufferLike>;
+  bytes: Uint8Array;
+}
+
+/** One for a packet to the device. */
+export interface NetSendBuffer extends NetBuffer {
+  bytes: Buffer;
 }
 
 /** The memory of all packets that a driver and its device pass to one another. */
@@ -26,7 +32,7 @@ export class NetBuffers {
   /** For packets from the device. */
   readonly rx: readonly NetBuffer[];
   /** For packets to the device. */
-  readonly tx: readonly NetBuffer[];
+  readonly tx: readonly NetSendBuffer[];
   readonly #memory: DmaBuffer;
 
   /**
@@ -43,14 +49,17 @@ export class NetBuffers {
     let count = Math.min(BUFFERS_MAX, num);
     while (count > BUFFERS_MIN && count > most) count = Math.ceil(count / 2);
     this.#memory = new DmaBuffer(shared, count * (rxStride + txStride), ALIGN);
-    const cut = (offset: number, length: number): NetBuffer => ({
-      address: this.#memory.address + offset,
-      length,
-      bytes: this.#memory.bytes.subarray(offset, offset + length),
-    });
     const numbers = Array.from({ length: count }, (_, i) => i);
-    this.rx = numbers.map((i) => cut(i * rxStride, rxLength));
-    this.tx = numbers.map((i) => cut(count * rxStride + i * txStride, whole));
+    this.rx = numbers.map((i) => {
+      const { address, length, bytes } = this.#cut(i * rxStride, rxLength);
+      return { address, length, bytes: new Uint8Array(bytes.buffer, bytes.byteOffset, length) };
+    });
+    this.tx = numbers.map((i) => this.#cut(count * rxStride + i * txStride, whole));
+  }
+
+  #cut(offset: number, length: number): NetSendBuffer {
+    const { address, bytes } = this.#memory;
+    return { address: address + offset, length, bytes: bufferOf(bytes, offset, length) };
   }
 
   /** Hands the device one of them to read or to write; see `Queue.put`. */

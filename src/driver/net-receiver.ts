@@ -1,3 +1,4 @@
+import { copyTo } from "../memory/copy.js";
 import { VIRTIO_NET_HDR_BYTES, VIRTIO_NET_HDR_NUM_BUFFERS } from "../spec/virtio-net.js";
 import type { NetBuffer, NetBuffers } from "./net-buffers.js";
 import type { Queue } from "./queue.js";
@@ -72,8 +73,18 @@ export class NetReceiver {
 
   #deliver(): void {
     const [first] = this.#parts;
-    const frame = this.#parts.length === 1 && first ? first : Buffer.concat(this.#parts);
+    const frame = this.#parts.length === 1 && first ? first : joined(this.#parts);
     this.#parts = [];
     this.#hooks.frame(frame);
   }
+}
+
+function joined(parts: readonly Uint8Array[]): Buffer {
+  const all = Buffer.allocUnsafe(parts.reduce((sum, { length }) => sum + length, 0));
+  let at = 0;
+  for (const part of parts) {
+    copyTo(all, at, part);
+    at += part.length;
+  }
+  return all;
 }

@@ -1,13 +1,14 @@
+import { copyTo } from "../memory/copy.js";
 import { VhostError } from "../spec/errno.js";
 import { ETH_HLEN, VIRTIO_NET_HDR_BYTES } from "../spec/virtio-net.js";
-import type { NetBuffer, NetBuffers } from "./net-buffers.js";
+import type { NetBuffers, NetSendBuffer } from "./net-buffers.js";
 import type { Queue } from "./queue.js";
 
 /** Sends frames by a queue: copies them, and knows which buffers the device has. */
 export class NetSender {
   readonly #queue: Queue;
   readonly #buffers: NetBuffers;
-  readonly #free: NetBuffer[];
+  readonly #free: NetSendBuffer[];
   readonly #mtu: number;
   #sent = 0;
 
@@ -57,16 +58,16 @@ export class NetSender {
       throw new VhostError("EINVAL", `a frame is a Uint8Array of ${ETH_HLEN} bytes or more`);
     }
     const [buffer] = this.#buffers.tx;
-    if (VIRTIO_NET_HDR_BYTES + frame.length > (buffer as NetBuffer).length) {
+    if (VIRTIO_NET_HDR_BYTES + frame.length > (buffer as NetSendBuffer).length) {
       throw new VhostError("EINVAL", `the frame is longer than the MTU, ${this.#mtu}, allows`);
     }
   }
 
   #put(frame: Uint8Array, taken: () => void, failed: (error: VhostError) => void): void {
-    const buffer = this.#free.pop() as NetBuffer;
+    const buffer = this.#free.pop() as NetSendBuffer;
     const { bytes, address } = buffer;
     bytes.fill(0, 0, VIRTIO_NET_HDR_BYTES);
-    bytes.set(frame, VIRTIO_NET_HDR_BYTES);
+    copyTo(bytes, VIRTIO_NET_HDR_BYTES, frame);
     const done = () => {
       this.#free.push(buffer);
       this.#sent++;

@@ -1,3 +1,4 @@
+import { copyOf } from "../memory/copy.js";
 import { VhostError } from "../spec/errno.js";
 import { hasFeature } from "../spec/features.js";
 import { checkNames } from "../spec/options.js";
@@ -240,7 +241,7 @@ export class NetDriver implements AsyncDisposable {
     this.#counts.received++;
     if (this.onPacket) this.onPacket(frame);
     else if (this.#frames.length < FRAMES_MAX) {
-      this.#frames.push(frame.slice());
+      this.#frames.push(copyOf(frame));
       this.#arrived?.();
     } else this.#counts.dropped++;
   }

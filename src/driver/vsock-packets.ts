@@ -1,3 +1,4 @@
+import { bufferOf } from "../memory/copy.js";
 import type { SharedMemory } from "../memory/shared-memory.js";
 import type { VhostError } from "../spec/errno.js";
 import {
@@ -22,7 +23,7 @@ const ALIGN = 64;
 
 /** A buffer of a packet or an event: its bytes, and where they are. */
 export interface PacketBuffer extends Piece {
-  bytes: Uint8Array<ArrayBufferLike>;
+  bytes: Buffer;
 }
 
 /** What receiver and sender need of the driver. */
@@ -64,8 +65,8 @@ export class VsockPackets {
   }
 
   #cut(offset: number, length: number): PacketBuffer {
-    const bytes = this.#memory.bytes.subarray(offset, offset + length);
-    return { address: this.#memory.address + offset, length, bytes };
+    const { address, bytes } = this.#memory;
+    return { address: address + offset, length, bytes: bufferOf(bytes, offset, length) };
   }
 
   /** Hands the device one of them to read or to write; see `Queue.submit`. */

@@ -1,3 +1,4 @@
+import { copyTo } from "../memory/copy.js";
 import { VIRTIO_VSOCK_HEADER_BYTES } from "../spec/virtio-vsock.js";
 import type { VsockEndpoint } from "../vsock/endpoint.js";
 import { writeHeader } from "../vsock/header.js";
@@ -31,7 +32,7 @@ export class VsockSender {
       }
       const { bytes } = buffer;
       writeHeader(new DataView(bytes.buffer, bytes.byteOffset), 0, packet.header);
-      bytes.set(packet.payload, VIRTIO_VSOCK_HEADER_BYTES);
+      copyTo(bytes, VIRTIO_VSOCK_HEADER_BYTES, packet.payload);
       this.#submit(buffer, VIRTIO_VSOCK_HEADER_BYTES + packet.payload.length);
     }
   }

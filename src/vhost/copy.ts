@@ -1,3 +1,4 @@
+import { copyTo, isAlignedAlike } from "../memory/copy.js";
 import { type CopyBytes, copyBytesOf } from "../ring/copy-bytes.js";
 
 /** Up to so many bytes go by words: above, what `set` needs costs less than that. */
@@ -8,8 +9,6 @@ const WITHIN_BYTES_MIN = 16;
 const MANY_BYTES = 320;
 const WORD_BYTES = 4;
 const UNROLLED_BYTES = 16;
-/** V8 copies shared memory by words where both sides are aligned alike, else by bytes. */
-const ALIGNMENT_MASK = 7;
 
 /** An array that is copied from or to, in the forms that the ways of copying need. */
 export class Area {
@@ -104,8 +103,6 @@ export function copy(from: Area, at: number, to: Area, toAt: number, length: num
     return;
   }
   const part = from.array.subarray(at, at + bytes);
-  const shift = part.byteOffset - (to.array.byteOffset + toAt);
-  const isAlike = (shift & ALIGNMENT_MASK) === 0;
-  if (isAlike || bytes < MANY_BYTES) to.array.set(part, toAt);
-  else to.buffer.fill(part, toAt, toAt + bytes); // of as many bytes: one memcpy()
+  if (bytes < MANY_BYTES || isAlignedAlike(to.array, toAt, part)) to.array.set(part, toAt);
+  else copyTo(to.buffer, toAt, part);
 }

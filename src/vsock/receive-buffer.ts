@@ -1,3 +1,5 @@
+import { copyOf } from "../memory/copy.js";
+
 /** Payloads from this length on get memory of their own; shorter ones share a block. */
 const BLOCK_BYTES = 4096;
 
@@ -22,9 +24,7 @@ export class ReceiveBuffer {
   put(payload: Uint8Array): void {
     this.#bytes += payload.length;
     if (payload.length >= BLOCK_BYTES) {
-      const own = Buffer.allocUnsafeSlow(payload.length); // of a pool's, all would be kept
-      own.set(payload);
-      this.#chunks.push(own);
+      this.#chunks.push(copyOf(payload));
       this.#isOpen = false;
       return;
     }
