@@ -45,9 +45,9 @@ function checksumWork(
 
 /** What is inside the timed part. */
 export const SWITCH_NOTE = `Packets of 64 bytes from one port of a switch to another, in bursts of \
-64: driver.sendBurst() of the one, its device, the switch, the other's device, driver.onPacket() of \
-the other; all in one thread (run: "inline"), so that nobody waits for a core. The other ports, of \
-switches with 2, 8 and 32 of them, have devices, too, and nothing to do.`;
+64: driver.sendBurst() of the one, its device, the switch, the other's device, driver.onPacket() \
+of the other; all in one thread (run: "inline"), so that nobody waits for a core. The other ports, \
+of switches with 2, 8 and 32 of them, have devices, too, and nothing to do.`;
 
 const PORTS = [2, 8, 32];
 const BURST = 64;
