@@ -10,6 +10,10 @@ export class DmaBuffer implements Disposable {
   readonly #shared: SharedMemory;
   #isFree = false;
   #holders = 0;
+  readonly #letGo = () => {
+    this.#holders--;
+    this.#giveBack();
+  };
 
   /** Zeroed. Throws ENOMEM, EINVAL. */
   constructor(shared: SharedMemory, lengthBytes: number, align = 16) {
@@ -19,8 +23,8 @@ export class DmaBuffer implements Disposable {
   }
 
   /**
-   * Keeps the memory until the function that it returns is called, `free` or not. Throws EINVAL for
-   * what is no buffer of `shared`, or was freed.
+   * Keeps the memory until the function that it returns is called, once, `free` or not. Throws
+   * EINVAL for what is no buffer of `shared`, or was freed.
    */
   static hold(buffer: DmaBuffer, shared: SharedMemory): () => void {
     const isBuffer = typeof buffer === "object" && buffer !== null && #shared in buffer;
@@ -29,10 +33,7 @@ export class DmaBuffer implements Disposable {
     }
     if (buffer.#isFree) throw new VhostError("EINVAL", "the buffer was freed");
     buffer.#holders++;
-    return () => {
-      buffer.#holders--;
-      buffer.#giveBack();
-    };
+    return buffer.#letGo;
   }
 
   /** Gives it back; what a request holds goes back when that has ended. Idempotent. */

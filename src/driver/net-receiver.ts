@@ -1,7 +1,7 @@
 import { copyTo } from "../memory/copy.js";
 import { VIRTIO_NET_HDR_BYTES, VIRTIO_NET_HDR_NUM_BUFFERS } from "../spec/virtio-net.js";
 import type { NetBuffer, NetBuffers } from "./net-buffers.js";
-import type { Queue } from "./queue.js";
+import type { Asker, Piece, Queue } from "./queue.js";
 
 /** What a receiver tells its driver. */
 export interface NetReceiverHooks {
@@ -12,6 +12,15 @@ export interface NetReceiverHooks {
   /** The queue is gone. */
   gone(error: unknown): void;
 }
+
+/** A buffer, and what it is handed on with: made once. */
+interface Slot {
+  readonly buffer: NetBuffer;
+  readonly pieces: readonly Piece[];
+  readonly asker: Asker;
+}
+
+const NOTHING: readonly Piece[] = [];
 
 /**
  * Gives the device buffers and takes packets out of them; a packet may lie in several. The device
@@ -25,7 +34,7 @@ export class NetReceiver {
   readonly #isMergeable: boolean;
   /** Of a packet that is not whole yet. */
   #parts: Uint8Array[] = [];
-  #held: NetBuffer[] = [];
+  readonly #held: Slot[] = [];
   #partsLeft = 0;
 
   /** Gives the device all buffers. */
@@ -34,48 +43,57 @@ export class NetReceiver {
     this.#buffers = buffers;
     this.#isMergeable = isMergeable;
     this.#hooks = hooks;
-    for (const buffer of buffers.rx) this.#give(buffer);
+    for (const buffer of buffers.rx) this.#give(this.#slot(buffer));
   }
 
-  #give(buffer: NetBuffer): void {
-    const done = (bytes: number) => this.#take(buffer, bytes);
-    this.#buffers.put(this.#queue, { done, failed: this.#hooks.gone }, [], [buffer]);
+  #slot(buffer: NetBuffer): Slot {
+    const done = (written: number) => this.#take(slot, written);
+    const slot: Slot = { buffer, pieces: [buffer], asker: { done, failed: this.#hooks.gone } };
+    return slot;
   }
 
-  #take(buffer: NetBuffer, written: number): void {
-    const { bytes } = buffer;
-    this.#held.push(buffer);
-    try {
-      if (this.#partsLeft === 0 && !this.#begin(bytes, written)) this.#hooks.bad();
-      else this.#add(bytes, written);
-    } finally {
-      const isWhole = this.#partsLeft === 0;
-      if (isWhole) for (const held of this.#held.splice(0)) this.#give(held);
+  #give({ asker, pieces }: Slot): void {
+    this.#buffers.put(this.#queue, asker, NOTHING, pieces);
+  }
+
+  #take(slot: Slot, written: number): void {
+    if (this.#partsLeft > 0) this.#add(slot, 0, written);
+    else {
+      this.#partsLeft = this.#countOf(slot.buffer, written);
+      if (this.#partsLeft > 1) this.#add(slot, VIRTIO_NET_HDR_BYTES, written);
+      else this.#takeWhole(slot, written);
     }
   }
 
-  #add(bytes: Uint8Array, written: number): void {
-    const from = this.#parts.length === 0 ? VIRTIO_NET_HDR_BYTES : 0;
-    this.#parts.push(bytes.subarray(from, written));
-    if (--this.#partsLeft === 0) this.#deliver();
+  /** What is a packet in one buffer, or none. */
+  #takeWhole(slot: Slot, written: number): void {
+    const isPacket = this.#partsLeft === 1;
+    this.#partsLeft = 0;
+    try {
+      if (isPacket) this.#hooks.frame(slot.buffer.bytes.subarray(VIRTIO_NET_HDR_BYTES, written));
+      else this.#hooks.bad();
+    } finally {
+      this.#give(slot);
+    }
   }
 
-  /** The first buffer of a packet. False: it is none. */
-  #begin(bytes: Uint8Array, written: number): boolean {
-    if (written < VIRTIO_NET_HDR_BYTES) return false;
+  #add(slot: Slot, from: number, written: number): void {
+    this.#held.push(slot);
+    this.#parts.push(slot.buffer.bytes.subarray(from, written));
+    if (--this.#partsLeft > 0) return;
+    const frame = joined(this.#parts);
+    this.#parts = [];
+    for (const held of this.#held.splice(0)) this.#give(held);
+    this.#hooks.frame(frame);
+  }
+
+  /** Of a packet's first buffer: how many it lies in; 0: it is none. */
+  #countOf({ bytes }: NetBuffer, written: number): number {
+    if (written < VIRTIO_NET_HDR_BYTES) return 0;
+    if (!this.#isMergeable) return 1;
     const at = VIRTIO_NET_HDR_NUM_BUFFERS;
     const count = (bytes[at] as number) | ((bytes[at + 1] as number) << 8);
-    this.#partsLeft = this.#isMergeable ? count : 1;
-    if (this.#partsLeft >= 1 && this.#partsLeft <= this.#buffers.rx.length) return true;
-    this.#partsLeft = 0;
-    return false;
-  }
-
-  #deliver(): void {
-    const [first] = this.#parts;
-    const frame = this.#parts.length === 1 && first ? first : joined(this.#parts);
-    this.#parts = [];
-    this.#hooks.frame(frame);
+    return count <= this.#buffers.rx.length ? count : 0;
   }
 }
 

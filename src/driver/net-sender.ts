@@ -2,13 +2,32 @@ import { copyTo } from "../memory/copy.js";
 import { VhostError } from "../spec/errno.js";
 import { ETH_HLEN, VIRTIO_NET_HDR_BYTES } from "../spec/virtio-net.js";
 import type { NetBuffers, NetSendBuffer } from "./net-buffers.js";
-import type { Queue } from "./queue.js";
+import type { Asker, Piece, Queue } from "./queue.js";
+
+/** Frames that go together. */
+interface Burst {
+  /** Those that the device has not taken. */
+  left: number;
+  resolve(): void;
+  failed(error: VhostError): void;
+}
+
+interface Slot {
+  readonly buffer: NetSendBuffer;
+  readonly piece: Piece;
+  readonly pieces: readonly Piece[];
+  readonly asker: Asker;
+  /** What it is sent with. */
+  burst: Burst | undefined;
+}
+
+const NOTHING: readonly Piece[] = [];
 
 /** Sends frames by a queue: copies them, and knows which buffers the device has. */
 export class NetSender {
   readonly #queue: Queue;
   readonly #buffers: NetBuffers;
-  readonly #free: NetSendBuffer[];
+  readonly #free: Slot[];
   readonly #mtu: number;
   #sent = 0;
 
@@ -16,7 +35,7 @@ export class NetSender {
   constructor(queue: Queue, buffers: NetBuffers, mtu: number) {
     this.#queue = queue;
     this.#buffers = buffers;
-    this.#free = [...buffers.tx];
+    this.#free = buffers.tx.map((buffer) => slotOf(buffer, (slot) => this.#taken(slot)));
     this.#mtu = mtu;
   }
 
@@ -41,15 +60,12 @@ export class NetSender {
       const what = `${frames.length} frames, and room for ${this.room}`;
       throw new VhostError("ENOBUFS", `too many frames are under way: await some (${what})`);
     }
+    if (frames.length === 0) return;
     await new Promise<void>((resolve, failed) => {
-      let left = frames.length;
-      const taken = () => {
-        if (--left === 0) resolve();
-      };
+      const burst = { left: frames.length, resolve, failed };
       this.#queue.together(() => {
-        for (const frame of frames) this.#put(frame, taken, failed);
+        for (const frame of frames) this.#put(frame, burst);
       });
-      if (left === 0) resolve(); // there were none
     });
   }
 
@@ -63,17 +79,30 @@ export class NetSender {
     }
   }
 
-  #put(frame: Uint8Array, taken: () => void, failed: (error: VhostError) => void): void {
-    const buffer = this.#free.pop() as NetSendBuffer;
-    const { bytes, address } = buffer;
+  #put(frame: Uint8Array, burst: Burst): void {
+    const slot = this.#free.pop() as Slot;
+    const { bytes } = slot.buffer;
     bytes.fill(0, 0, VIRTIO_NET_HDR_BYTES);
     copyTo(bytes, VIRTIO_NET_HDR_BYTES, frame);
-    const done = () => {
-      this.#free.push(buffer);
-      this.#sent++;
-      taken();
-    };
-    const length = VIRTIO_NET_HDR_BYTES + frame.length;
-    this.#buffers.put(this.#queue, { done, failed }, [{ address, length }], []);
+    slot.burst = burst;
+    slot.piece.length = VIRTIO_NET_HDR_BYTES + frame.length;
+    this.#buffers.put(this.#queue, slot.asker, slot.pieces, NOTHING);
   }
+
+  #taken(slot: Slot): void {
+    const { burst } = slot;
+    slot.burst = undefined;
+    this.#free.push(slot);
+    this.#sent++;
+    if (burst && --burst.left === 0) burst.resolve();
+  }
+}
+
+/** A buffer, and what it is handed on with: made once. */
+function slotOf(buffer: NetSendBuffer, taken: (slot: Slot) => void): Slot {
+  const piece = { address: buffer.address, length: 0 };
+  const done = () => taken(slot);
+  const failed = (error: VhostError) => slot.burst?.failed(error);
+  const slot: Slot = { buffer, piece, pieces: [piece], asker: { done, failed }, burst: undefined };
+  return slot;
 }

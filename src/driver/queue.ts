@@ -23,18 +23,18 @@ export interface Asker {
   failed(error: VhostError): void;
 }
 
-interface Answer {
-  asker: Asker;
-  usedBytes: number;
-}
-
 interface Request {
   out: readonly Piece[];
   in: readonly Piece[];
   /** Lets the memory go, which is the device's while it has the request. */
   letGo: () => void;
   asker: Asker;
+  /** What the device says that it wrote, once it has answered. */
+  usedBytes: number;
 }
+
+/** Of what lies in no buffer. */
+const holdNothing = () => {};
 
 /**
  * The driver's half of a queue: requests in, answers out. What is submitted in one turn of the
@@ -127,8 +127,8 @@ export class Queue {
     try {
       const refusal = this.#closed ?? this.#failure;
       if (refusal) throw refusal;
-      const letGo = buffer ? DmaBuffer.hold(buffer, this.#transport.shared) : () => {};
-      this.#backlog.push({ out, in: in_, letGo, asker });
+      const letGo = buffer ? DmaBuffer.hold(buffer, this.#transport.shared) : holdNothing;
+      this.#backlog.push({ out, in: in_, letGo, asker, usedBytes: 0 });
     } catch (error) {
       queueMicrotask(() => asker.failed(error as VhostError));
       return;
@@ -213,17 +213,26 @@ export class Queue {
       this.fail(new VhostError("EIO", `the device broke the used ring: ${cause}`, { cause }));
       return false;
     }
-    const answers: Answer[] = [];
+    if (got === 0) return false;
+    const answered = this.#takeAnswers(got);
+    if (this.#backlog.length > 0) this.#flush();
+    this.together(() => answered.forEach(tell)); // they may submit more
+    return true;
+  }
+
+  /** Those that the device has answered, in its order. Its tables are free for others then. */
+  #takeAnswers(got: number): Request[] {
+    const answered: Request[] = [];
     for (let i = 0; i < got; i++) {
       const head = this.#tables.head(i);
       const request = this.#pending[head];
+      if (!request) continue;
       this.#pending[head] = undefined;
-      request?.letGo();
-      if (request) answers.push({ asker: request.asker, usedBytes: this.#tables.usedBytes(i) });
+      request.letGo();
+      request.usedBytes = this.#tables.usedBytes(i);
+      answered.push(request);
     }
-    if (got > 0 && this.#backlog.length > 0) this.#flush();
-    this.together(() => answers.forEach(tell)); // they may submit more
-    return got > 0;
+    return answered;
   }
 
   /** Asks to be called, then looks again. True: there is something to poll for. */
@@ -342,7 +351,7 @@ export class Queue {
 }
 
 /** What it throws is as what a promise's reaction throws: it stops nobody else. */
-function tell({ asker, usedBytes }: Answer): void {
+function tell({ asker, usedBytes }: Request): void {
   try {
     asker.done(usedBytes);
   } catch (error) {
