@@ -14,6 +14,7 @@ import {
   VIRTIO_BLK_T_OUT,
 } from "#dist/spec/virtio-blk.js";
 import { blkHeader } from "./blk-raw.js";
+import type { SleepWatch } from "./threads.js";
 
 /** One request: `data` to write, or `length` bytes to read. */
 export interface DiskRequest {
@@ -34,6 +35,11 @@ const HEADER_BYTES = 16;
 /** Of a slot: the header, the status, then the data. */
 const STATUS_AT = 16;
 const DATA_AT = 512;
+
+/** Who waits for longer, in milliseconds, may look what keeps the other side. */
+const SOON_MS = 50;
+/** Nobody waits for longer, in milliseconds. */
+const SPIN_MS_MAX = 20_000;
 
 /** Descriptors of one request. */
 const PIECES = 3;
@@ -128,14 +134,20 @@ export class FrontDisk {
     return requests.map((request, slot) => this.#answer(slot, request, used[slot] as number));
   }
 
-  /** Does them without sleeping or calls: looks at the used ring until all are there. */
-  spin(requests: readonly DiskRequest[], ms = 5000): DiskAnswer[] {
+  /**
+   * Does them without sleeping or calls: looks at the used ring until all are there. Throws when
+   * `worker`, which is to do them, was not woken.
+   */
+  spin(requests: readonly DiskRequest[], worker?: SleepWatch): DiskAnswer[] {
     this.queue.ring.disableCall();
     this.offer(requests);
+    worker?.begin();
     const used: number[] = [];
-    for (const end = performance.now() + ms; used.length < requests.length; ) {
+    for (const began = performance.now(); used.length < requests.length; ) {
       const got = this.queue.ring.getBufs(requests.length - used.length);
-      if (got < 0 || performance.now() > end) throw new Error(`used ring: ${got}`);
+      const waitedMs = performance.now() - began;
+      if (got < 0 || waitedMs > SPIN_MS_MAX) throw new Error(`used ring: ${got}`);
+      if (got === 0 && waitedMs > SOON_MS) worker?.mustBeAwake();
       for (let i = 0; i < got; i++) used.push(this.queue.tables.usedBytes(i));
     }
     return requests.map((request, slot) => this.#answer(slot, request, used[slot] as number));
