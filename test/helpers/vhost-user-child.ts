@@ -80,7 +80,7 @@ export class Program implements AsyncDisposable {
   }
 
   /** Its exit code, or the signal that ended it. */
-  async end(ms = 10_000): Promise<number | string> {
+  async end(ms?: number): Promise<number | string> {
     await eventually(
       () => this.isOver,
       () => `the end of the program (${this.#told()})`,

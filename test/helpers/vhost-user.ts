@@ -16,6 +16,7 @@ import {
   type VhostUserServer,
 } from "#dist/vhost-user/server.js";
 import { describeWith, missingLibc } from "./skip.js";
+import { liveThreads } from "./threads.js";
 import { FrontDisk } from "./vhost-user-disk.js";
 
 /** Bytes one after another. */
@@ -30,7 +31,7 @@ export function describeVhostUser(name: string, body: () => void): void {
 export async function eventually(
   test: () => boolean,
   what: string | (() => string),
-  ms = 10_000,
+  ms = 20_000,
 ): Promise<void> {
   for (const end = performance.now() + ms; !test(); await sleep(2)) {
     if (performance.now() <= end) continue;
@@ -159,7 +160,7 @@ export function held(kernel: Kernel): Held {
   return {
     fds,
     maps: maps.filter((line) => line.includes("memfd:")).length,
-    threads: readdirSync("/proc/self/task").length,
+    threads: liveThreads().length,
     tasks: kernel.tasks().length,
   };
 }
@@ -167,7 +168,7 @@ export function held(kernel: Kernel): Held {
 /** Waits until all is given back that was not held before. */
 export async function expectGivenBack(kernel: Kernel, before: Held): Promise<void> {
   const isBack = () => JSON.stringify(held(kernel)) === JSON.stringify(before);
-  await eventually(isBack, "all given back", 5000).catch(() => {});
+  await eventually(isBack, "all given back").catch(() => {});
   expect(held(kernel)).toEqual(before);
 }
 
