@@ -1,9 +1,10 @@
-import { mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, rmdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { FrontEnd } from "#dist/bench/front-end.js";
 import { pattern } from "../helpers/blk-raw.js";
 import { missingFile, testWith } from "../helpers/skip.js";
+import { liveThreads } from "../helpers/threads.js";
 import { eventually, type Served } from "../helpers/vhost-user.js";
 import { Serving } from "../helpers/vhost-user-child.js";
 import { FrontDisk } from "../helpers/vhost-user-disk.js";
@@ -11,10 +12,7 @@ import { describeOwners, GID, serveOthers, startFront, UID } from "../helpers/vh
 
 const PIDS = "/sys/fs/cgroup/pids";
 
-const commsOf = () =>
-  readdirSync("/proc/self/task").map((tid) =>
-    readFileSync(`/proc/self/task/${tid}/comm`, "utf8").trim(),
-  );
+const commsOf = () => liveThreads().map(({ comm }) => comm);
 const memfdMaps = () => readFileSync("/proc/self/maps", "utf8").match(/memfd:/g)?.length ?? 0;
 
 describeOwners("vhost-user: a front-end is a process of the model", () => {
