@@ -25,6 +25,8 @@ describeVhostUser("vhost-wasm serve", () => {
       const serves = "serves 1048576 bytes of memory";
       expect(program.lines.at(-1)?.line).toBe(`vhost-wasm: listening at ${path}, ${serves}`);
       await useDisk(path);
+      const isGone = () => program.lines.some(({ line }) => /disconnected/.test(String(line)));
+      await eventually(isGone, "gone"); // or the next may wait for so long that it is told
       using front = new FrontEnd(path);
       await front.negotiate(~0n);
       await front.setMemory();
