@@ -22,6 +22,9 @@ const ANNOUNCED = Buffer.from(
   "hex",
 );
 
+/** As far apart as the numbers of two seconds can be. */
+const secondsSince = (began: number) => (performance.now() - began) / 1000 + 1;
+
 /** A served network device at a switch, and a neighbour with what it has got. */
 async function open(place: SwitchPortOptions = {}) {
   const lan = new Switch();
@@ -45,11 +48,12 @@ describeVhostUser("SEND_RARP", () => {
   test("all get the guest's word, and the switch knows where it is", async () => {
     await using lan = await open();
     expect(lan.front.protocolFeatures & RARP).toBe(RARP);
+    const began = performance.now();
     await lan.front.must("SEND_RARP", payloadOf(MOVED));
     await expect.poll(() => lan.got).toEqual([ANNOUNCED]);
     const known = { mac: MOVED, vlan: 0, port: lan.port.index };
     expect(lan.lan.addresses()).toEqual([expect.objectContaining(known)]);
-    expect(lan.lan.addresses()[0]?.ageSeconds).toBeLessThan(5);
+    expect(lan.lan.addresses()[0]?.ageSeconds).toBeLessThanOrEqual(secondsSince(began));
     expect(lan.port.counts()).toMatchObject({ received: 1, flooded: 1, forwarded: 1 });
   });
 
@@ -57,10 +61,12 @@ describeVhostUser("SEND_RARP", () => {
     await using lan = await open({ vlan: 5 });
     await lan.front.startQueue(0, 8);
     await lan.front.startQueue(1, 8);
-    await new Promise((resolve) => setTimeout(resolve, 1100));
+    await new Promise((resolve) => setTimeout(resolve, 2600));
+    const began = performance.now();
     await lan.front.must("SEND_RARP", payloadOf(MOVED));
     await expect.poll(() => lan.got).toEqual([ANNOUNCED]);
-    expect(lan.lan.addresses()).toMatchObject([{ mac: MOVED, vlan: 5, ageSeconds: 0 }]);
+    expect(lan.lan.addresses()).toMatchObject([{ mac: MOVED, vlan: 5 }]);
+    expect(lan.lan.addresses()[0]?.ageSeconds).toBeLessThanOrEqual(secondsSince(began));
   });
 
   test("what is no such message is refused, and nobody is told", async () => {
