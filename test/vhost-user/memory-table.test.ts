@@ -56,8 +56,8 @@ describeVhostUser("vhost-user memory", () => {
       await front.setMemory();
       const disk = await start();
       let isOver = false;
+      let round = 0;
       const work = async () => {
-        let round = 0;
         for (; !isOver; round++) {
           const writes = Array.from({ length: 16 }, (_, i) => ({
             type: VIRTIO_BLK_T_OUT,
@@ -75,12 +75,11 @@ describeVhostUser("vhost-user memory", () => {
             expect(data.every((byte) => byte === ((round + i) & 0xff))).toBe(true);
           }
         }
-        return round;
       };
       const working = work();
-      for (let i = 0; i < 200; i++) await front.setMemory();
+      for (let i = 0; i < 200 || round < 10; i++) await front.setMemory();
       isOver = true;
-      expect(await working).toBeGreaterThan(10);
+      await working;
       expect(served.all("ring-error")).toEqual([]);
     });
 
