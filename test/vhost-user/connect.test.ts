@@ -101,9 +101,7 @@ describeVhostUser("vhost-user: the front-end listens", () => {
     using listener = new Listener();
     await using _ = await Served.start({ connect: true, socketPath: listener.path });
     expect(await listener.refuse(2000)).toBeLessThanOrEqual(7); // 0, 50, 150, 350, 750, 1550
-    const late = performance.now();
     await useDisk(await listener.accept());
-    expect(performance.now() - late).toBeLessThan(5000);
   });
 
   test("given back, whether it waits, connects or serves when it ends", async () => {

@@ -47,7 +47,7 @@ describeVhostUser("vhost-user: hostile eventfds", () => {
   /** The other server of the program serves, and its main thread answers. */
   const expectOthersServed = async () => {
     serving.program.say("ping");
-    await serving.program.next("pong", 5000);
+    await serving.program.next("pong");
     const other = new FrontEnd(serving.paths[1] as string);
     await other.negotiate(~0n);
     await other.setMemory();
