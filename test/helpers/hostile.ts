@@ -1,17 +1,23 @@
 // Hostile drivers on real workers, and what is left of them.
 
 import { readdirSync } from "node:fs";
+import { expect } from "vitest";
 import {
   blk,
   type DeviceSpec,
   type HostileDriver,
   type HostileOptions,
+  type HostileOutcome,
+  type HostileShape,
   Kernel,
   type OpenDevice,
   type OpenOptions,
   type Process,
 } from "#dist/index.js";
 import { VIRTIO_F_EVENT_IDX, VIRTIO_F_INDIRECT_DESC } from "#dist/spec/virtio-config.js";
+
+/** What a chain may take where each must come back, in milliseconds: others may have the cores. */
+export const PATIENT_MS = 15_000;
 
 /** A ring's format and make. */
 export const RINGS = (["split", "packed"] as const).flatMap((format) =>
@@ -57,6 +63,27 @@ export function holdings({ dev }: OpenDevice<Kind>) {
     guestFreeBytes: guest.freeBytes,
     hostFreeBytes: host.freeBytes,
   };
+}
+
+/** Waits until no more is held than that. */
+export async function expectHeld(device: OpenDevice<Kind>, before: ReturnType<typeof holdings>) {
+  await expect.poll(() => holdings(device)).toEqual(before);
+}
+
+/**
+ * Plays a shape, whose outcome is that nothing comes back, after the device has had a look at it:
+ * the driver waits for a moment only, in which the worker may have had no core.
+ */
+export function playSeen(
+  { device, driver }: OpenHostile,
+  shape: HostileShape,
+): Promise<HostileOutcome> {
+  const playing = driver.play(shape); // it is published, and waits for its first turn
+  if (shape.expect !== "refused-queue") return playing;
+  const isSeen = device.dev.worker.flush();
+  const never = new Int32Array(new SharedArrayBuffer(4));
+  while (!isSeen()) Atomics.wait(never, 0, 0, 1);
+  return playing;
 }
 
 /** The device's ring errors of a queue, by name. */

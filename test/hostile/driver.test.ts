@@ -7,7 +7,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
 import { blk, HOSTILE_SHAPES, type HostileShape, Kernel } from "#dist/index.js";
 import { custom, rejected } from "../helpers/devices.js";
-import { holdings, openHostile } from "../helpers/hostile.js";
+import { expectHeld, holdings, openHostile } from "../helpers/hostile.js";
 import { ROOT } from "../helpers/source.js";
 
 function shapeNamed(name: string): HostileShape {
@@ -117,7 +117,7 @@ describe("what it refuses", () => {
     expect(await drive.play(BAD)).toMatchObject({ isAsExpected: true });
     await drive.close();
     await drive.close();
-    expect(holdings(open.device)).toEqual(before);
+    await expectHeld(open.device, before);
     await rejected("ENODEV", drive.play(GOOD));
     await rejected("ENODEV", drive.request());
     await using tame = await open.device.driver();
