@@ -32,6 +32,7 @@ describeVhostUser("with interfaces", () => {
       await using program = Program.cli("serve", "net", ...options, "--counts", "1", "--log=json");
       await eventually(() => linesOf(program, "listening").length === 2, "both listen");
       expect([first, second].map(hasInterface)).toEqual([true, true]);
+      await eventually(() => linesOf(program, "tap").length === 2, "both are told of");
       ip("link", "del", first);
       const isTold = () => linesOf(program, "tap").some(({ state }) => state === "gone");
       await eventually(isTold, "it is told");
