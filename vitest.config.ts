@@ -9,6 +9,7 @@ export default defineConfig({
     include: ["test/**/*.test.ts"],
     exclude: [...configDefaults.exclude, ...(areElsewhere ? ["test/guest/**"] : [])],
     testTimeout: 30_000,
+    hookTimeout: 30_000, // programs begin in hooks, too
     expect: { poll: { timeout: 10_000 } }, // others may have the cores for a while
     server: { deps: { external: [/\/dist\//] } },
   },
