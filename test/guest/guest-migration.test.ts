@@ -45,11 +45,11 @@ describeGuests("a real guest that is migrated", (lab) => {
         return { guest, monitor, backEnd };
       };
       const uri = `unix:${lab.path("migration")}`;
-      const from = await start("from", []);
-      await from.guest.until("sum", 2);
       const to = await start("to", ["-incoming", uri]);
+      const from = await start("from", []);
       using target = await Qmp.connect(to.monitor);
       using source = await Qmp.connect(from.monitor);
+      await from.guest.until("sum", 2); // all else is there: its rounds may be over soon
       await source.run("migrate-set-parameters", { "max-bandwidth": 2 ** 30 });
       await source.migrate(uri);
       expect(await target.run("query-status")).toMatchObject({ running: true });

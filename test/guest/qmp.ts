@@ -16,7 +16,7 @@ export class Qmp implements Disposable {
 
   /** Connects as soon as QEMU listens at `path`. */
   static async connect(path: string): Promise<Qmp> {
-    for (let tries = 100; ; tries--) {
+    for (let tries = 300; ; tries--) {
       try {
         const socket = await new Promise<Socket>((resolve, reject) => {
           const made = createConnection(path, () => resolve(made)).once("error", reject);

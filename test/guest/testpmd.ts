@@ -50,6 +50,12 @@ export function startTestpmd(
   ]);
 }
 
+/** Whether each of its two ports has received so many packets, as it last said. */
+export function hasReceived({ stdout }: Program, packets: number): boolean {
+  const last = [...stdout.matchAll(/RX-packets: (\d+)/g)].slice(-2);
+  return last.length === 2 && last.every(([, received]) => Number(received) > packets);
+}
+
 /** What a port has counted. */
 export interface Forwarded {
   port: number;
