@@ -9,6 +9,7 @@ import { expect } from "vitest";
 import { FrontEnd } from "#dist/bench/front-end.js";
 import { blk } from "#dist/devices/blk.js";
 import { Kernel } from "#dist/kernel/kernel.js";
+import { PID_MAX_LIMIT } from "#dist/spec/sched.js";
 import type { VhostUserEvent } from "#dist/vhost-user/events.js";
 import {
   type ServeOptions,
@@ -63,7 +64,7 @@ export async function useDisk(path: string): Promise<void> {
 export class Served implements AsyncDisposable {
   readonly folder = mkdtempSync(join(tmpdir(), "vhost-wasm-test-"));
   readonly path = join(this.folder, "socket");
-  readonly kernel = new Kernel();
+  readonly kernel = new Kernel({ pidMax: PID_MAX_LIMIT });
   readonly events: VhostUserEvent[] = [];
   server!: VhostUserServer;
   #next = 0;

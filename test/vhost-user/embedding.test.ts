@@ -8,6 +8,7 @@ import { blk } from "#dist/devices/blk.js";
 import { Kernel } from "#dist/index.js";
 import { closeFd } from "#dist/linux/libc.js";
 import { listenUnix } from "#dist/linux/unix-socket.js";
+import { PID_MAX_LIMIT } from "#dist/spec/sched.js";
 import { serveVhostUser } from "#dist/vhost-user/server.js";
 import { describeVhostUser, Served } from "../helpers/vhost-user.js";
 import { FrontDisk } from "../helpers/vhost-user-disk.js";
@@ -46,7 +47,7 @@ describeVhostUser("serveVhostUser", () => {
   });
 
   test("the kernel of the package may be named", async () => {
-    const kernel = new Kernel();
+    const kernel = new Kernel({ pidMax: PID_MAX_LIMIT });
     await using served = await Served.start({ kernel });
     using front = served.connect();
     await front.ask("GET_FEATURES");
