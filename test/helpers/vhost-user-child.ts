@@ -59,7 +59,8 @@ export class Program implements AsyncDisposable {
   /** The next line of that event: of those after the one that was asked for last. */
   async next(event: string, ms?: number): Promise<Line> {
     const find = () => this.lines.findIndex((one, i) => i >= this.#next && one.event === event);
-    const hasFailed = () => this.isOver || this.lines.some((one) => one.event === "failed");
+    const isSilent = () => this.isOver && this.child.stdout?.closed !== false;
+    const hasFailed = () => isSilent() || this.lines.some((one) => one.event === "failed");
     const what = () => `${event} (${this.#told()})`;
     await eventually(() => find() >= 0 || hasFailed(), what, ms);
     if (find() < 0) throw new Error(`failed before ${what()}`);
