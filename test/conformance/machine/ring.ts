@@ -85,12 +85,15 @@ export class Ring {
   readonly #place: RingPlace;
   #memory: WebAssembly.Memory;
   #view: DataView;
+  /** What a worker's thread may be at as well is read and written whole: DataView's is not. */
+  #halves: Uint16Array;
 
   constructor(memory: WebAssembly.Memory, place: RingPlace) {
     const { num, address } = place;
     this.#place = place;
     this.#memory = memory;
     this.#view = new DataView(memory.buffer);
+    this.#halves = new Uint16Array(memory.buffer);
     this.num = num;
     this.desc = address;
     this.avail = this.desc + pages(descBytes(num));
@@ -113,6 +116,15 @@ export class Ring {
     new Uint8Array(memory.buffer).set(bytes, address);
     this.#memory = memory;
     this.#view = new DataView(memory.buffer);
+    this.#halves = new Uint16Array(memory.buffer);
+  }
+
+  #load(at: number): number {
+    return Atomics.load(this.#halves, at / 2);
+  }
+
+  #store(at: number, value: number): void {
+    Atomics.store(this.#halves, at / 2, value);
   }
 
   /** Writes a descriptor, of the ring's table or of one at `table`. */
@@ -127,7 +139,7 @@ export class Ring {
   /** Writes an entry of the available ring. */
   setSlot(slot: number, head: number): void {
     const at = this.avail + VIRTQ_RING_ELEMENTS + (slot % this.num) * VIRTQ_AVAIL_ELEM_BYTES;
-    this.#view.setUint16(at, head, true);
+    this.#store(at, head);
   }
 
   /** Makes `head` available as the next entry. */
@@ -137,40 +149,40 @@ export class Ring {
   }
 
   get availIdx(): number {
-    return this.#view.getUint16(this.avail + VIRTQ_RING_IDX, true);
+    return this.#load(this.avail + VIRTQ_RING_IDX);
   }
 
   set availIdx(idx: number) {
-    this.#view.setUint16(this.avail + VIRTQ_RING_IDX, idx & 0xffff, true);
+    this.#store(this.avail + VIRTQ_RING_IDX, idx & 0xffff);
   }
 
   /** avail.flags. */
   set availFlags(flags: number) {
-    this.#view.setUint16(this.avail + VIRTQ_RING_FLAGS, flags, true);
+    this.#store(this.avail + VIRTQ_RING_FLAGS, flags);
   }
 
   /** used_event, behind the entries of the available ring. */
   set usedEvent(idx: number) {
     const at = this.avail + VIRTQ_RING_ELEMENTS + this.num * VIRTQ_AVAIL_ELEM_BYTES;
-    this.#view.setUint16(at, idx & 0xffff, true);
+    this.#store(at, idx & 0xffff);
   }
 
   get usedIdx(): number {
-    return this.#view.getUint16(this.used + VIRTQ_RING_IDX, true);
+    return this.#load(this.used + VIRTQ_RING_IDX);
   }
 
   set usedIdx(idx: number) {
-    this.#view.setUint16(this.used + VIRTQ_RING_IDX, idx & 0xffff, true);
+    this.#store(this.used + VIRTQ_RING_IDX, idx & 0xffff);
   }
 
   /** used.flags. */
   get usedFlags(): number {
-    return this.#view.getUint16(this.used + VIRTQ_RING_FLAGS, true);
+    return this.#load(this.used + VIRTQ_RING_FLAGS);
   }
 
   /** avail_event, behind the entries of the used ring. */
   get availEvent(): number {
-    return this.#view.getUint16(this.#usedAt(this.num), true);
+    return this.#load(this.#usedAt(this.num));
   }
 
   /** The entry of the used ring at a slot. */
