@@ -3,7 +3,7 @@
 import { setTimeout as after } from "node:timers/promises";
 import { expect, test } from "vitest";
 import { blk, Kernel } from "#dist/index.js";
-import { __TASK_STOPPED, TASK_THROTTLED } from "#dist/spec/sched.js";
+import { __TASK_STOPPED, TASK_INTERRUPTIBLE, TASK_THROTTLED } from "#dist/spec/sched.js";
 import { SIGNALS } from "#dist/spec/signal.js";
 import { threadCount, until } from "../helpers/devices.js";
 
@@ -36,7 +36,7 @@ test("SIGSTOP and SIGCONT to the owner, a freeze", async () => {
   await stopped;
   const group = kernel.cgroup("/a");
   group.freeze = true;
-  await after(A_WHILE_MS);
+  await until(() => tasks.every(({ state }) => state === TASK_INTERRUPTIBLE)); // no turn after it
   const frozen = reads();
   expect(await isDone(frozen)).toBe(false);
   group.freeze = false;
