@@ -8,9 +8,13 @@ import { CID, HEADER_BYTES, PLAIN, VsockRig } from "#dist/conformance/machine/vs
 import { openVhost } from "#dist/index.js";
 import { fdClose } from "#dist/kernel/files.js";
 import { Kernel } from "#dist/kernel/kernel.js";
+import type { Task } from "#dist/kernel/task.js";
+import { __TASK_STOPPED } from "#dist/spec/sched.js";
+import { SIGNALS } from "#dist/spec/signal.js";
 import { VhostFile } from "#dist/vhost/ioctl/file.js";
 import { ioctl, vhostIoctl } from "#dist/vhost/ioctl/front.js";
 import type { VsockStream } from "#dist/vsock/stream.js";
+import { until } from "../../helpers/devices.js";
 import { LOG_ALL } from "../../helpers/raw-guest.js";
 
 function boot(options?: ConstructorParameters<typeof VsockRig>[1]) {
@@ -134,19 +138,25 @@ test("another CID while it runs: packets of the old one are dropped", () => {
 });
 
 describe("in a program", () => {
+  /** Its worker, a thread, has stopped as well: it is in no turn any more that it had begun. */
+  async function stop(kernel: Kernel, { pid }: Task, file: VhostFile): Promise<void> {
+    kernel.kill(pid, SIGNALS.SIGSTOP);
+    await until(() => file.state.workers.tasks.every(({ state }) => state === __TASK_STOPPED));
+  }
+
   test("an ioctl that waits for a worker that is stopped returns when it goes on", async () => {
     const kernel = new Kernel({ epoch: "v6.12" });
     const task = kernel.spawn({ memoryBytes: 1 << 20 });
     const { fd, file } = openVhost(kernel, task, "/dev/vhost-vsock");
     await ioctl(task, fd, "VHOST_SET_OWNER");
-    kernel.kill(task.pid, 19);
+    await stop(kernel, task, file);
     let isDone = false;
     const waiting = ioctl(task, fd, "VHOST_SET_LOG_FD", { value: -1 }).then(() => {
       isDone = true;
     });
     await nextTurn();
     expect(isDone).toBe(false);
-    kernel.kill(task.pid, 18);
+    kernel.kill(task.pid, SIGNALS.SIGCONT);
     await waiting;
     kernel.exitGroup(task, 0);
     expect([file.count, file.state.owner.isSet]).toEqual([0, false]);
@@ -157,7 +167,7 @@ describe("in a program", () => {
     const task = kernel.spawn({ memoryBytes: 1 << 20 });
     const { fd, file } = openVhost(kernel, task, "/dev/vhost-net");
     await ioctl(task, fd, "VHOST_SET_OWNER");
-    kernel.kill(task.pid, 19);
+    await stop(kernel, task, file);
     const waiting = ioctl(task, fd, "VHOST_SET_LOG_FD", { value: -1 });
     const other = ioctl(task, fd, "VHOST_SET_LOG_BASE", { value: 0n });
     other.catch(() => {}); // looked at later

@@ -5,7 +5,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
 import { beginNewExec } from "#dist/kernel/exec.js";
 import { copyProcess, wakeUpNewTask } from "#dist/kernel/fork.js";
-import { SIGCHLD } from "#dist/spec/sched.js";
+import { __TASK_STOPPED, SIGCHLD } from "#dist/spec/sched.js";
 import { SIGNALS } from "#dist/spec/signal.js";
 import { threadCount, until } from "../../helpers/devices.js";
 import { IoctlProgram } from "../../helpers/ioctl-program.js";
@@ -28,6 +28,12 @@ async function running(mode: (typeof MODES)[number]) {
   };
   sendOne();
   await until(() => tx.usedIdx === 1);
+  /** The owner's process is stopped, and its worker as well, if it stops with it. */
+  const stop = async (workerStops: boolean) => {
+    const [worker] = opened.file.state.workers.tasks;
+    kernel.kill(task.pid, SIGNALS.SIGSTOP);
+    await until(() => !workerStops || worker?.state === __TASK_STOPPED);
+  };
   /** A child, which has what is open. */
   const fork = () => {
     const child = copyProcess(kernel, task, { flags: 0, exitSignal: SIGCHLD });
@@ -43,7 +49,7 @@ async function running(mode: (typeof MODES)[number]) {
     const { mm } = task;
     expect(mm?.users ?? 0).toBe(0);
   };
-  return { program, sendOne, fork, gone };
+  return { program, sendOne, stop, fork, gone };
 }
 
 describe.each(MODES)("$epoch, forkFromOwner $forkFromOwner", (mode) => {
@@ -68,7 +74,8 @@ describe.each(MODES)("$epoch, forkFromOwner $forkFromOwner", (mode) => {
     else kernel.kill(task.pid, SIGNALS.SIGKILL);
     expect(opened.file.count).toBe(1);
     const [worker] = opened.file.state.workers.tasks;
-    await until(() => !endsWithOwner || worker?.exitState !== 0);
+    expect(worker?.exitState !== 0).toBe(endsWithOwner);
+    if (endsWithOwner) await worker?.thread?.exited; // its last turn is over
     sendOne();
     if (endsWithOwner)
       await sleep(NO_KICK_MS); // it vanishes
@@ -83,9 +90,9 @@ describe.each(MODES)("$epoch, forkFromOwner $forkFromOwner", (mode) => {
   });
 
   test("the owner is stopped, kicked, and goes on: nothing is lost", async () => {
-    const { program, sendOne, gone } = await running(mode);
+    const { program, sendOne, stop, gone } = await running(mode);
     const { kernel, task, tx } = program;
-    kernel.kill(task.pid, SIGNALS.SIGSTOP);
+    await stop(stopsWithOwner);
     sendOne();
     await (stopsWithOwner ? sleep(NO_KICK_MS) : until(() => tx.usedIdx === 2));
     expect(tx.usedIdx).toBe(stopsWithOwner ? 1 : 2);
@@ -96,9 +103,9 @@ describe.each(MODES)("$epoch, forkFromOwner $forkFromOwner", (mode) => {
   });
 
   test("the owner is stopped, another sets its rings: no call waits for it to go on", async () => {
-    const { program, sendOne, gone } = await running(mode);
+    const { program, sendOne, stop, gone } = await running(mode);
     const { kernel, task, tx, rx } = program;
-    kernel.kill(task.pid, SIGNALS.SIGSTOP);
+    await stop(stopsWithOwner);
     for (const ring of [rx, tx]) await program.ioctl("VHOST_SET_VRING_ADDR", program.place(ring));
     expect(await program.ioctl("VHOST_GET_VRING_BASE", { index: 1 })).toMatchObject({ num: 1 });
     sendOne();
