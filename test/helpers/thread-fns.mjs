@@ -79,7 +79,7 @@ function pause(word, round) {
 
 /**
  * Sleeps until `turn` is `mine`, then gives it to the other and wakes that; `rounds` times.
- * Returns 0, or 1 when a sleep took longer than any wake-up can: a lost one.
+ * Returns 0, or 1 when a sleep ran out while the turn was its own: its wake-up was lost.
  */
 export function pingPong({ turn, mine, rounds, other, timeoutMs }, current) {
   const word = new Int32Array(turn);
@@ -90,7 +90,7 @@ export function pingPong({ turn, mine, rounds, other, timeoutMs }, current) {
       pause(word, round);
       if (Atomics.load(word, 0) === mine) break;
       pause(word, round + 1);
-      if (!current.schedule(timeoutMs)) return 1;
+      if (!current.schedule(timeoutMs) && Atomics.load(word, 0) === mine) return 1;
     }
     current.setState(TASK_RUNNING);
     Atomics.store(word, 0, 1 - mine);
@@ -111,14 +111,14 @@ export function producer({ jobs, rounds, sleeper }) {
   }
 }
 
-/** Takes all jobs of two producers. Returns 0, or 1 when it slept with work at hand and no end. */
+/** Takes all jobs of two producers. Returns 0, or 1 when a sleep ran out with work at hand. */
 export function consumer({ jobs, total, timeoutMs }, current) {
   const word = new Int32Array(jobs);
   for (let taken = 0; taken < total; ) {
     current.setState(TASK_INTERRUPTIBLE);
     const ready = Atomics.load(word, 0);
     if (ready === taken) {
-      if (!current.schedule(timeoutMs)) return 1;
+      if (!current.schedule(timeoutMs) && Atomics.load(word, 0) !== taken) return 1;
       continue;
     }
     current.setState(TASK_RUNNING);
