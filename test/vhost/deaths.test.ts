@@ -21,6 +21,9 @@ const isOwners = ({ epoch, forkFromOwner }: Mode) => forkFromOwner && epoch !== 
 /** Whether the worker ends when its owner does, at once. */
 const endsWithOwner = ({ epoch, forkFromOwner }: Mode) => forkFromOwner && epoch === "v6.12";
 
+/** For so long, a thread that is ended may end its turn before. */
+const TURN_MS_MAX = 500;
+
 function boot({ epoch }: Mode) {
   const kernel = new Kernel({ epoch });
   return { model: kernel.model, vmm: kernel.spawn({ uid: 1000, cgroup: "/a" }) };
@@ -81,11 +84,13 @@ describe.each(MODES)("$epoch, forkFromOwner $forkFromOwner", (mode) => {
     const threads = threadCount();
     const { device, request, release, words } = await inTheMidst(vmm, mode);
     const turns = Atomics.load(words, 2);
+    const began = performance.now();
     model.kill(vmm.pid, SIGKILL);
     setTimeout(release, 10);
     await ended(device);
     await until(() => threadCount() === threads);
-    expect(Atomics.load(words, 2)).toBe(turns + 1);
+    const isSoon = performance.now() - began < TURN_MS_MAX; // it was, unless others had the cores
+    expect(Atomics.load(words, 2) - turns).toBeOneOf(isSoon ? [1] : [0, 1]);
     await request.catch((error) => expect(error).toMatchObject({ code: "ENODEV" }));
     await device.close();
   });
