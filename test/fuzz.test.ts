@@ -13,14 +13,23 @@ import * as s from "#dist/spec/ring-state.js";
 const path = (name: string): string => fileURLToPath(new URL(name, import.meta.url));
 const seeds: number[] = JSON.parse(readFileSync(path("fuzz/seeds.json"), "utf8"));
 
-/** Runs the command; `interruptAfter`: milliseconds until it gets SIGINT. */
-function fuzz(args: string[], interruptAfter?: number) {
-  const child = spawn(process.execPath, [path("../dist/fuzz/main.js"), ...args]);
+/** A module that says so when its program has begun to listen for SIGINT. */
+const TELLS_OF_SIGINT = `data:text/javascript,${encodeURIComponent(
+  `process.on("newListener", (name) => {
+    if (name === "SIGINT") setImmediate(() => process.stderr.write("it listens"));
+  });`,
+)}`;
+
+/** Runs the command. */
+function fuzz(args: string[], ...nodeArgs: string[]) {
+  const child = spawn(process.execPath, [...nodeArgs, path("../dist/fuzz/main.js"), ...args]);
   let stdout = "";
   let stderr = "";
   child.stdout.on("data", (text) => (stdout += text));
-  child.stderr.on("data", (text) => (stderr += text));
-  if (interruptAfter !== undefined) setTimeout(() => child.kill("SIGINT"), interruptAfter);
+  child.stderr.on("data", (text) => {
+    stderr += text;
+    if (stderr === "it listens") child.kill("SIGINT");
+  });
   return new Promise<{ status: number | null; stdout: string; stderr: string }>((resolve) => {
     child.once("close", (status) => resolve({ status, stdout, stderr }));
   });
@@ -47,7 +56,8 @@ describe("npm run fuzz", () => {
   });
 
   test("SIGINT ends it, with what came of it", async () => {
-    const { status, stdout } = await fuzz(["--seconds", "600", "--ring", "ts"], 4000);
+    const args = ["--seconds", "600", "--ring", "ts"];
+    const { status, stdout } = await fuzz(args, "--import", TELLS_OF_SIGINT);
     expect(stdout).toMatch(/^\d+ cases in .* a second: ts\n[\s\S]*\nnothing found\n$/);
     expect(status).toBe(0);
   });
