@@ -19,6 +19,7 @@ import { seedOf } from "../helpers/seed.js";
 
 const SEED = seedOf("recovery");
 const TIMES = Number(process.env.FC_TIMES ?? 1);
+const timeout = 60_000 * TIMES;
 
 const FORMATS = [
   { name: "split", packed: false },
@@ -41,7 +42,7 @@ describe.each(["wasm", "ts"] as const)("%s", (kind) => {
       fc.assert(property, { seed: SEED, numRuns: 400 * TIMES });
       expect(resubmitted).toBeGreaterThan(100);
     },
-    60_000 * TIMES,
+    timeout,
   );
 });
 
@@ -71,7 +72,9 @@ describe.each(FORMATS)("a hostile region, $name", ({ packed }) => {
     return refused;
   }
 
-  test("fields that are wrong: EINVAL and nothing changed, or a ring that can start", () => {
+  test("fields that are wrong: EINVAL and nothing changed, or a ring that can start", {
+    timeout,
+  }, () => {
     const refused = run(
       damageArb.map(
         (writes) =>
@@ -84,7 +87,7 @@ describe.each(FORMATS)("a hostile region, $name", ({ packed }) => {
     expect(refused).toBeLessThan(480 * TIMES);
   });
 
-  test("random bytes, and the same byte everywhere: likewise", () => {
+  test("random bytes, and the same byte everywhere: likewise", { timeout }, () => {
     const bytes = fc.oneof(
       fc.uint8Array({ minLength: 1, maxLength: 300, max: 3 }),
       fc.uint8Array({ minLength: 1, maxLength: 300 }),
