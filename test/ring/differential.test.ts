@@ -30,6 +30,7 @@ import { seedOf } from "../helpers/seed.js";
 
 const SEED = seedOf("differential");
 const TIMES = Number(process.env.FC_TIMES ?? 1);
+const timeout = 120_000 * TIMES;
 
 const STEPS_MAX = 60;
 /** Rounds of further programs, for what was missed by chance. */
@@ -132,7 +133,7 @@ describe.each(PLACES)("wasm and ts, $name", (place) => {
   test(
     "give the same answers and leave the same bytes",
     () => runPrograms({ ...place, numRuns: place.numRuns * TIMES }, SEED),
-    120_000 * TIMES,
+    timeout,
   );
 });
 
@@ -148,13 +149,13 @@ describe("the programs", () => {
   test.each([
     ["strict", SHARED],
     ["linux", LINUX],
-  ] as const)("meet every error, policy %s", (policy, place) => {
+  ] as const)("meet every error, policy %s", { timeout }, (policy, place) => {
     const missed = () => errors[policy].filter((code) => !met[policy].get(code));
     goOn(() => missed().length > 0, place);
     expect(missed()).toEqual([]);
   });
 
-  test("record all that there is to record", () => {
+  test("record all that there is to record", { timeout }, () => {
     const least = () => Math.min(...Object.values(recorded));
     goOn(() => least() <= 10, SHARED);
     expect(least()).toBeGreaterThan(10);

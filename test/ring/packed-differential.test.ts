@@ -21,6 +21,7 @@ import { seedOf } from "../helpers/seed.js";
 
 const SEED = seedOf("packed differential");
 const TIMES = Number(process.env.FC_TIMES ?? 1);
+const timeout = 120_000 * TIMES;
 
 const STEPS_MAX = 60;
 /** Rounds of further programs, for what was missed by chance. */
@@ -147,7 +148,7 @@ describe.each(PLACES)("wasm and ts, packed, $name", (place) => {
   test(
     "give the same answers and leave the same bytes",
     () => runPrograms({ ...place, numRuns: place.numRuns * TIMES }, SEED),
-    120_000 * TIMES,
+    timeout,
   );
 });
 
@@ -157,13 +158,13 @@ describe("the programs of packed rings", () => {
   test.each([
     ["device", DEVICE_ERRORS],
     ["driver", DRIVER_ERRORS],
-  ] as const)("meet every error of the %s's side, and no other", (side, errors) => {
+  ] as const)("meet every error of the %s's side, and no other", { timeout }, (side, errors) => {
     const codes = () => [...met[side].keys()].sort((a, b) => a - b);
     goOn(() => codes().length < errors.length);
     expect(codes()).toEqual(errors);
   });
 
-  test("record all that there is to record", () => {
+  test("record all that there is to record", { timeout }, () => {
     const least = () => Math.min(...Object.values(recorded));
     goOn(() => least() <= 10);
     expect(least()).toBeGreaterThan(10);
