@@ -140,10 +140,13 @@ export class Vring extends VringSettings {
    * DPDK's virtio_user says 0 for a split ring whenever a back-end connects, and leaves it to that
    * to find out: it goes on at the used index, and what was in flight is popped again.
    */
-  #mend({ view }: SharedMemory, { num, driver, device, features }: RingSetup): boolean {
+  #mend({ memory }: SharedMemory, { num, driver, device, features }: RingSetup): boolean {
     if (this.base(features) !== 0) return false;
-    const used = view.getUint16(device + VIRTQ_RING_IDX, true);
-    const pending = (view.getUint16(driver + VIRTQ_RING_IDX, true) - used) & U16;
+    const halves = new Uint16Array(memory.buffer);
+    // Whole, as DataView's is not: the driver may go on meanwhile.
+    const index = (area: number) => Atomics.load(halves, (area + VIRTQ_RING_IDX) >>> 1);
+    const used = index(device);
+    const pending = (index(driver) - used) & U16;
     const isPast = (-used & U16) > pending;
     if (pending > num || !isPast) return false;
     this.setBase(used, features);
