@@ -69,13 +69,27 @@ export class Viommu {
   }
 
   write(iova: bigint, bytes: Uint8Array): void {
-    for (const [i, byte] of bytes.entries())
-      this.lab.shared.bytes[this.at(iova + BigInt(i))] = byte;
+    this.#forEach(iova, bytes.length, (at, from, to) => {
+      this.lab.shared.bytes.set(bytes.subarray(from, to), at);
+    });
   }
 
   read(iova: bigint, bytes: number): Uint8Array {
-    const at = (_: number, i: number) => this.lab.shared.bytes[this.at(iova + BigInt(i))] as number;
-    return Uint8Array.from({ length: bytes }, at);
+    const all = new Uint8Array(bytes);
+    this.#forEach(iova, bytes, (at, from, to) => {
+      all.set(this.lab.shared.bytes.subarray(at, at + to - from), from);
+    });
+    return all;
+  }
+
+  /** Each page's part of a range: its user address, and which bytes of the range it has. */
+  #forEach(iova: bigint, bytes: number, part: (at: number, from: number, to: number) => void) {
+    for (let from = 0; from < bytes; ) {
+      const start = iova + BigInt(from);
+      const to = Math.min(bytes, from + PAGE - Number(start & PAGE_MASK));
+      part(this.at(start), from, to);
+      from = to;
+    }
   }
 
   u16(iova: bigint): number {
