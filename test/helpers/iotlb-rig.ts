@@ -2,6 +2,7 @@
 // rings somewhere in a guest's memory.
 
 import { setImmediate as nextTurn } from "node:timers/promises";
+import { expect } from "vitest";
 import type { EventFd } from "#dist/kernel/eventfd.js";
 import { NetBackendFile } from "#dist/vhost/ioctl/net-backend.js";
 import type { Random } from "../fuzz/random.js";
@@ -17,6 +18,11 @@ export const RUNS = ["inline", "thread"] as const;
 
 /** Rounds in which nothing comes of a worker that is a thread: then nothing does. */
 const QUIET_ROUNDS = 3;
+
+/** Bytes must be these; `what` are they? `expect` looks at each by itself: only where they differ. */
+export function expectSame(actual: Uint8Array, expected: Uint8Array, what: string): void {
+  if (Buffer.compare(actual, expected) !== 0) expect(actual, what).toEqual(expected);
+}
 
 /** What is not as in most tests. */
 export interface IotlbRigOptions {

@@ -12,7 +12,7 @@ import { IotlbQuestions, QUESTIONS_MAX } from "#dist/vhost/ioctl/iotlb-questions
 import { munmap } from "#dist/vhost/user-access.js";
 import { Random } from "../../fuzz/random.js";
 import { threadCount, until } from "../../helpers/devices.js";
-import { IotlbRig, type IotlbRigOptions } from "../../helpers/iotlb-rig.js";
+import { expectSame, IotlbRig, type IotlbRigOptions } from "../../helpers/iotlb-rig.js";
 import { EVENT_IDX } from "../../helpers/raw-guest.js";
 import { seedOf } from "../../helpers/seed.js";
 import { PAGE } from "../../helpers/viommu.js";
@@ -30,11 +30,6 @@ async function boot(random: Random, options: IotlbRigOptions = {}): Promise<Iotl
     await until(() => threadCount() === threads);
   });
   return rig.idle();
-}
-
-/** `expect` looks at each byte by itself: only where they differ. */
-function expectSame(actual: Uint8Array, expected: Uint8Array, what: string): void {
-  if (Buffer.compare(actual, expected) !== 0) expect(actual, what).toEqual(expected);
 }
 
 /** A guest that sends frames, and takes others, as fast as it may; each has its number in it. */
