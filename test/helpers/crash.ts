@@ -209,7 +209,7 @@ export class CrashRing {
     for (let calls = 0; isLeft(); calls++) {
       expect(calls, "calls that resubmit nothing").toBeLessThan(100);
       const got = this.#device.getDescs(4);
-      // Behind the last that is resubmitted it goes on in the ring, where the region says: anywhere.
+      // Behind the last of those it goes on in the ring, where the region says: anywhere.
       if (f.shape.packed && isLeft()) expect(REFUSALS).not.toContain(f.word("device", s.VQ_ERROR));
       for (let i = 0; i < got; i++) {
         const { head, iovStart, outCount, inCount } = f.record("device", i);

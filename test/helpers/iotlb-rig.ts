@@ -19,7 +19,7 @@ export const RUNS = ["inline", "thread"] as const;
 /** Rounds in which nothing comes of a worker that is a thread: then nothing does. */
 const QUIET_ROUNDS = 3;
 
-/** Bytes must be these; `what` are they? `expect` looks at each by itself: only where they differ. */
+/** Bytes, `what` they are, must be these. `expect` looks at each: only where they differ. */
 export function expectSame(actual: Uint8Array, expected: Uint8Array, what: string): void {
   if (Buffer.compare(actual, expected) !== 0) expect(actual, what).toEqual(expected);
 }

@@ -6,7 +6,7 @@ import { TASK_WORDS_BYTES, Waker, WORD_STATE } from "#dist/kernel/wait.js";
 import { TASK_INTERRUPTIBLE, TASK_RUNNING } from "#dist/spec/sched.js";
 
 const module = new URL("../helpers/thread-fns.mjs", import.meta.url).href;
-/** Far longer than a wake-up takes: one that has not ended a sleep by then, its work done, is lost. */
+/** Far longer than a wake-up takes: one that has not come by then, though its work has, is lost. */
 const timeoutMs = 5000;
 
 describe("one thread", () => {

@@ -38,7 +38,7 @@ async function pumpAll<T>(disks: readonly Disk[], work: Promise<T>): Promise<T> 
   return work;
 }
 
-/** Its driver does not look again by itself after a second: a call that is lost is never made up. */
+/** Its driver does not look by itself after a second: a call that is lost is never made up for. */
 function sleepsUntilCalled(doorbell: Doorbell): void {
   const waitCall = doorbell.waitCall.bind(doorbell);
   doorbell.waitCall = (seen) => waitCall(seen, Number.POSITIVE_INFINITY);
