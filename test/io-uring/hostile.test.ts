@@ -30,7 +30,7 @@ test("SIGKILL to the owner ends workers and requests, and leaves no count", asyn
   owner.kernel.kill(owner.task.pid, SIGKILL);
   await owner.ring.getEvents(4);
   for (const [, res] of owner.reap()) expect([1 << 18, -errno.ECANCELED]).toContain(res);
-  expect(owner.ring.wq.workers).toEqual({ bounded: 0, unbounded: 0 });
+  await expect.poll(() => owner.ring.wq.workers).toEqual({ bounded: 0, unbounded: 0 });
   expect(owner.kernel.ucounts.nproc(1000)).toBe(0);
   owner.prepare({ ...read, userData: 5 });
   expect(owner.ring.enter()).toBe(1);
