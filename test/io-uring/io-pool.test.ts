@@ -181,13 +181,20 @@ describe("a pool of real io workers", () => {
   let task: Task;
   let pool: IoPool;
   let queue: TableQueue;
+  let submitter: SharedArrayBuffer;
   const work = new Work();
   const open = ({ idleMs = 5000, workersMax = 3 } = {}) => {
     kernel = new Kernel();
     task = kernel.spawn({ uid: 1000, memoryBytes: 1 << 20 });
     const { memory } = task.mm as NonNullable<Task["mm"]>;
-    const submitter = new SharedArrayBuffer(12);
-    pool = new IoPool({ kernel, task, memory, submitter, workersMax, idleMs });
+    submitter = new SharedArrayBuffer(12);
+    const words = () => submitter;
+    pool = new IoPool({
+      ...{ kernel, task, memory, workersMax, idleMs },
+      get submitter() {
+        return words();
+      },
+    });
     queue = new TableQueue(new WorkTable(pool.table.buffer), () => performance.now());
     work.results.length = 0;
     return SharedMemory.of(memory);
@@ -202,6 +209,18 @@ describe("a pool of real io workers", () => {
       await sleep(1);
     }
   }
+
+  /** Its last worker is killed when it has nothing to do, with `names` queued, unseen. */
+  async function killIdle(...names: string[]): Promise<void> {
+    while (!pool.table.hasIdle) await sleep(1);
+    for (const name of names) queue.enqueue(work.make(name)); // nobody was woken
+    await pool.tasks[0]?.thread?.terminate(new Error("killed"));
+  }
+
+  /** Threads that are made from now on die before they look for work: their words are none. */
+  const spoil = () => {
+    submitter = new SharedArrayBuffer(5);
+  };
 
   test("reads, writes and makes zeroes of what a file has", async () => {
     const shared = open();
@@ -232,8 +251,10 @@ describe("a pool of real io workers", () => {
 
   test("workers that find nothing end, but for the last", async () => {
     open({ idleMs: 50 });
-    pool.table.ask();
-    while (pool.tasks.length < 2) await sleep(1);
+    while (pool.tasks.length < 2) {
+      pool.table.ask(); // again, where one has come and gone unseen
+      await sleep(1);
+    }
     while (pool.tasks.length > 1) await sleep(1);
     await sleep(150);
     expect(pool.tasks).toHaveLength(1);
@@ -277,9 +298,11 @@ describe("a pool of real io workers", () => {
     queue.enqueue(work.make("a"));
     await all(1);
     const first = pool.tasks[0]?.thread;
-    for (const name of ["b", "c"]) queue.enqueue(work.make(name)); // nobody was woken
-    await first?.terminate(new Error("killed"));
+    const good = submitter;
+    spoil();
+    await killIdle("b", "c");
     while (pool.tasks[0] === undefined || pool.tasks[0].thread === first) await sleep(0);
+    submitter = good;
     await pool.tasks[0].thread?.terminate(new Error("killed"));
     await all(3);
     expect(work.results.slice(1).sort()).toEqual([
@@ -292,12 +315,10 @@ describe("a pool of real io workers", () => {
     open({ workersMax: 1 }); // busy cores get no second one
     queue.enqueue(work.make("a"));
     await all(1);
-    const seen = new Set<unknown>();
-    queue.enqueue(work.make("b"));
+    spoil();
+    await killIdle("b");
     while (work.results.length < 2) {
-      const thread = pool.tasks[0]?.thread;
-      if (thread && !seen.has(thread)) await thread.terminate(new Error("killed"));
-      seen.add(thread);
+      await pool.tasks[0]?.thread?.terminate(new Error("killed")); // sooner than it dies by itself
       queue.reap();
       await sleep(0);
     }
