@@ -8,7 +8,7 @@ import { type BlkDriver, blk, Kernel, type SpawnOptions } from "#dist/index.js";
 import { WorkTable } from "#dist/io-uring/work-table.js";
 import type { OpenDevice, OpenOptions, Process } from "#dist/loopback.js";
 import { errno } from "#dist/spec/errno.js";
-import { PF_IO_WORKER, PF_USER_WORKER } from "#dist/spec/sched.js";
+import { __TASK_STOPPED, PF_IO_WORKER, PF_USER_WORKER, TASK_THROTTLED } from "#dist/spec/sched.js";
 import { SIGNALS } from "#dist/spec/signal.js";
 import { VIRTIO_BLK_T_FLUSH } from "#dist/spec/virtio-blk.js";
 import { blkHeader, pattern } from "../helpers/blk-raw.js";
@@ -31,6 +31,8 @@ class SlowDisk implements AsyncDisposable {
   /** The test's number as a worker, and the slots that it has. */
   worker = -1;
   readonly slots: number[] = [];
+  /** Writes that `hold` has sent. */
+  #sent = 0;
 
   private constructor(options: OpenOptions, spawn: SpawnOptions) {
     this.process = this.kernel.spawn({ uid: 1000, memoryBytes: 4 << 20, ...spawn });
@@ -74,6 +76,7 @@ class SlowDisk implements AsyncDisposable {
   async hold(): Promise<{ write: Promise<void> }> {
     for (;;) {
       let isDone = false;
+      this.#sent++;
       const write = this.drive.write(0, pattern(4096));
       const end = () => {
         isDone = true;
@@ -94,6 +97,12 @@ class SlowDisk implements AsyncDisposable {
       if (slot >= 0) return true;
     }
     return false;
+  }
+
+  /** Waits until the device has taken so many requests more than those of `hold`. */
+  async seen(more: number): Promise<void> {
+    const { counters } = this.disk.dev.worker;
+    while (counters.total().requests < this.#sent + more) await this.pass(1);
   }
 
   /** Ends what the test is at. */
@@ -151,7 +160,7 @@ describe.each(MODES)("$run, $ring ring", (mode) => {
     await using slow = await SlowDisk.open(mode);
     const { write } = await slow.hold();
     const next = slow.drive.write(8192, pattern(512, 2));
-    await slow.pass(20); // the device has seen it
+    await slow.seen(1);
     const isWritten = watch(write);
     const stop = slow.disk.dev.stop();
     const isStopped = watch(stop);
@@ -254,22 +263,26 @@ test.each(["stopped", "throttled"])("%s while it waits to stop: closed at once",
   const { write } = await slow.hold();
   const next = slow.drive.write(8192, pattern(512, 2)); // after that
   const ends = Promise.allSettled([write, next]);
-  await sleep(20); // the device has seen it
+  await slow.seen(1);
   const stop = disk.dev.stop().catch(() => undefined);
   const isOver = watch(Promise.race([stop, next]));
   await sleep(20); // and waits
   if (how === "stopped") kernel.kill(process.pid, SIGNALS.SIGSTOP);
   const group = kernel.cgroup("/a");
-  group.cpuMax = { quotaUs: 1000, periodUs: 1_000_000 };
-  group.cpu.charge(group.number, 60_000);
-  await sleep(20);
+  const state = how === "stopped" ? __TASK_STOPPED : TASK_THROTTLED;
+  await until(() => {
+    group.cpuMax = { quotaUs: 1000, periodUs: 1_000_000 }; // who sleeps looks at that
+    group.cpu.charge(group.number, 60_000);
+    return slow.ioWorkers.every((worker) => worker.state === state);
+  });
   slow.finish(); // no io worker may begin the next
   await sleep(50);
   expect(isOver()).toBe(false);
-  const since = performance.now();
+  const threads = slow.ioWorkers.map(({ thread }) => thread?.exited);
   await disk.close();
-  expect(performance.now() - since).toBeLessThan(2000); // by force it takes 5 s
   await Promise.all([stop, ends]);
+  // All ended by themselves: those that are ended by force, after 5 s, say so.
+  for (const end of await Promise.all(threads)) expect(end).toEqual({ code: 0, stopped: true });
   expect(await disk.dev.worker.task.exited).toEqual({ code: 0, stopped: true });
   await process.exit();
 });
