@@ -38,11 +38,12 @@ describe.each(MODES)("$run, $ring ring", (mode) => {
       expect(bytes.length).toBe(length);
       all.push(Buffer.from(bytes).toString("hex"));
       if (length < 1000) continue;
-      // Of 4096 fair coins and more, each way of eight comes up, and none too often.
+      // Of 4096 throws of eight fair coins and more, no way comes up too often; one that does not
+      // at all is not too rare, three are.
       const counts = new Array(256).fill(0);
       for (const byte of bytes) counts[byte]++;
       expect(Math.max(...counts)).toBeLessThan((length / 256) * 4);
-      expect(counts.filter((count) => count === 0)).toHaveLength(0);
+      expect(counts.filter((count) => count === 0).length).toBeLessThan(3);
     }
     expect(new Set(all).size).toBe(all.length);
     expect(both.device.errorCounts()).toEqual({});
@@ -55,26 +56,19 @@ describe.each(MODES)("$run, $ring ring", (mode) => {
     expect(all.map(({ length }) => length)).toEqual(reads.map((_, i) => 1 + i * 7));
   });
 
-  test("a rate is held, and the worker answers what else it is asked meanwhile", async () => {
+  test("a rate is held", async () => {
     await using both = await open(mode, { rate: 500 });
     const began = performance.now();
-    const { run, driver, device } = both;
-    const reading = driver.read(900);
-    let isRead = false;
-    reading.then(() => {
-      isRead = true;
-    });
-    await run(device.dev.readConfig());
-    expect(isRead).toBe(false);
-    expect((await run(reading)).length).toBe(900);
+    expect((await both.run(both.driver.read(900))).length).toBe(900);
     expect(performance.now() - began).toBeGreaterThan(780); // 400 bytes by and by
   });
 
-  test("what waits for its bytes goes with the device", async () => {
+  test("what waits for its bytes holds up nothing else, and goes with the device", async () => {
     await using both = await open(mode, { rate: 1 });
-    const reading = both.driver.read(1000);
-    await sleep(20);
+    const reading = both.driver.read(1000); // for a quarter of an hour
     const lost = rejected("ENODEV", reading);
+    await both.run(sleep(20));
+    await both.run(both.device.dev.readConfig());
     await both.run(both.device.close());
     await lost;
   });
@@ -109,13 +103,12 @@ describe.each(MODES)("what a broken driver gets, $run, $ring ring", (mode) => {
     const began = performance.now();
     guest.dev.worker.kick(0);
     const lengths: number[] = [];
-    while (performance.now() - began < 300) {
+    while (performance.now() - began < 300 || lengths.length === 0) {
       if (guest.isInline) guest.runAll();
       if (guest.ring.unseen > 0) lengths.push((await guest.ring.next()).length);
       else await sleep(2);
     }
     const seconds = (performance.now() - began) / 1000;
-    expect(lengths.length).toBeGreaterThan(0);
     expect(Math.min(...lengths)).toBeGreaterThan(0);
     const sum = lengths.reduce((total, length) => total + length, 0);
     expect(sum).toBeGreaterThanOrEqual(64);
