@@ -113,15 +113,23 @@ describe.each(["wasm", "ts"] as const)("SQPOLL, %s rings", (kind) => {
 
   test("asleep, it takes nothing before it is woken", async () => {
     await using owner = new Owner(kind, 1);
-    while (!owner.ring.needsWakeup) await sleep(1);
-    owner.prepare(IORING_OP_NOP, 7);
-    owner.ring.application.submit();
-    await sleep(30);
-    expect(owner.ring.application.peekCqes(1)).toBe(0);
-    expect(owner.ring.needsWakeup).toBe(true);
-    owner.ring.wakeup();
-    await owner.ring.getEvents(1);
-    expect(owner.ring.application.peekCqes(1)).toBe(1);
+    const { ring } = owner;
+    const submitAsleep = async () => {
+      while (!ring.needsWakeup) await sleep(1);
+      owner.prepare(IORING_OP_NOP, 7);
+      ring.application.submit();
+      await sleep(30);
+      return ring.application.peekCqes(1);
+    };
+    // It looks once more after it has said that it sleeps: that look may come late.
+    for (let left = 5; (await submitAsleep()) > 0; left--) {
+      expect(left).toBeGreaterThan(0);
+      ring.application.advance(1);
+    }
+    expect(ring.needsWakeup).toBe(true);
+    ring.wakeup();
+    await ring.getEvents(1);
+    expect(ring.application.peekCqes(1)).toBe(1);
   });
 
   test("what can't be: memory that is the host's, another file, closing one", async () => {
