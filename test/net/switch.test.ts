@@ -106,7 +106,7 @@ describe.each(MIXES)("%s", (_, mode) => {
     await expect.poll(() => a.got.length).toBe(2);
     await send(a.driver, frameOf(station(9), station(0), 3));
     await expect.poll(() => bodies(c.got)).toEqual([1, 3]);
-    expect(bodies(b.got)).toEqual([2]);
+    await expect.poll(() => bodies(b.got)).toEqual([2]);
     const { port } = three.lan.addresses().find(({ mac }) => mac === station(9)) ?? {};
     expect(port).toBe(2);
   });
