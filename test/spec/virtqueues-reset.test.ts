@@ -69,7 +69,7 @@ describe.each(MODES)("$run, $ring ring", (mode) => {
     for (let i = 0; i < NUM + 3; i++) await write(guest, 0, i);
     guest.ring.availIdx += NUM + 1; // and it is refused
     guest.dev.worker.kick(0);
-    await guest.until(() => guest.dev.errorCounts()[0]?.VRING_E_AVAIL_INDEX === 1);
+    await guest.until(() => (guest.dev.errorCounts()[0]?.VRING_E_AVAIL_INDEX ?? 0) > 0);
     await guest.dev.resetVring(0);
     expect(guest.dev.getVringBase(0)).toBe(0);
     expect(guest.dev.vringNum(0)).toBe(guest.dev.info.queueSizeMax);
