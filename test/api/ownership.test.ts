@@ -77,7 +77,7 @@ test("an inline open that is aborted while the device is made keeps no file", as
     await expect(opening).rejects.toBe(abort.signal.reason);
     for (let turn = 0; turn < 5; turn++) await nextTurn();
   }
-  expect(openFiles()).toBe(before);
+  await expect.poll(openFiles).toBe(before);
   await (await vmm.open(blk({ file: path }), { run: "inline" })).close();
 });
 
@@ -87,10 +87,14 @@ test("a file that takes the name of another while it is opened is refused", asyn
   const link = join(dirname(first), "link");
   symlinkSync(first, link);
   await using vmm = new Kernel().spawn();
-  const opening = vmm.open(blk({ file: link })); // the claim is taken before this returns
   symlinkSync(second, `${link}.new`);
-  renameSync(`${link}.new`, link);
-  await rejected("EBUSY", opening);
+  const spec = blk({ file: link });
+  const claims = () => {
+    const taken = spec.claims?.() ?? [];
+    renameSync(`${link}.new`, link);
+    return taken;
+  };
+  await rejected("EBUSY", vmm.open({ ...spec, claims }));
   unlinkSync(link);
   for (const path of [first, second]) await (await vmm.open(blk({ file: path }))).close();
 });
