@@ -183,7 +183,7 @@ test("a driver of a stopped device comes; a request waits as long as one wants",
   const { pid } = disk.workerTask;
   const state = () => kernel.ps({ threads: true }).find((row) => row.pid === pid)?.state;
   await expect.poll(state).toBe("T");
-  const drive = await disk.driver({ signal: AbortSignal.timeout(5000) });
+  const drive = await disk.driver();
   const read = drive.read(0, 512, { signal: AbortSignal.timeout(50) });
   await expect(read).rejects.toThrow(/timeout/);
   kernel.kill(process.pid, "SIGCONT");
