@@ -12,6 +12,8 @@ import { keepPumping } from "../helpers/pump.js";
 import { MODES, THREADS } from "../helpers/raw-guest.js";
 
 let lastCid = 100;
+/** Others may have the cores for as long as a connection may take to come about. */
+const PATIENT = { timeoutMs: 20_000 };
 
 async function open(
   mode: OpenOptions,
@@ -62,7 +64,7 @@ describe.each(MODES)("$run, $ring ring", (mode) => {
     both.host.listen(7, (stream) => stream.pipe(stream));
     both.guest.listen(7, (stream) => stream.pipe(stream));
     const sent = randomBytes(2_500_000);
-    const streams = [await both.guest.connect(2, 7), await both.host.connect(7)];
+    const streams = [await both.guest.connect(2, 7, PATIENT), await both.host.connect(7, PATIENT)];
     for (const stream of streams) stream.end(sent);
     for (const back of await Promise.all(streams.map(all))) {
       expect(digest(back)).toBe(digest(sent));
@@ -76,7 +78,7 @@ describe.each(MODES)("$run, $ring ring", (mode) => {
       const question = await all(stream);
       stream.end(`${question.length} bytes`);
     });
-    const stream = await both.guest.connect(2, 1);
+    const stream = await both.guest.connect(2, 1, PATIENT);
     stream.write("what ");
     stream.end("is it");
     expect(String(await all(stream))).toBe("10 bytes");
@@ -84,19 +86,19 @@ describe.each(MODES)("$run, $ring ring", (mode) => {
 
   test("nobody listens: refused, from either side", async () => {
     await using both = await open(mode);
-    await rejected("ECONNREFUSED", both.guest.connect(2, 9));
-    await rejected("ECONNREFUSED", both.host.connect(9));
+    await rejected("ECONNREFUSED", both.guest.connect(2, 9, PATIENT));
+    await rejected("ECONNREFUSED", both.host.connect(9, PATIENT));
     const listener = both.host.listen(9, (stream) => stream.end());
-    await all((await both.guest.connect(2, 9)).end());
+    await all((await both.guest.connect(2, 9, PATIENT)).end());
     listener.close();
-    await rejected("ECONNREFUSED", both.guest.connect(2, 9));
+    await rejected("ECONNREFUSED", both.guest.connect(2, 9, PATIENT));
   });
 
   test("many at a time, each gets its own", async () => {
     await using both = await open(mode, { queueSize: 16 });
     both.host.listen(5, (stream) => stream.pipe(stream));
     const answers = Array.from({ length: 100 }, async (_, i) => {
-      const stream = await both.guest.connect(2, 5, { timeoutMs: 20_000 });
+      const stream = await both.guest.connect(2, 5, PATIENT);
       const text = `stream ${i} `.repeat(1 + i);
       stream.end(text);
       return String(await all(stream)) === text;
@@ -109,10 +111,10 @@ describe.each(MODES)("$run, $ring ring", (mode) => {
     await using both = await open(mode, {}, { bufferBytes });
     const slow = new Promise<Duplex>((resolve) => both.host.listen(1, resolve));
     both.host.listen(2, (stream) => stream.pipe(stream));
-    const stuck = await both.guest.connect(2, 1);
+    const stuck = await both.guest.connect(2, 1, PATIENT);
     const sent = randomBytes(1_000_000);
     stuck.end(sent);
-    const brisk = await both.guest.connect(2, 2);
+    const brisk = await both.guest.connect(2, 2, PATIENT);
     brisk.end(sent);
     expect(digest(await all(brisk))).toBe(digest(sent));
     const reader = await slow;
@@ -130,17 +132,18 @@ describe.each(MODES)("$run, $ring ring", (mode) => {
       stream.on("error", () => {});
       stream.destroy(new Error("enough"));
     });
-    const stream = await both.guest.connect(2, 1);
-    expect(await errorOf(stream)).toMatchObject({ code: "ECONNRESET" });
+    // Where both come at once, there is no stream any more.
+    const error = both.guest.connect(2, 1, PATIENT).then(errorOf, (reason: unknown) => reason);
+    expect(await error).toMatchObject({ code: "ECONNRESET" });
   });
 
   test("limits: too many connections are refused", async () => {
     await using both = await open(mode, {}, { connectionsMax: 3 });
     const kept: Duplex[] = [];
     both.host.listen(1, keepIn(kept));
-    for (let i = 0; i < 3; i++) keepIn(kept)(await both.guest.connect(2, 1));
-    await rejected("ECONNREFUSED", both.guest.connect(2, 1));
-    await rejected("ENOBUFS", both.host.connect(1));
+    for (let i = 0; i < 3; i++) keepIn(kept)(await both.guest.connect(2, 1, PATIENT));
+    await rejected("ECONNREFUSED", both.guest.connect(2, 1, PATIENT));
+    await rejected("ENOBUFS", both.host.connect(1, PATIENT));
   });
 
   test("a driver's reset ends all streams and says why; listeners stay", async () => {
@@ -148,23 +151,23 @@ describe.each(MODES)("$run, $ring ring", (mode) => {
     const streams: Duplex[] = [];
     both.host.listen(1, keepIn(streams));
     both.guest.listen(1, keepIn([]));
-    const guests = [await both.guest.connect(2, 1)];
-    const hosts = [await both.host.connect(1)];
+    const guests = [await both.guest.connect(2, 1, PATIENT)];
+    const hosts = [await both.host.connect(1, PATIENT)];
     for (const stream of [...guests, ...hosts]) stream.on("error", () => {}).write("on its way");
     await expect.poll(() => streams.length).toBe(1);
     const [ofGuest, ofHost] = [guests, [...hosts, ...streams]].map((all) => all.map(errorOf));
-    const asked = rejected("ECONNRESET", both.host.connect(99, { timeoutMs: 20_000 }));
+    const asked = rejected("ECONNRESET", both.host.connect(99, PATIENT));
     await both.guest.close();
     const gone = { message: "ENODEV: the driver is closed" };
     expect(await Promise.all(ofGuest ?? [])).toMatchObject([gone]);
     const reset = { message: "ECONNRESET: the guest has reset the device" };
     expect(await Promise.all(ofHost ?? [])).toMatchObject([reset, reset]);
     await asked;
-    await rejected("ENODEV", both.guest.connect(2, 1));
+    await rejected("ENODEV", both.guest.connect(2, 1, PATIENT));
     const again = await both.device.driver();
     again.listen(1, keepIn([]));
-    (await again.connect(2, 1)).destroy();
-    (await both.host.connect(1)).destroy();
+    (await again.connect(2, 1, PATIENT)).destroy();
+    (await both.host.connect(1, PATIENT)).destroy();
     await expect.poll(() => streams.length).toBe(2);
   });
 
@@ -172,13 +175,13 @@ describe.each(MODES)("$run, $ring ring", (mode) => {
     await using both = await open(mode);
     const streams: Duplex[] = [];
     both.host.listen(1, keepIn(streams));
-    const stream = await both.guest.connect(2, 1);
+    const stream = await both.guest.connect(2, 1, PATIENT);
     await expect.poll(() => streams.length).toBe(1);
     const ended = Promise.all([stream, streams[0] as Duplex].map(errorOf));
     both.host.resetTransport();
     const reset = { code: "ECONNRESET" };
     expect(await ended).toMatchObject([reset, reset]);
-    (await both.guest.connect(2, 1)).destroy();
+    (await both.guest.connect(2, 1, PATIENT)).destroy();
     await expect.poll(() => streams.length).toBe(2);
   });
 
@@ -186,13 +189,13 @@ describe.each(MODES)("$run, $ring ring", (mode) => {
     await using both = await open(mode);
     const streams: Duplex[] = [];
     both.host.listen(1, keepIn(streams));
-    const stream = await both.guest.connect(2, 1);
+    const stream = await both.guest.connect(2, 1, PATIENT);
     await expect.poll(() => streams.length).toBe(1);
     const ended = Promise.all([stream, streams[0] as Duplex].map(errorOf));
     await both.device.close();
     const gone = { code: "ENODEV" };
     expect(await ended).toMatchObject([gone, gone]);
-    await rejected("ENODEV", both.host.connect(1));
+    await rejected("ENODEV", both.host.connect(1, PATIENT));
   });
 });
 
@@ -201,7 +204,7 @@ describe.each(THREADS)("a worker with a $ring ring", (mode) => {
     await using both = await open(mode);
     const streams: Duplex[] = [];
     both.host.listen(1, keepIn(streams));
-    const stream = await both.guest.connect(2, 1);
+    const stream = await both.guest.connect(2, 1, PATIENT);
     await expect.poll(() => streams.length).toBe(1);
     const ended = Promise.all([stream, streams[0] as Duplex].map(errorOf));
     await both.process.exit();
@@ -210,7 +213,7 @@ describe.each(THREADS)("a worker with a $ring ring", (mode) => {
     const process = new Kernel().spawn({ memoryBytes: 8 << 20 });
     const device = await process.open(both.host, mode);
     const guest = await device.driver();
-    (await guest.connect(2, 1)).destroy();
+    (await guest.connect(2, 1, PATIENT)).destroy();
     await expect.poll(() => streams.length).toBe(2);
     await process.exit();
   });

@@ -76,15 +76,15 @@ test.each([
 
 test("what the guest connects to is <path>_<port>, or refused", async () => {
   await using both = await open();
-  await rejected("ECONNREFUSED", both.guest.connect(2, 1234));
+  await rejected("ECONNREFUSED", both.guest.connect(2, 1234, { timeoutMs: 20_000 }));
   const server = createServer({ allowHalfOpen: true }, (socket) => socket.pipe(socket));
   await once(server.listen(`${both.path}_1234`), "listening");
   const sent = randomBytes(700_000);
-  const stream = await both.guest.connect(2, 1234);
+  const stream = await both.guest.connect(2, 1234, { timeoutMs: 20_000 });
   stream.end(sent);
   expect((await all(stream)).equals(sent)).toBe(true);
   both.host.listen(1235, (own) => own.resume().end("the program's own"));
-  const own = await both.guest.connect(2, 1235);
+  const own = await both.guest.connect(2, 1235, { timeoutMs: 20_000 });
   own.end();
   expect(String(await all(own))).toBe("the program's own");
   server.close();
