@@ -268,14 +268,14 @@ describe.each(MODES)("the rings, $run, $ring ring", (mode) => {
     const stream = host.open(1);
     const flood = control.link([guest.describe(message(5, "PORT_NAME", 1))]);
     const good = tx1.link([guest.describe(Buffer.from("."))]);
-    for (let i = 0; i < 200; i++) {
+    for (let i = 0; i < 100; i++) {
       for (let k = 0; k < 16; k++) control.send(flood);
       tx1.send(good);
       await tx1.next();
       for (let k = 0; k < 16; k++) await control.next();
     }
-    expect(String(await take(stream, 200))).toBe(".".repeat(200));
-    expect(guest.errors(3)).toEqual({ VRING_E_REQUEST: 3200 });
+    expect(String(await take(stream, 100))).toBe(".".repeat(100));
+    expect(guest.errors(3)).toEqual({ VRING_E_REQUEST: 1600 });
   });
 
   test("a reset forgets what was told, and the guest's ports are closed", async () => {
