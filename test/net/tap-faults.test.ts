@@ -45,9 +45,10 @@ describeTaps("what may go wrong", () => {
       }
     };
     await flood(100);
-    const before = [fdCount(), threadCount()];
+    const [fds, threads] = [fdCount(), threadCount()];
     await flood(1000);
-    expect([fdCount(), threadCount()]).toEqual(before);
+    expect(fdCount()).toBeLessThanOrEqual(fds); // what was before may end meanwhile
+    expect(threadCount()).toBe(threads);
     const again = await lan.device.driver();
     const got = collect(again);
     await again.send(experiment(station(1), station(2), Buffer.from("still here")));
