@@ -142,11 +142,10 @@ export class Vring extends VringSettings {
    */
   #mend({ memory }: SharedMemory, { num, driver, device, features }: RingSetup): boolean {
     if (this.base(features) !== 0) return false;
-    const halves = new Uint16Array(memory.buffer);
-    // Whole, as DataView's is not: the driver may go on meanwhile.
-    const index = (area: number) => Atomics.load(halves, (area + VIRTQ_RING_IDX) >>> 1);
-    const used = index(device);
-    const pending = (index(driver) - used) & U16;
+    const words = new Uint16Array(memory.buffer);
+    const idxOf = (area: number) => Atomics.load(words, (area + VIRTQ_RING_IDX) >>> 1);
+    const used = idxOf(device);
+    const pending = (idxOf(driver) - used) & U16; // whole: the driver may be moving it
     const isPast = (-used & U16) > pending;
     if (pending > num || !isPast) return false;
     this.setBase(used, features);
