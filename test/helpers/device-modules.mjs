@@ -93,7 +93,8 @@ const promises = () => ({ ...plain(), handleKick: (vq) => vq.drain(async () => 4
 const boasts = () => ({ ...plain(), handleKick: (vq) => vq.drain(() => 0xffffffff) });
 
 // At its first request: not at the turn that each queue gets at the start.
-const dies = (how) => ({ ...plain(), handleKick: (vq) => vq.hasWork() && how() });
+const atRequest = (how) => (vq) => vq.hasWork() && how();
+const dies = (how) => ({ ...plain(), handleKick: atRequest(how) });
 
 function eatsMemory() {
   // In small pieces: one that is larger than V8's margin before the limit ends the whole program.
@@ -281,7 +282,7 @@ const misholds = ({ mistake }) => ({
 });
 
 /** Answers a kick by a promise, which nobody waits for. */
-const kicksAsync = () => ({ ...plain(), handleKick: async () => {} });
+const kicksAsync = () => ({ ...plain(), handleKick: atRequest(async () => {}) });
 
 /** Says what the test says: no device, or one with something wrong. */
 const odd = ({ fields, isNone = false }) => (isNone ? null : { ...plain(), ...fields });
