@@ -135,7 +135,7 @@ describe.each(LANS)("%s", (name, options) => {
     const known = ({ lan }: typeof one) =>
       lan.addresses().map(({ mac, vlan, port }) => `${mac} ${vlan} ${port}`);
     expect(known(many).sort()).toEqual(known(one).sort());
-    expect(got).toBeGreaterThan(1000);
+    expect(got).toBeGreaterThan(400);
   });
 });
 
