@@ -215,8 +215,8 @@ export class Queue {
     }
     if (got === 0) return false;
     const answered = this.#takeAnswers(got);
+    this.together(() => answered.forEach(tell)); // first: what they submit may fail, or the device
     if (this.#backlog.length > 0) this.#flush();
-    this.together(() => answered.forEach(tell)); // they may submit more
     return true;
   }
 

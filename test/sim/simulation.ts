@@ -1,5 +1,6 @@
 // One run from one seed: first with faults, then without until nothing is going on any more.
 
+import { setImmediate as nextTurn } from "node:timers/promises";
 import { Random } from "#dist/fuzz/random.js";
 import { SharedMemory } from "#dist/memory/shared-memory.js";
 import { type Cast, checkAwake, checkErrors, checkIdle, isIdle } from "./checks.js";
@@ -160,6 +161,7 @@ class Simulation {
     await this.#settle("one more on each queue");
     driver.reset(true);
     while (!driver.isAbsent) must(await this.#tick(), "the last reset is not done");
+    await nextTurn(); // those who asked are told by microtasks
     must(driver.unsettledCount === 0, "a promise of a request is neither kept nor broken");
     requests.checkEnd();
     checkErrors(this.#cast);
