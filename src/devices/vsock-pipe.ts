@@ -1,3 +1,4 @@
+import { bufferOf } from "../memory/copy.js";
 import { VIRTIO_VSOCK_HEADER_BYTES, VIRTIO_VSOCK_PAYLOAD_BYTES_MAX } from "../spec/virtio-vsock.js";
 
 // Indices of u32 words. One writer each: the writer's side, the reader's.
@@ -42,7 +43,7 @@ export class VsockPipe {
   constructor(buffer = new SharedArrayBuffer(START + SIZE_BYTES)) {
     this.buffer = buffer;
     this.#words = new Uint32Array(buffer, 0, START / 4);
-    this.#bytes = Buffer.from(buffer as unknown as ArrayBuffer, START);
+    this.#bytes = bufferOf(new Uint8Array(buffer, START));
     this.#view = new DataView(buffer, START);
   }
 

@@ -57,7 +57,7 @@ export class ConsoleInbox {
     const start = first.piece.address - this.#memory.address;
     const copy = copyOf(this.#memory.bytes.subarray(start, start + first.bytes));
     this.#give(first.piece);
-    return bufferOf(copy, 0, copy.length);
+    return bufferOf(copy);
   }
 
   /** Gives the memory back; as long as the device has some of it, when that is over. */

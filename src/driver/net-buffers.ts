@@ -7,7 +7,7 @@ import {
   VLAN_HLEN,
 } from "../spec/virtio-net.js";
 import { DmaBuffer } from "./dma.js";
-import type { Asker, Piece, Queue } from "./queue.js";
+import { type Asker, NO_PIECES, type Piece, type Queue } from "./queue.js";
 
 /** Packets under way in each direction, at most. */
 const BUFFERS_MAX = 256;
@@ -50,21 +50,26 @@ export class NetBuffers {
     while (count > BUFFERS_MIN && count > most) count = Math.ceil(count / 2);
     this.#memory = new DmaBuffer(shared, count * (rxStride + txStride), ALIGN);
     const numbers = Array.from({ length: count }, (_, i) => i);
-    this.rx = numbers.map((i) => {
-      const { address, length, bytes } = this.#cut(i * rxStride, rxLength);
-      return { address, length, bytes: new Uint8Array(bytes.buffer, bytes.byteOffset, length) };
+    this.rx = numbers.map((i) => this.#cut(i * rxStride, rxLength));
+    this.tx = numbers.map((i) => {
+      const buffer = this.#cut(count * rxStride + i * txStride, whole);
+      return { ...buffer, bytes: bufferOf(buffer.bytes) };
     });
-    this.tx = numbers.map((i) => this.#cut(count * rxStride + i * txStride, whole));
   }
 
-  #cut(offset: number, length: number): NetSendBuffer {
+  #cut(offset: number, length: number): NetBuffer {
     const { address, bytes } = this.#memory;
-    return { address: address + offset, length, bytes: bufferOf(bytes, offset, length) };
+    return { address: address + offset, length, bytes: bytes.subarray(offset, offset + length) };
   }
 
-  /** Hands the device one of them to read or to write; see `Queue.put`. */
-  put(queue: Queue, asker: Asker, out: readonly Piece[], in_: readonly Piece[]): void {
-    queue.put(asker, out, in_, this.#memory);
+  /** Hands the device one of `rx` to write; see `Queue.put`. */
+  give(queue: Queue, asker: Asker, pieces: readonly Piece[]): void {
+    queue.put(asker, NO_PIECES, pieces, this.#memory);
+  }
+
+  /** Hands the device one of `tx` to read; see `Queue.put`. */
+  send(queue: Queue, asker: Asker, pieces: readonly Piece[]): void {
+    queue.put(asker, pieces, NO_PIECES, this.#memory);
   }
 
   /** Gives the memory back; as long as the device has some of it, when that is over. */

@@ -20,8 +20,6 @@ interface Slot {
   readonly asker: Asker;
 }
 
-const NOTHING: readonly Piece[] = [];
-
 /**
  * Gives the device buffers and takes packets out of them; a packet may lie in several. The device
  * may be hostile: no buffer holds more than it has room for, no packet has more buffers than there
@@ -53,7 +51,7 @@ export class NetReceiver {
   }
 
   #give({ asker, pieces }: Slot): void {
-    this.#buffers.put(this.#queue, asker, NOTHING, pieces);
+    this.#buffers.give(this.#queue, asker, pieces);
   }
 
   #take(slot: Slot, written: number): void {

@@ -21,8 +21,6 @@ interface Slot {
   burst: Burst | undefined;
 }
 
-const NOTHING: readonly Piece[] = [];
-
 /** Sends frames by a queue: copies them, and knows which buffers the device has. */
 export class NetSender {
   readonly #queue: Queue;
@@ -86,7 +84,7 @@ export class NetSender {
     copyTo(bytes, VIRTIO_NET_HDR_BYTES, frame);
     slot.burst = burst;
     slot.piece.length = VIRTIO_NET_HDR_BYTES + frame.length;
-    this.#buffers.put(this.#queue, slot.asker, slot.pieces, NOTHING);
+    this.#buffers.send(this.#queue, slot.asker, slot.pieces);
   }
 
   #taken(slot: Slot): void {

@@ -217,9 +217,8 @@ export class NetDriver implements AsyncDisposable {
   }
 
   /**
-   * Sends frames in their order, as `send`, at a fraction of its cost each: all of them, or none.
-   * Resolves when the device has taken the last. Rejects as `send`; ENOBUFS when they are more than
-   * `room`.
+   * Sends frames in their order, as `send`, by one kick: all of them, or none. Resolves when the
+   * device has taken the last. Rejects as `send`; ENOBUFS when they are more than `room`.
    */
   async sendBurst(frames: readonly Uint8Array[], pair = 0): Promise<void> {
     if (this.#gone) throw this.#gone;

@@ -33,6 +33,9 @@ interface Request {
   usedBytes: number;
 }
 
+/** For a request with nothing to read, or to write. */
+export const NO_PIECES: readonly Piece[] = [];
+
 /** Of what lies in no buffer. */
 const holdNothing = () => {};
 
@@ -130,7 +133,7 @@ export class Queue {
       const letGo = buffer ? DmaBuffer.hold(buffer, this.#transport.shared) : holdNothing;
       this.#backlog.push({ out, in: in_, letGo, asker, usedBytes: 0 });
     } catch (error) {
-      queueMicrotask(() => asker.failed(error as VhostError));
+      tellLater(asker, error as VhostError);
       return;
     }
     this.#flushSoon();
@@ -215,8 +218,7 @@ export class Queue {
     }
     if (got === 0) return false;
     const answered = this.#takeAnswers(got);
-    this.together(() => answered.forEach(tell)); // first: what they submit may fail, or the device
-    if (this.#backlog.length > 0) this.#flush();
+    this.together(() => answered.forEach(tell)); // what waited for room goes with what they submit
     return true;
   }
 
@@ -334,7 +336,7 @@ export class Queue {
     this.#pending.fill(undefined);
     for (const { letGo, asker } of lost) {
       this.#quarantine.push(letGo);
-      queueMicrotask(() => asker.failed(failure));
+      tellLater(asker, failure);
     }
   }
 
@@ -361,6 +363,11 @@ function tell({ asker, usedBytes }: Request): void {
 
 function refuse({ letGo, asker }: Request, error: VhostError): void {
   letGo();
+  tellLater(asker, error);
+}
+
+/** Not in the midst of what has failed. */
+function tellLater(asker: Asker, error: VhostError): void {
   queueMicrotask(() => asker.failed(error));
 }
 

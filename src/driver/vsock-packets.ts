@@ -66,7 +66,8 @@ export class VsockPackets {
 
   #cut(offset: number, length: number): PacketBuffer {
     const { address, bytes } = this.#memory;
-    return { address: address + offset, length, bytes: bufferOf(bytes, offset, length) };
+    const part = bufferOf(bytes.subarray(offset, offset + length));
+    return { address: address + offset, length, bytes: part };
   }
 
   /** Hands the device one of them to read or to write; see `Queue.submit`. */

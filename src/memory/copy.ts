@@ -27,7 +27,7 @@ export function copyOf(from: Uint8Array): Uint8Array<ArrayBuffer> {
   return new Uint8Array(own.buffer);
 }
 
-/** `length` bytes of `bytes` from `offset` on, as `copyTo` needs them: no copy. */
-export function bufferOf(bytes: Uint8Array, offset: number, length: number): Buffer {
-  return Buffer.from(bytes.buffer as ArrayBuffer, bytes.byteOffset + offset, length);
+/** The same bytes, shared or not, as `copyTo` and streams need them: no copy. */
+export function bufferOf({ buffer, byteOffset, length }: Uint8Array): Buffer {
+  return Buffer.from(buffer as ArrayBuffer, byteOffset, length);
 }

@@ -1,4 +1,4 @@
-import { copyTo, isAlignedAlike } from "../memory/copy.js";
+import { bufferOf, copyTo, isAlignedAlike } from "../memory/copy.js";
 import { type CopyBytes, copyBytesOf } from "../ring/copy-bytes.js";
 
 /** Up to so many bytes go by words: above, what `set` needs costs less than that. */
@@ -29,13 +29,8 @@ export class Area {
   }
 
   get buffer(): Buffer {
-    this.#buffer ??= this.#makeBuffer();
+    this.#buffer ??= bufferOf(this.array);
     return this.#buffer;
-  }
-
-  #makeBuffer(): Buffer {
-    const { buffer, byteOffset, byteLength } = this.array;
-    return Buffer.from(buffer as ArrayBuffer, byteOffset, byteLength);
   }
 }
 

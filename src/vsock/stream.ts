@@ -1,4 +1,5 @@
 import { Duplex } from "node:stream";
+import { bufferOf } from "../memory/copy.js";
 import type { VhostError } from "../spec/errno.js";
 import { VIRTIO_VSOCK_PAYLOAD_BYTES_MAX } from "../spec/virtio-vsock.js";
 import type { VsockConnection } from "./connection.js";
@@ -57,7 +58,7 @@ export class VsockStream extends Duplex {
     while (this.#wantsBytes && !this.destroyed && !this.#hasEnded) {
       const bytes = this.#connection.take();
       if (bytes) {
-        this.#wantsBytes = this.push(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length));
+        this.#wantsBytes = this.push(bufferOf(bytes));
         continue;
       }
       if (!this.#connection.isEnded) return;

@@ -1,6 +1,5 @@
 // Real workers obey: a stopped process's and a frozen group's stop, a group's CPU time bounds them.
 
-import { readdirSync, readFileSync } from "node:fs";
 import { setTimeout as after } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
 import { blk, Kernel, type PsState } from "#dist/index.js";
@@ -12,6 +11,7 @@ import { SIGNALS } from "#dist/spec/signal.js";
 import { custom, rejectedSoon, until } from "../helpers/devices.js";
 import { pump } from "../helpers/pump.js";
 import { testWith } from "../helpers/skip.js";
+import { liveThreads } from "../helpers/threads.js";
 
 const { SIGSTOP, SIGCONT, SIGKILL, SIGTERM, SIGUSR1, SIGSEGV } = SIGNALS;
 const spec = blk({ nullBytes: 1 << 20 });
@@ -164,19 +164,10 @@ describe.each(EPOCHS)("%s", (epoch) => {
   });
 });
 
-/** The name of one of the host's threads, if it is still there. */
-function commOf(tid: string): string | undefined {
-  try {
-    return readFileSync(`/proc/self/task/${tid}/comm`, "utf8").trimEnd();
-  } catch {
-    return undefined;
-  }
-}
-
 const otherSystem = process.platform === "linux" ? undefined : "Linux";
 testWith(otherSystem, "the host's threads have their tasks' names", async () => {
   const { vmm, disk } = await boot("v6.12");
-  const names = readdirSync("/proc/self/task").map(commOf);
+  const names = liveThreads().map(({ comm }) => comm);
   expect(names).toContain(`vhost-${vmm.pid}`);
   expect(disk.workerTask.comm).toBe(`vhost-${vmm.pid}`);
   await vmm.exit();

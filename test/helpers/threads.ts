@@ -97,20 +97,20 @@ export class SleepWatch {
     throw new Error(`${this.#comm} slept for ${asleepMs} ms`);
   }
 
-  /** Looks at times, until `work` has ended: rejects then, too. */
+  /** Looks at times, until `work` has ended. Rejects as soon as they have slept for too long. */
   async during<T>(work: Promise<T>): Promise<T> {
     this.begin();
-    let failure: unknown;
-    const look = () => {
-      try {
-        this.mustBeAwake();
-      } catch (error) {
-        failure ??= error;
-      }
-    };
-    const timer = setInterval(look, LOOK_MS);
-    const result = await work.finally(() => clearInterval(timer));
-    if (failure !== undefined) throw failure;
-    return result;
+    let timer: NodeJS.Timeout | undefined;
+    const asleep = new Promise<never>((_, reject) => {
+      const look = () => {
+        try {
+          this.mustBeAwake();
+        } catch (error) {
+          reject(error);
+        }
+      };
+      timer = setInterval(look, LOOK_MS);
+    });
+    return Promise.race([work, asleep]).finally(() => clearInterval(timer));
   }
 }

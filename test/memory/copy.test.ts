@@ -20,7 +20,7 @@ describe.each(Object.keys(MEMORIES))("from %s memory", (from) => {
           const source = (MEMORIES[from] as () => Uint8Array)();
           source.set(bytesOf(length), offset);
           const target = (MEMORIES[to] as () => Uint8Array)().fill(0xee);
-          copyTo(bufferOf(target, 0, BYTES), at, source.subarray(offset, offset + length));
+          copyTo(bufferOf(target), at, source.subarray(offset, offset + length));
           const expected = new Uint8Array(BYTES).fill(0xee);
           expected.set(bytesOf(length), at);
           expect(Buffer.compare(target, expected), `${length} from ${offset} to ${at}`).toBe(0);
@@ -33,8 +33,7 @@ describe.each(Object.keys(MEMORIES))("from %s memory", (from) => {
     for (const length of [10, 300]) {
       const target = new Uint8Array(BYTES);
       const source = (MEMORIES[from] as () => Uint8Array)().fill(1);
-      const copy = () =>
-        copyTo(bufferOf(target, 0, BYTES), BYTES - 9, source.subarray(1, 1 + length));
+      const copy = () => copyTo(bufferOf(target), BYTES - 9, source.subarray(1, 1 + length));
       expect(copy).toThrow(RangeError);
       expect(target.every((byte) => byte === 0)).toBe(true);
     }
